@@ -1,0 +1,88 @@
+"""``boldmill <command>``: a lazy dispatcher. A command's module is imported only when it is called.
+
+Each command module offers ``add_arguments(parser)`` and ``run(args) -> int`` (the exit status).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    # name: (group, module, help)
+    "init": ("start", "boldmill.setup.init", "write a commented configuration from what lies in BIDS folders"),
+    "doctor": ("start", "boldmill.setup.doctor", "check tools, templates, GPU, SLURM and disk; say what to fix"),
+    "demo-data": ("start", "boldmill.demo.command", "generate the demo cohort (BIDS) with its ground truth"),
+    "ingest": ("start", "boldmill.index.command", "index the configured data sets and write one ticket per scan"),
+    "status": ("look", "boldmill.setup.status", "show progress and the failure table; exit 3 if scans are quarantined"),
+    "clean": ("look", "boldmill.setup.clean", "say what could be freed below the results; --delete frees it"),
+    "audit": ("look", "boldmill.provenance.audit", "verify hashes, trace any output down to raw files"),
+    "bench": ("look", "boldmill.bench.command", "measure ours against a peer, side by side"),
+    "stages": ("look", "boldmill.stages_lock", "show stage versions; accept a code change that moves no bytes"),
+    "schema": ("look", "boldmill.config.command", "print the JSON schema of the configuration"),
+    "templates": ("stage", "boldmill.spaces.templates_command", "prepare head template, mask and tissue priors"),
+    "atlas": ("stage", "boldmill.spaces.atlas_command", "prepare atlas volume, surface labels and names"),
+    "preprocess": ("stage", "boldmill.preprocess.command", "preprocess one subject: T1w and all its runs"),
+    "operators": ("stage", "boldmill.represent.operators_command", "build the sparse projection operators"),
+    "parcellate": ("stage", "boldmill.represent.parcellate_command", "parcel time series of one bucket"),
+    "flatmap": ("stage", "boldmill.represent.flatmap_command", "cortical flat maps of one bucket"),
+    "augment": ("stage", "boldmill.represent.augment_command", "pFC views of one bucket"),
+    "shards": ("stage", "boldmill.shards.command", "Parquet shards of one bucket"),
+    "snapshot": ("stage", "boldmill.shards.snapshot_command", "freeze shards and splits into a manifest"),
+    "train": ("stage", "boldmill.train.command", "train one model on a snapshot"),
+    "evaluate": ("stage", "boldmill.evaluate.command", "evaluate one model against its baselines"),
+    "report": ("stage", "boldmill.report.command", "write the self-contained HTML report"),
+    "ledger": ("stage", "boldmill.provenance.ledger", "fold all provenance records into one table"),
+}
+
+GROUPS = {"start": "getting started", "look": "looking", "stage": "stages (called by the workflow)"}
+
+
+def usage() -> str:
+    """Return the help text, without importing any command."""
+    lines = ["usage: boldmill COMMAND [options]", "", "One Snakemake DAG: raw MRI in, brain foundation models out."]
+    for group, title in GROUPS.items():
+        lines += ["", f"{title}:"]
+        lines += [f"  {name:<12} {text}" for name, (of, _, text) in COMMANDS.items() if of == group]
+    lines += ["", "`boldmill COMMAND --help` shows options and an example. Run everything: snakemake --profile local"]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        from boldmill import __version__
+
+        print(__version__)
+        return 0
+    from boldmill.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, BoldmillError, ConfigError, nearest
+
+    name = words[0]
+    if name not in COMMANDS:
+        print(f"boldmill: unknown command '{name}'{nearest(name, COMMANDS)}. Try: boldmill --help", file=sys.stderr)
+        return EXIT_USAGE
+
+    import argparse
+    import importlib
+
+    module = importlib.import_module(COMMANDS[name][1])
+    parser = argparse.ArgumentParser(
+        prog=f"boldmill {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    try:
+        return int(module.run(parser.parse_args(words[1:])))
+    except ConfigError as error:
+        print(f"boldmill {name}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except BoldmillError as error:
+        print(f"boldmill {name}: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+    except BrokenPipeError:  # the reader went away (`boldmill ... | head`)
+        return EXIT_OK

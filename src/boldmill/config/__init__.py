@@ -1,0 +1,1 @@
+"""Configuration: science only, checked before anything runs. Machine matters live in ``profiles/``."""

@@ -1,0 +1,106 @@
+"""Read, merge and check a configuration; every complaint names the key and the nearest valid name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from boldmill.config.base import Section
+from boldmill.config.model import SECTIONS, Config, json_schema
+from boldmill.errors import ConfigError, nearest
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge mappings key by key as Snakemake does; lists and scalars of ``over`` replace those of ``base``."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read one YAML mapping safely."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("cannot read the configuration", path, str(error), "give an existing file") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError("not valid YAML", path, reason, "correct the syntax at that line") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError("not a configuration", path, "the top level is not a mapping", "write `key: value` lines")
+    return value
+
+
+def parse(raw: Mapping[str, Any], where: str | Path = "config.yaml") -> Config:
+    """Check a merged mapping and return the frozen configuration.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key (with the nearest valid one) or a value outside its type or range.
+    """
+    import jsonschema
+    from pydantic import ValidationError
+
+    _refuse_unknown(raw, Config, where, "")
+    for dataset in raw.get("datasets") or []:
+        if isinstance(dataset, Mapping):
+            _check_overrides(dataset, where)
+    try:
+        config = Config.model_validate(dict(raw))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        raise ConfigError("invalid configuration", where, f"{key}: {first['msg']}", f"correct `{key}`") from error
+    jsonschema.validate(config.model_dump(mode="json"), json_schema())
+    return config
+
+
+def load(*paths: str | Path) -> Config:
+    """Read and merge configuration files, later ones winning, and check the result."""
+    raw: dict[str, Any] = {}
+    for path in paths:
+        raw = merge(raw, read_yaml(path))
+    return parse(raw, paths[-1] if paths else "config.yaml")
+
+
+def _check_overrides(dataset: Mapping[str, Any], where: str | Path) -> None:
+    overrides = dataset.get("overrides") or {}
+    label = f"datasets[{dataset.get('name', '?')}].overrides"
+    for section, values in overrides.items():
+        if section not in SECTIONS:
+            raise ConfigError(
+                "unknown configuration key", where, f"`{label}.{section}`{nearest(section, SECTIONS)}", "use a section"
+            )
+        _refuse_unknown(values or {}, SECTIONS[section], where, f"{label}.{section}.")
+
+
+def _refuse_unknown(raw: Mapping[str, Any], model: type[Section], where: str | Path, prefix: str) -> None:
+    """Walk the raw mapping along the model, because a name is worth more than a type error."""
+    for key, value in raw.items():
+        field = model.model_fields.get(str(key))
+        if field is None:
+            hint = nearest(str(key), model.model_fields)
+            raise ConfigError(
+                "unknown configuration key", where, f"`{prefix}{key}` is not known{hint}", "rename or remove it"
+            )
+        inner = _section_in(field.annotation)
+        for item in value if isinstance(value, list) else [value]:
+            if inner is not None and isinstance(item, Mapping):
+                _refuse_unknown(item, inner, where, f"{prefix}{key}.")
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    for argument in get_args(annotation):
+        if found := _section_in(argument):
+            return found
+    return None

@@ -1,0 +1,1 @@
+"""The embedded demo cohort: generated BIDS data with known ground truth."""

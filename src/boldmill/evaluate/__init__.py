@@ -1,0 +1,1 @@
+"""Evaluation: tasks, folds, probes, baselines, metrics, statistics."""

@@ -1,0 +1,29 @@
+"""Settings of the evaluation: tasks, folds and statistics."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from boldmill.config.base import Section
+
+
+class TaskConfig(Section):
+    """One downstream task: a column of the phenotype table."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="name in the tables")
+    column: str = Field(description="phenotype column")
+    kind: Literal["classification", "regression"] = Field(default="classification", description="kind of target")
+    positive: str = Field(default="", description="label counted as positive (classification); empty: the last sorted")
+    datasets: list[str] = Field(default=[], description="data sets used; empty: all that have the column")
+
+
+class EvaluateConfig(Section):
+    """Folds are grouped by subject (and family); everything fitted is fitted inside the training fold."""
+
+    tasks: list[TaskConfig] = Field(default=[], description="downstream tasks")
+    folds: int = Field(default=5, ge=2, description="folds of the cross-validation")
+    repeats: int = Field(default=5, ge=1, description="repeats of the cross-validation")
+    bootstrap: int = Field(default=1000, ge=100, description="bootstrap draws of the 95 % interval")
+    permutations: int = Field(default=500, ge=99, description="label permutations of the p-value")

@@ -1,0 +1,1 @@
+"""Ingest: index BIDS data sets, check and hash them, write one ticket per scan."""

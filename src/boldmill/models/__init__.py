@@ -1,0 +1,1 @@
+"""The three models, one folder each: config, model, loss."""

@@ -1,0 +1,1 @@
+"""BrainMass: masked-ROI modelling and latent alignment on functional connectivity."""

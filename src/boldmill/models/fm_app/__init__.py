@@ -1,0 +1,1 @@
+"""FM-APP: any-phenotype prediction from text, fMRI to sMRI transfer."""

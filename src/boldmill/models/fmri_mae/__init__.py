@@ -1,0 +1,1 @@
+"""fMRI-MAE: masked autoencoder on flat-map video."""

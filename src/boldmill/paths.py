@@ -1,0 +1,108 @@
+"""Where everything lies below the results folder: one table used by the rules and by the commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Paths below ``results``. Bucket numbers are zero-padded to three digits."""
+
+    results: Path
+
+    @classmethod
+    def at(cls, results: str | Path) -> Layout:
+        """Return the layout of a results folder."""
+        return cls(results=Path(results))
+
+    @property
+    def index(self) -> Path:
+        """The index Snakemake parses: one row per scan."""
+        return self.results / "index" / "runs.parquet"
+
+    @property
+    def index_quarantine(self) -> Path:
+        """Scans refused at ingest, with reason and fix."""
+        return self.results / "index" / "quarantine.tsv"
+
+    @property
+    def quarantine(self) -> Path:
+        """All quarantined scans of the run, whichever stage refused them."""
+        return self.results / "quarantine.tsv"
+
+    def ticket(self, scan_id: str) -> Path:
+        """The content ticket of one scan: small, and changed only when the scan's content changed."""
+        return self.results / "index" / "tickets" / f"{scan_id}.json"
+
+    def participants(self, bucket: int) -> Path:
+        """Phenotypes of one bucket's subjects: read by the shard stage only."""
+        return self.results / "index" / "participants" / f"bucket-{bucket:03d}.json"
+
+    @property
+    def template(self) -> Path:
+        """Manifest of the head template, its mask and its tissue priors."""
+        return self.results / "templates" / "template.json"
+
+    @property
+    def atlas(self) -> Path:
+        """Manifest of the atlas: volume on the output grid, surface labels, names."""
+        return self.results / "atlas" / "atlas.json"
+
+    @property
+    def operators(self) -> Path:
+        """Manifest of the sparse operators (parcellation, volume to flat, surface to flat)."""
+        return self.results / "operators" / "operators.json"
+
+    def derivatives(self, dataset: str) -> Path:
+        """Root of the BIDS derivatives of one data set."""
+        return self.results / "derivatives" / dataset
+
+    def subject(self, dataset: str, subject: str) -> Path:
+        """Manifest of one preprocessed subject."""
+        return self.results / "preprocess" / dataset / f"sub-{subject}.json"
+
+    def parcellated(self, bucket: int) -> Path:
+        """Manifest of one bucket's parcel time series."""
+        return self.results / "parcellate" / f"bucket-{bucket:03d}.json"
+
+    def flat(self, bucket: int) -> Path:
+        """Manifest of one bucket's flat maps."""
+        return self.results / "flatmap" / f"bucket-{bucket:03d}.json"
+
+    def flat_scan(self, dataset: str, scan_id: str, suffix: str = ".npz") -> Path:
+        """Flat-map frames (``.npz``), still (``.png``) or movie (``.webp``) of one scan."""
+        return self.results / "flatmap" / dataset / f"{scan_id}{suffix}"
+
+    def shard(self, table: str, bucket: int) -> Path:
+        """One Parquet shard."""
+        return self.results / "shards" / table / f"bucket-{bucket:03d}.parquet"
+
+    def snapshot(self, name: str) -> Path:
+        """Manifest of a data snapshot: shards, hashes, splits, schema version."""
+        return self.results / "datasets" / name / "manifest.json"
+
+    def checkpoint(self, model: str) -> Path:
+        """Weights of a trained model; its configuration and history lie beside it."""
+        return self.results / "models" / model / "model.safetensors"
+
+    def metrics(self, model: str) -> Path:
+        """Evaluation table of one model and its baselines."""
+        return self.results / "evaluate" / model / "metrics.tsv"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained report."""
+        return self.results / "report" / "index.html"
+
+    @property
+    def ledger(self) -> Path:
+        """All provenance records, one row per output."""
+        return self.results / "provenance" / "ledger.parquet"
+
+
+SHARD_TABLES = ("scans", "timeseries", "fc", "flat_clips")
+"""Tables written by the shard stage; ``pfc`` is written by the augment stage."""
+
+MODELS = ("brainmass", "fmri_mae", "fm_app")

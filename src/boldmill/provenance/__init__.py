@@ -1,0 +1,1 @@
+"""Provenance: a record beside every output, one ledger, audit commands."""

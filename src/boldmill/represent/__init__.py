@@ -1,0 +1,1 @@
+"""Representations: sparse operators, parcel series, flat maps, pFC views."""

@@ -1,0 +1,1 @@
+"""Parquet shards, data snapshots and their reader."""

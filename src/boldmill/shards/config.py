@@ -1,0 +1,28 @@
+"""Settings of the Parquet shards and of the data snapshot."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from boldmill.config.base import Section
+
+
+class ShardsConfig(Section):
+    """Parquet shards; bucket = stable hash of the subject."""
+
+    n_buckets: int = Field(default=64, ge=1, le=4096, description="buckets; about 200 scans each is good")
+    clip_frames: int = Field(default=16, ge=2, description="frames of one flat clip")
+    clip_stride: int = Field(default=16, ge=1, description="frames between starts of consecutive clips")
+    row_group_rows: int = Field(default=256, ge=1, description="rows of one Parquet row group")
+
+
+class SnapshotConfig(Section):
+    """A named, frozen list of shards with the split of every subject."""
+
+    name: str = Field(default="latest", pattern=r"^[A-Za-z0-9._-]+$", description="folder below results/datasets")
+    heldout: float = Field(
+        default=0.3, ge=0, lt=1, description="share of subjects never seen in pre-training, by stable hash"
+    )
+    validation: float = Field(default=0.1, ge=0, lt=1, description="share of the others used to watch pre-training")
+    heldout_sites: list[str] = Field(default=[], description="sites held out whole, in addition")
+    max_mean_fd: float | None = Field(default=None, gt=0, description="scans above are left out, mm; null: none")

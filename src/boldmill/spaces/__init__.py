@@ -1,0 +1,1 @@
+"""Templates, atlases and surfaces; each names its space and every move between spaces is explicit."""

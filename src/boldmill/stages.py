@@ -1,0 +1,161 @@
+"""The stages: what each reads of the configuration, its version, and the one JSON text Snakemake tracks.
+
+A code change in an imported package does not rerun a Snakemake job, so the stage version is part of the
+tracked params. ``stages.lock`` holds each stage's version and the digest of its code; a test fails when
+the code moved and the version did not (:mod:`boldmill.stages_lock`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from boldmill.atomic import canonical_json, sha256_text
+from boldmill.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from boldmill.config.base import Section
+    from boldmill.config.model import Config
+
+    S = TypeVar("S", bound=Section)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage.
+
+    Parameters
+    ----------
+    version : int
+        Raised whenever the stage would give other bytes for the same input and settings.
+    reads : tuple of str
+        Keys of the configuration, dotted (``"models.brainmass"``), the stage depends on.
+    module : str
+        The command's module; its import closure is what the lock digests.
+    seeded : bool
+        Whether the base seed is part of the settings.
+    """
+
+    version: int
+    reads: tuple[str, ...]
+    module: str
+    seeded: bool = False
+
+
+STAGES: dict[str, Stage] = {
+    "ingest": Stage(version=1, reads=("datasets", "index", "shards.n_buckets"), module="boldmill.index.command"),
+    "templates": Stage(version=1, reads=("spaces",), module="boldmill.spaces.templates_command"),
+    "atlas": Stage(version=1, reads=("spaces",), module="boldmill.spaces.atlas_command"),
+    "preprocess": Stage(
+        version=1, reads=("spaces.resolution", "preprocess", "clean"), module="boldmill.preprocess.command", seeded=True
+    ),
+    "operators": Stage(version=1, reads=("spaces", "flatmap.depths"), module="boldmill.represent.operators_command"),
+    "parcellate": Stage(version=1, reads=("parcellate",), module="boldmill.represent.parcellate_command"),
+    "flatmap": Stage(version=1, reads=("flatmap",), module="boldmill.represent.flatmap_command"),
+    "augment": Stage(version=1, reads=("augment",), module="boldmill.represent.augment_command", seeded=True),
+    "shards": Stage(
+        version=1,
+        reads=("shards", "parcellate.fc_estimator", "flatmap.target_tr"),
+        module="boldmill.shards.command",
+    ),
+    "snapshot": Stage(version=1, reads=("snapshot",), module="boldmill.shards.snapshot_command", seeded=True),
+    "train_brainmass": Stage(
+        version=1, reads=("models.brainmass", "augment"), module="boldmill.train.command", seeded=True
+    ),
+    "train_fmri_mae": Stage(version=1, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
+    "train_fm_app": Stage(version=1, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
+    "evaluate": Stage(version=1, reads=("evaluate",), module="boldmill.evaluate.command", seeded=True),
+    "report": Stage(version=1, reads=("project", "report"), module="boldmill.report.command"),
+    "ledger": Stage(version=1, reads=(), module="boldmill.provenance.ledger"),
+}
+
+
+def stage(name: str) -> Stage:
+    """Return a stage by name; an unknown one is refused with the nearest valid name."""
+    if name not in STAGES:
+        raise ConfigError("unknown stage", name, f"it is not in the registry{nearest(name, STAGES)}", "use a known one")
+    return STAGES[name]
+
+
+def stage_json(config: Config, name: str, dataset: str | None = None) -> str:
+    """Return the canonical JSON of exactly the configuration slice a stage reads, with its version.
+
+    Per-dataset overrides are included for ``dataset``, or for all data sets where it is ``None`` (stages
+    that work on buckets, which hold scans of several data sets).
+    """
+    chosen = stage(name)
+    dumped = config.model_dump(mode="json")
+    value: dict[str, Any] = {"stage": name, "version": chosen.version, "config": {}, "overrides": {}}
+    if chosen.seeded:
+        value["seed"] = config.seed
+    for key in chosen.reads:
+        _put(value["config"], key, _get(dumped, key))
+    for entry in dumped["datasets"]:
+        if dataset not in (None, entry["name"]):
+            continue
+        relevant: dict[str, Any] = {}
+        for key in chosen.reads:
+            section, _, rest = key.partition(".")
+            over = entry["overrides"].get(section)
+            if over and (not rest or rest in over):
+                relevant.setdefault(section, {}).update({rest: over[rest]} if rest else over)
+        if relevant:
+            value["overrides"][entry["name"]] = relevant
+    return canonical_json(value)
+
+
+class Settings:
+    """The settings a command was given: the parsed text of :func:`stage_json`."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._value: dict[str, Any] = json.loads(text)
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage."""
+        return str(self._value["stage"])
+
+    @property
+    def version(self) -> int:
+        """Version of the stage."""
+        return int(self._value["version"])
+
+    @property
+    def seed(self) -> int:
+        """Base seed (stages that draw random numbers)."""
+        return int(self._value["seed"])
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of the sha256 of the settings: written into every row."""
+        return sha256_text(self.text)[:16]
+
+    def raw(self, key: str) -> Any:
+        """Return a value of the slice by dotted key."""
+        return _get(self._value["config"], key)
+
+    def section(self, key: str, kind: type[S], dataset: str | None = None) -> S:
+        """Return a section as its class, with the overrides of ``dataset`` applied.
+
+        >>> settings = Settings('{"stage":"flatmap","version":1,"config":{"flatmap":{"depths":3}},"overrides":{}}')
+        >>> from boldmill.represent.config import FlatmapConfig
+        >>> settings.section("flatmap", FlatmapConfig).depths
+        3
+        """
+        over = self._value["overrides"].get(dataset, {}).get(key, {}) if dataset else {}
+        return kind.model_validate({**_get(self._value["config"], key), **over})
+
+
+def _get(value: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def _put(target: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        target = target.setdefault(part, {})
+    target[last] = value
