@@ -3,13 +3,15 @@
 #   snakemake --profile slurm --configfile my.yaml       your data on a cluster
 #   snakemake parcellate --profile local                 up to one stage; -R parcellate_bucket forces it
 # Parsing reads one index and nothing else; logic lives in src/boldmill, rules only declare.
+import shlex
 import sys
 
 from snakemake.utils import min_version
 
 min_version("9.20")
 
-sys.path.insert(0, f"{workflow.basedir}/src")
+SOURCE = f"{workflow.basedir}/src"
+sys.path.insert(0, SOURCE)
 from boldmill.errors import BoldmillError
 from boldmill.workflow import open_plan
 
@@ -32,8 +34,12 @@ pathvars:
     results=plan.config.results,
 
 
-# The commands run from the clone, also inside a conda environment that holds only their dependencies.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}/src; ")
+# The commands run from the clone, also inside a conda environment that holds only their dependencies. The results
+# folder travels beside the params, so that each rule tracks exactly one value: the JSON of its settings.
+shell.prefix(
+    f"set -euo pipefail; export PYTHONPATH={shlex.quote(SOURCE)}"
+    f" BOLDMILL_RESULTS={plan.config.results}; "
+)
 
 
 wildcard_constraints:

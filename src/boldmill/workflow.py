@@ -13,11 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boldmill.atomic import read_json
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.paths import SHARD_TABLES, Layout
-from boldmill.provenance.record import prov_path
 from boldmill.stages import stage_json
 
 if TYPE_CHECKING:
@@ -79,17 +77,15 @@ class Plan:
 
     def tickets(self, wildcards: Any) -> list[str]:
         """Tickets of one subject's scans."""
-        found = self._index.tickets_of(wildcards.dataset, wildcards.subject)
-        return [str(self.layout.results / ticket) for ticket in found]
+        return self._index.tickets_of(wildcards.dataset, wildcards.subject)
 
     def bucket_tickets(self, wildcards: Any) -> list[str]:
         """Tickets of one bucket's scans."""
-        return [str(self.layout.results / s.ticket) for s in self._index.scans_in(int(wildcards.bucket))]
+        return self._index.tickets_in(int(wildcards.bucket))
 
     def bucket_subjects(self, wildcards: Any) -> list[str]:
         """Manifests of one bucket's subjects."""
-        scans = self._index.scans_in(int(wildcards.bucket))
-        return sorted({str(self.layout.subject(s.dataset, s.subject)) for s in scans})
+        return [str(self.layout.subject(d, s)) for d, s in self._index.subjects_in(int(wildcards.bucket))]
 
     def all_subjects(self) -> list[str]:
         """Manifests of all subjects."""
@@ -134,15 +130,18 @@ def open_plan(raw: Mapping[str, Any], *, targets: Sequence[str], main_process: b
         raise ConfigError("nothing to do", "config.yaml", "`datasets` is empty", "name a data set, or `boldmill init`")
     if set(targets) == {"ingest"}:
         return Plan(config, None)
-    layout = Layout.at(config.results)
-    if not _index_is_of(layout, config):
-        if not main_process or not is_real_run(argv):
-            raise ConfigError("cannot plan the workflow", layout.index, NO_INDEX, "snakemake ingest")
-        print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
-        _ingest(config)
     from boldmill.index.read import read_index
 
-    return Plan(config, read_index(layout.results))
+    results = Path(config.results)
+    wanted = stage_json(config, "ingest")
+    index = read_index(results) if Layout.at(results).index.exists() else None
+    if index is None or index.is_stale(wanted):
+        if not main_process or not is_real_run(argv):
+            raise ConfigError("cannot plan the workflow", Layout.at(results).index, NO_INDEX, "snakemake ingest")
+        print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
+        _ingest(config.results, wanted)
+        index = read_index(results)
+    return Plan(config, index)
 
 
 def is_real_run(argv: Sequence[str]) -> bool:
@@ -159,15 +158,7 @@ def is_real_run(argv: Sequence[str]) -> bool:
     return not any(getattr(options, name, None) for name in LOOKING)
 
 
-def _index_is_of(layout: Layout, config: Config) -> bool:
-    record = prov_path(layout.index)
-    if not layout.index.exists() or not record.exists():
-        return False
-    return bool(read_json(record)["settings"] == stage_json(config, "ingest"))
-
-
-def _ingest(config: Config) -> None:
-    command = [sys.executable, "-m", "boldmill", "ingest", "--results", config.results]
-    done = subprocess.run([*command, "--config-json", stage_json(config, "ingest")], check=False)
-    if done.returncode:
-        raise ConfigError("cannot index the data sets", config.results, "see the lines above", "correct them, rerun")
+def _ingest(results: str, settings: str) -> None:
+    command = [sys.executable, "-m", "boldmill", "ingest", "--results", results, "--config-json", settings]
+    if subprocess.run(command, check=False).returncode:
+        raise ConfigError("cannot index the data sets", results, "see the lines above", "correct them and run again")

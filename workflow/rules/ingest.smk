@@ -3,13 +3,12 @@
 
 
 rule ingest:
-    params:
-        cfg=plan.settings("ingest"),
-        results=plan.config.results,
     log:
         "<results>/logs/ingest.log",
+    localrule: True
     conda:
         "../../envs/core.yaml"
-    localrule: True
+    params:
+        cfg=plan.settings("ingest"),
     shell:
-        "python -m boldmill ingest --results {params.results:q} --config-json {params.cfg:q} 2>&1 | tee {log}"
+        "python -m boldmill ingest --results $BOLDMILL_RESULTS --config-json {params.cfg:q} 2>&1 | tee {log}"

@@ -9,21 +9,20 @@ rule report_page:
         flat=plan.per_bucket(plan.layout.flat),
     output:
         report(plan.layout.report, caption="../report/report.rst", category="Report"),
-    params:
-        cfg=plan.settings("report"),
-        results=plan.config.results,
     log:
         "<results>/logs/report.log",
     benchmark:
         "<results>/benchmarks/report.jsonl"
+    conda:
+        "../../envs/core.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
-    conda:
-        "../../envs/core.yaml"
+    params:
+        cfg=plan.settings("report"),
     shell:
-        "python -m boldmill report --results {params.results:q} --snapshot {input.snapshot:q} --out {output:q}"
+        "python -m boldmill report --results $BOLDMILL_RESULTS --snapshot {input.snapshot:q} --out {output:q}"
         " --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
@@ -32,18 +31,17 @@ rule ledger:
         page=plan.layout.report,
     output:
         plan.layout.ledger,
-    params:
-        cfg=plan.settings("ledger"),
-        results=plan.config.results,
     log:
         "<results>/logs/ledger.log",
     benchmark:
         "<results>/benchmarks/ledger.jsonl"
+    localrule: True
     conda:
         "../../envs/core.yaml"
-    localrule: True
+    params:
+        cfg=plan.settings("ledger"),
     shell:
-        "python -m boldmill ledger --results {params.results:q} --out {output:q} --config-json {params.cfg:q}"
+        "python -m boldmill ledger --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q}"
         " > {log:q} 2>&1"
 
 

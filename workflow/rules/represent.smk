@@ -7,18 +7,18 @@ rule operators:
         template="<results>/templates/template.json",
     output:
         "<results>/operators/operators.json",
-    params:
-        cfg=plan.settings("operators"),
     log:
         "<results>/logs/operators.log",
     benchmark:
         "<results>/benchmarks/operators.jsonl"
+    conda:
+        "../../envs/core.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 20 * attempt,
-    conda:
-        "../../envs/core.yaml"
+    params:
+        cfg=plan.settings("operators"),
     shell:
         "python -m boldmill operators --atlas {input.atlas:q} --template {input.template:q} --out {output:q}"
         " --config-json {params.cfg:q} > {log:q} 2>&1"
@@ -31,22 +31,21 @@ rule parcellate_bucket:
         atlas="<results>/atlas/atlas.json",
     output:
         "<results>/parcellate/bucket-{bucket}.json",
-    params:
-        cfg=plan.settings("parcellate"),
-        results=plan.config.results,
     log:
         "<results>/logs/parcellate/bucket-{bucket}.log",
     benchmark:
         "<results>/benchmarks/parcellate/bucket-{bucket}.jsonl"
+    conda:
+        "../../envs/core.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../../envs/core.yaml"
+    params:
+        cfg=plan.settings("parcellate"),
     shell:
         "python -m boldmill parcellate --subjects {input.subjects:q} --operators {input.operators:q}"
-        " --atlas {input.atlas:q} --results {params.results:q} --out {output:q} --config-json {params.cfg:q}"
+        " --atlas {input.atlas:q} --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q}"
         " > {log:q} 2>&1"
 
 
@@ -56,22 +55,21 @@ rule flatmap_bucket:
         operators="<results>/operators/operators.json",
     output:
         "<results>/flatmap/bucket-{bucket}.json",
-    params:
-        cfg=plan.settings("flatmap"),
-        results=plan.config.results,
     log:
         "<results>/logs/flatmap/bucket-{bucket}.log",
     benchmark:
         "<results>/benchmarks/flatmap/bucket-{bucket}.jsonl"
+    conda:
+        "../../envs/core.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../../envs/core.yaml"
+    params:
+        cfg=plan.settings("flatmap"),
     shell:
         "python -m boldmill flatmap --subjects {input.subjects:q} --operators {input.operators:q}"
-        " --results {params.results:q} --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+        " --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
 rule augment_bucket:
@@ -79,21 +77,20 @@ rule augment_bucket:
         parcellated="<results>/parcellate/bucket-{bucket}.json",
     output:
         "<results>/shards/pfc/bucket-{bucket}.parquet",
-    params:
-        cfg=plan.settings("augment"),
-        results=plan.config.results,
     log:
         "<results>/logs/augment/bucket-{bucket}.log",
     benchmark:
         "<results>/benchmarks/augment/bucket-{bucket}.jsonl"
+    conda:
+        "../../envs/core.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
-    conda:
-        "../../envs/core.yaml"
+    params:
+        cfg=plan.settings("augment"),
     shell:
-        "python -m boldmill augment --parcellated {input.parcellated:q} --results {params.results:q} --out {output:q}"
+        "python -m boldmill augment --parcellated {input.parcellated:q} --results $BOLDMILL_RESULTS --out {output:q}"
         " --config-json {params.cfg:q} > {log:q} 2>&1"
 
 

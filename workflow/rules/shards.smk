@@ -13,23 +13,22 @@ rule shard_bucket:
         timeseries="<results>/shards/timeseries/bucket-{bucket}.parquet",
         fc="<results>/shards/fc/bucket-{bucket}.parquet",
         flat_clips="<results>/shards/flat_clips/bucket-{bucket}.parquet",
-    params:
-        cfg=plan.settings("shards"),
-        results=plan.config.results,
     log:
         "<results>/logs/shards/bucket-{bucket}.log",
     benchmark:
         "<results>/benchmarks/shards/bucket-{bucket}.jsonl"
+    conda:
+        "../../envs/core.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
-    conda:
-        "../../envs/core.yaml"
+    params:
+        cfg=plan.settings("shards"),
     shell:
         "python -m boldmill shards --bucket {wildcards.bucket} --tickets {input.tickets:q}"
         " --participants {input.participants:q} --subjects {input.subjects:q} --parcellated {input.parcellated:q}"
-        " --flat {input.flat:q} --results {params.results:q} --out-scans {output.scans:q}"
+        " --flat {input.flat:q} --results $BOLDMILL_RESULTS --out-scans {output.scans:q}"
         " --out-timeseries {output.timeseries:q} --out-fc {output.fc:q} --out-flat-clips {output.flat_clips:q}"
         " --config-json {params.cfg:q} > {log:q} 2>&1"
 
@@ -39,18 +38,17 @@ rule snapshot:
         shards=plan.all_shards(),
     output:
         plan.layout.snapshot(plan.config.snapshot.name),
-    params:
-        cfg=plan.settings("snapshot"),
-        results=plan.config.results,
     log:
         "<results>/logs/snapshot.log",
     benchmark:
         "<results>/benchmarks/snapshot.jsonl"
+    localrule: True
     conda:
         "../../envs/core.yaml"
-    localrule: True
+    params:
+        cfg=plan.settings("snapshot"),
     shell:
-        "python -m boldmill snapshot --shards {input.shards:q} --results {params.results:q} --out {output:q} --config-json {params.cfg:q}"
+        "python -m boldmill snapshot --shards {input.shards:q} --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q}"
         " > {log:q} 2>&1"
 
 
