@@ -1,8 +1,7 @@
 """Write the self-contained HTML report: cohort, quarantine, quality pictures, FC, flat maps, training, evaluation.
 
 Example:
-  boldmill report --results results --snapshot results/datasets/latest/manifest.json \\
-      --out results/report/index.html --config-json "$JSON"
+  boldmill report --results results --snapshot results/datasets/latest/manifest.json --out results/report/index.html
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def scan_pictures(scan: Scan, dpi: int) -> dict[str, Any]:
         picture = figures.motion_and_carpet(fd, dvars, np.nan_to_num(series), scan.tr or 1.0, dpi)
         pictures.append(("motion and carpet (parcel series)", "image/png", picture))
         with np.errstate(invalid="ignore", divide="ignore"):
-            fc = np.corrcoef(series.T)
+            fc = np.atleast_2d(np.corrcoef(series.T))
         pictures.append(("FC", "image/png", figures.fc_matrix(fc, [network_of(name) for name in names], dpi)))
     for caption, path in (("flat map", scan.still), ("flat-map movie", scan.movie)):
         if path is not None and path.exists():
