@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +88,7 @@ class FactsCache:
 
 def _unchanged(path: str, known: Facts) -> bool:
     try:
-        stat = os.stat(path)
+        stat = Path(path).stat()
     except OSError:
         return False
     return (stat.st_size, stat.st_mtime_ns) == (known.size, known.mtime_ns) and annex_key(Path(path)) == known.key

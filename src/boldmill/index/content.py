@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from boldmill.errors import MachineFault
 
@@ -63,8 +63,8 @@ def annex_key(path: Path) -> str:
     """Return the git-annex key a link points to, or an empty string."""
     if not path.is_symlink():
         return ""
-    target = os.readlink(path)
-    return Path(target).name if _ANNEX.search(target) else ""
+    target = path.readlink()
+    return target.name if _ANNEX.search(target.as_posix()) else ""
 
 
 def examine(path: Path, verify: bool) -> Facts:
@@ -142,9 +142,9 @@ def _refuse_pointer(start: bytes, path: Path) -> None:
         raise _Broken("a git-annex pointer, not the image", f"datalad get {path.name}")
 
 
-def _blocks(handle: object, digest: object) -> Iterator[bytes]:
-    while block := handle.read(BLOCK):  # type: ignore[attr-defined]
-        digest.update(block)  # type: ignore[attr-defined]
+def _blocks(handle: BinaryIO, digest: hashlib._Hash) -> Iterator[bytes]:
+    while block := handle.read(BLOCK):
+        digest.update(block)
         yield block
 
 
@@ -201,7 +201,7 @@ class _Nifti(_Sink):
 
         try:
             kind = nib.Nifti2Header if self.head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Header
-            header = kind(self.head[: kind.template_dtype.itemsize])
+            header: Any = kind(self.head[: kind.template_dtype.itemsize])  # type: ignore[no-untyped-call]
             shape = tuple(int(n) for n in header.get_data_shape())
             itemsize = int(header.get_data_dtype().itemsize)
         except (HeaderDataError, nib.wrapstruct.WrapStructError, KeyError, ValueError) as error:
@@ -218,10 +218,10 @@ class _Nifti(_Sink):
         return {"shape": shape, "header_tr": _header_tr(header), "oriented": oriented}
 
 
-def _header_tr(header: object) -> float:
+def _header_tr(header: Any) -> float:
     """Return pixdim[4] in seconds; a value of 100 or more is milliseconds, whatever unit the header names."""
-    value = float(header["pixdim"][4])  # type: ignore[index]
-    unit = header.get_xyzt_units()[1]  # type: ignore[attr-defined]
+    value = float(header["pixdim"][4])
+    unit = header.get_xyzt_units()[1]
     if not 0 < value < float("inf"):
         return 0.0
     value *= {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)

@@ -1,4 +1,4 @@
-"""List a data set: its usable images (by bids2table), its sidecars, and every image that is not used, with the reason."""
+"""List a data set: usable images (by bids2table), sidecars, and every image that is not used, with the reason."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ SCAN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo",
 
 KNOWN_ENTITIES = frozenset(
     (*SCAN_ENTITIES, "tpl", "cohort", "sample", "tracksys", "nuc", "voi", "trc", "stain", "mod", "flip", "inv", "mt")
-    + ("proc", "hemi", "space", "split", "recording", "chunk", "atlas", "seg", "scale", "res", "den", "label", "desc")
+).union(
+    ("proc", "hemi", "space", "split", "recording", "chunk", "atlas", "seg", "scale", "res", "den", "label", "desc")
 )
 INDEX_ENTITIES = frozenset(("run", "echo"))
 EXCLUDED_FOLDERS = frozenset(("derivatives", "sourcedata", "outputs", "output", "results", "work", "code"))

@@ -107,7 +107,7 @@ def _of_subjects(layout: Layout, known: dict[str, tuple[str, str]] | None) -> It
             if _refused(entry) and (known is None or scan_id in known):
                 yield _row(scan_id, dataset, subject, "preprocess", entry, shown)
         anat = manifest.get("anat")
-        if _refused(anat) and not any(_refused(entry) for entry in scans.values()):
+        if isinstance(anat, dict) and _refused(anat) and not any(_refused(entry) for entry in scans.values()):
             yield _row(f"{dataset}_sub-{subject}_T1w", dataset, subject, "preprocess", anat, shown)
 
 
