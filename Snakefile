@@ -59,6 +59,9 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
+        rules.shards.input,
+        rules.train.input,
+        rules.evaluate.input,
         rules.report.input,
         rules.audit.input,
 

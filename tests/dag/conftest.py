@@ -1,6 +1,8 @@
 """Fixtures of the DAG tests."""
 
+import copy
 import importlib.util
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -21,10 +23,20 @@ def project(tmp_path: Path):
     return _load("project").Project(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def finished_template(tmp_path_factory: pytest.TempPathFactory):
+    """A project, indexed and with every output made: built once, copied for each test."""
+    made = _load("project").Project(tmp_path_factory.mktemp("dag"))
+    made.ingest()
+    made.finish()
+    assert not made.jobs()
+    return made
+
+
 @pytest.fixture
-def finished(project):
-    """The same, indexed and with every output made."""
-    project.ingest()
-    project.finish()
-    assert not project.jobs()
-    return project
+def finished(finished_template, tmp_path: Path):
+    """A copy of the finished project, times and records included, to be changed by one test."""
+    copied = copy.deepcopy(finished_template)
+    copied.folder = tmp_path / "project"
+    shutil.copytree(finished_template.folder, copied.folder, symlinks=True)
+    return copied

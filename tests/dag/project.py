@@ -94,7 +94,7 @@ class Project:
         for path in self.outputs():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"made: {path.name}\n")
-        self.snakemake("--touch", "all")
+        self.snakemake("--touch", "--forceall", "all")
 
     def outputs(self) -> list[Path]:
         """Every file the DAG makes."""

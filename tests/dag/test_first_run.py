@@ -8,17 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STAGES = [
-    "ingest",
-    "preprocess",
-    "parcellate",
-    "flatmap",
-    "augment",
-    "shards",
-    "train",
-    "evaluate",
-    "report",
-    "audit",
-    "all",
+    *("ingest", "preprocess", "parcellate", "flatmap", "augment", "shards"),
+    *("train", "evaluate", "report", "audit", "all"),
 ]
 
 

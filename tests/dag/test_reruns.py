@@ -12,9 +12,8 @@ from boldmill.rng import bucket_of
 
 N_BUCKETS = 3
 SUBJECTS = {("alpha", f"{i:02d}") for i in range(1, 5)} | {("beta", f"{i:02d}") for i in range(1, 3)}
-AFTER_SHARDS = {"snapshot", "report_page", "ledger"} | {
-    f"{job} {m}" for job in ("train_model", "evaluate_model") for m in MODELS
-}
+MODEL_JOBS = {f"{job} {model}" for job in ("train_model", "evaluate_model") for model in MODELS}
+AFTER_SHARDS = {"snapshot", "report_page", "ledger"} | MODEL_JOBS
 
 
 def bucket(dataset: str, subject: str) -> str:
@@ -153,11 +152,15 @@ def test_nothing_to_do_says_so(finished) -> None:
     assert "Nothing to be done" in finished.snakemake("-n").stderr + finished.snakemake("-n").stdout
 
 
-def test_a_deleted_manifest_is_made_again(finished) -> None:
+def test_a_lost_intermediate_reruns_nothing(finished) -> None:
     (finished.folder / "results" / "parcellate" / f"bucket-{bucket('alpha', '01')}.json").unlink()
-    mine = {bucket("alpha", "01")}
-    expected = per_bucket("parcellate_bucket", "augment_bucket", "shard_bucket", buckets=mine) | AFTER_SHARDS
-    assert set(finished.jobs()) == expected
+    assert not finished.jobs()
+
+
+def test_a_lost_shard_is_made_again(finished) -> None:
+    mine = bucket("alpha", "01")
+    (finished.folder / "results" / "shards" / "pfc" / f"bucket-{mine}.parquet").unlink()
+    assert set(finished.jobs()) == {f"augment_bucket {mine}"} | AFTER_SHARDS
 
 
 def test_a_raised_stage_version_reruns_the_stage(finished, monkeypatch: pytest.MonkeyPatch) -> None:

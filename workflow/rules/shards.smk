@@ -54,4 +54,5 @@ rule snapshot:
 
 rule shards:
     input:
+        plan.all_shards(),
         rules.snapshot.output,
