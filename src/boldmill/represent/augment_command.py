@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from boldmill.errors import EXIT_OK, DataFault
+from boldmill.errors import EXIT_OK, BoldmillError, ConfigError, DataFault
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,38 +51,47 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
-    cfg = settings.section("augment", AugmentConfig)
+    dtype_name = settings.section("augment", AugmentConfig).dtype
     parcellated = read_json(args.parcellated)
     scans = {s: e for s in sorted(parcellated["scans"]) if (e := entry_of(parcellated, s)) is not None}
     layout = Layout.at(args.results)
     tickets = [layout.ticket(scan_id) for scan_id in scans] if args.tickets is None else args.tickets
     with Recorder(settings, out=args.out, inputs=[args.parcellated, *tickets]) as record:
         ticket_of = {t["scan_id"]: t for t in map(read_json, tickets)}
+        names = sorted({ticket_of[scan_id]["dataset"] for scan_id in scans})
+        configs = {name: settings.section("augment", AugmentConfig, name) for name in names}
+        for name, cfg in configs.items():
+            if cfg.dtype != dtype_name:
+                why = f"it is {cfg.dtype} for {name} and {dtype_name} for all; a column has one type"
+                raise ConfigError("cannot override", "augment.dtype", why, "set it for all data sets")
         digests = {**Lineage().digests(args.parcellated), settings.stage: settings.digest}
         quarantined: dict[str, Any] = {}
         ready = {}
         for scan_id, entry in scans.items():
             try:
-                check_length(int(entry["n_volumes"]), cfg, scan_id)
+                check_length(int(entry["n_volumes"]), configs[ticket_of[scan_id]["dataset"]], scan_id)
                 ready[scan_id] = args.results / entry["files"]["timeseries"]
             except DataFault as fault:
                 quarantined[scan_id] = {"status": "quarantined", "reason": fault.why, "fix": fault.fix}
-        names = read_timeseries(next(iter(ready.values())))[0] if ready else []
-        edges = n_edges(len(names))
+        parcels = read_timeseries(next(iter(ready.values())))[0] if ready else []
+        edges = n_edges(len(parcels))
         texts = {
-            "parcels": canonical_json(names),
+            "parcels": canonical_json(parcels),
             "estimator": "pearson",
-            "mode": cfg.mode,
-            "drop_rate": str(cfg.drop_rate),
+            "settings": canonical_json({name: cfg.model_dump(mode="json") for name, cfg in configs.items()}),
             "seed": str(settings.seed),
             "generator_version": str(GENERATOR_VERSION),
             "quarantine": canonical_json(quarantined),
         }
-        schema = tables.schema("pfc", dtypes={"values": cfg.dtype}, metadata=texts)
+        schema = tables.schema("pfc", dtypes={"values": dtype_name}, metadata=texts)
         dtype = tables.dtype_of(schema, "values")
         with shard_writer(args.out, schema, 1 << 20) as writer:
             for scan_id, path in tqdm(ready.items(), desc="pFC", unit="scan", disable=None):
-                _, series = read_timeseries(path)
+                columns, series = read_timeseries(path)
+                if columns != parcels:
+                    why = "its parcels are not those of the first scan"
+                    raise BoldmillError("inputs do not fit together", path, why, "run the parcellate stage again")
+                cfg = configs[ticket_of[scan_id]["dataset"]]
                 record.add_input(path)
                 views = pfc_views(series, scan_id, range(cfg.n_views), settings.seed, cfg)
                 base = identity(scan_id, ticket_of[scan_id], digests)
@@ -91,5 +100,5 @@ def run(args: argparse.Namespace) -> int:
                     writer.add({**base, "view": view, "n_kept": kept, "n_edges": edges, "values": values.tobytes()})
         listed = write_json(quarantine_path(args.out), {"schema": 1, "stage": "augment", "scans": quarantined})
         record.add_output(listed)
-        record.note(scans=len(ready), views=cfg.n_views, quarantined=len(quarantined), seed=settings.seed)
+        record.note(scans=len(ready), quarantined=len(quarantined), seed=settings.seed)
     return EXIT_OK

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         )
         for digests in bucket.digests.values():
             digests[settings.stage] = settings.digest
-        clips = _write_flat_clips(bucket, args.out_flat_clips, cfg)
+        clips = _write_flat_clips(bucket, args.out_flat_clips, cfg, settings)
         parcels = _write_series(bucket, args.out_timeseries, args.out_fc, cfg, settings)
         rows = _write_scans(bucket, args.out_scans, cfg, clips, parcels)
         for path in bucket.read:
@@ -80,6 +80,7 @@ def _write_series(bucket: Bucket, out_series: Path, out_fc: Path, cfg: ShardsCon
 
     from boldmill import tables
     from boldmill.atomic import canonical_json
+    from boldmill.represent.config import ParcellateConfig
     from boldmill.represent.fc import n_edges
     from boldmill.shards.build import common, entry_of, fc_row, read_timeseries, timeseries_row
     from boldmill.shards.write import shard_writer
@@ -90,11 +91,12 @@ def _write_series(bucket: Bucket, out_series: Path, out_fc: Path, cfg: ShardsCon
         names, _ = read_timeseries(bucket.results / found[0][2]["files"]["timeseries"])
     sizes = {"n_parcels": len(names), "n_edges": n_edges(len(names))} if names else {}
     texts = {"parcels": canonical_json(names)}
-    estimator = settings.raw("parcellate.fc_estimator")
+    datasets = sorted({ticket["dataset"] for _, ticket, _ in found})
+    estimators = {d: settings.section("parcellate", ParcellateConfig, d).fc_estimator for d in datasets}
     with ExitStack() as stack:
         schema = tables.schema("timeseries", sizes=sizes, metadata=texts)
         series_out = stack.enter_context(shard_writer(out_series, schema, cfg.row_group_rows))
-        schema = tables.schema("fc", sizes=sizes, metadata={**texts, "estimator": estimator})
+        schema = tables.schema("fc", sizes=sizes, metadata={**texts, "estimators": canonical_json(estimators)})
         fc_out = stack.enter_context(shard_writer(out_fc, schema, cfg.row_group_rows))
         for scan_id, ticket, entry in tqdm(found, desc="series", unit="scan", disable=None):
             path = bucket.path(entry["files"]["timeseries"])
@@ -103,11 +105,11 @@ def _write_series(bucket: Bucket, out_series: Path, out_fc: Path, cfg: ShardsCon
                 raise _mismatch(path, f"its parcels are not those of {found[0][0]}", "parcellate")
             base = common(bucket, scan_id, ticket)
             series_out.add(timeseries_row(base, series, float(entry["tr"])))
-            fc_out.add(fc_row(base, series, estimator))
+            fc_out.add(fc_row(base, series, estimators[ticket["dataset"]]))
     return len(names)
 
 
-def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str, int]:
+def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig, settings: Settings) -> dict[str, int]:
     """Write flat_clips; return the number of clips of every scan."""
     import numpy as np
     from tqdm import tqdm
@@ -115,6 +117,7 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str,
     from boldmill import tables
     from boldmill.atomic import canonical_json
     from boldmill.shards.build import clip_rows, common, encode_mask, entry_of
+    from boldmill.shards.config import ShardsConfig
     from boldmill.shards.write import shard_writer
 
     found = [(s, t, e) for s, t, _ in bucket.usable() if (e := entry_of(bucket.flat, s)) is not None]
@@ -132,8 +135,10 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str,
                 flat = {name: archive[name] for name in ("frames", "mean", "std", "mask", "tr")}
             if mask is None or not np.array_equal(flat["mask"], mask):
                 raise _mismatch(path, f"its mask is not that of {found[0][0]}", "flatmap")
+            own = settings.section("shards", ShardsConfig, ticket["dataset"])
+            base = common(bucket, scan_id, ticket)
             counts[scan_id] = 0
-            for row in clip_rows(common(bucket, scan_id, ticket), flat, length=cfg.clip_frames, stride=cfg.clip_stride):
+            for row in clip_rows(base, flat, length=own.clip_frames, stride=own.clip_stride):
                 writer.add(row)
                 counts[scan_id] += 1
     return counts

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from boldmill.atomic import canonical_json, write_json
 from boldmill.cli import main
 from boldmill.paths import SHARD_TABLES, Layout
 from boldmill.rng import bucket_of, generator
+from boldmill.shards.reader import Snapshot
 
 PARCELS = 6
 GRID = (8, 10)
@@ -166,3 +168,32 @@ class Cohort:
         out = self.layout.snapshot("latest")
         assert main(["snapshot", "--shards", *map(str, self.shards()), "--out", str(out), "--config-json", config]) == 0
         return out
+
+
+@pytest.fixture
+def make_cohort() -> type[Cohort]:
+    return Cohort
+
+
+@pytest.fixture(scope="session")
+def subjects() -> dict[str, dict[str, Any]]:
+    """Nine subjects of two sites; two are a family, one too short for pFC, one refused by preprocessing."""
+    people: dict[str, dict[str, Any]] = {f"{i:02d}": {"site": "AB"[i % 2], "scans": 1 + i % 2} for i in range(9)}
+    people["03"]["family"] = people["06"]["family"] = "f1"
+    people["04"]["volumes"] = 22
+    people["05"]["status"] = "quarantined"
+    people["07"] |= {"frames": 3, "mean_fd": 0.9, "t1w": False}
+    return people
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory, subjects: dict[str, dict[str, Any]]) -> Cohort:
+    """The cohort with its shards and its snapshot; not to be changed by a test."""
+    cohort = Cohort(tmp_path_factory.mktemp("cohort") / "results", subjects)
+    cohort.build()
+    return cohort
+
+
+@pytest.fixture
+def snapshot(cohort: Cohort) -> Snapshot:
+    return Snapshot.load(cohort.layout.snapshot("latest"))
