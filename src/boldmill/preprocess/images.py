@@ -107,7 +107,7 @@ def read_volume(path: str | Path, *, canonical: bool = False, ndim: Literal[3, 4
             f"cannot open {what}", path, "there is no such file", "restore it, or run `snakemake ingest`"
         )
     try:
-        image: Any = nibabel.load(path)  # type: ignore[attr-defined]
+        image: Any = nibabel.load(path)
         if canonical:
             image = nibabel.as_closest_canonical(image)  # type: ignore[no-untyped-call]
         data = np.asanyarray(image.dataobj, dtype=np.float32)
