@@ -27,6 +27,20 @@ MAX_SHEAR = 1e-3
 """Largest cosine between two voxel axes that rounding of an affine explains."""
 
 
+def nib() -> Any:
+    """Return nibabel, imported when first needed (its functions carry no types)."""
+    import nibabel
+
+    return nibabel
+
+
+def sitk() -> Any:
+    """Return SimpleITK, imported when first needed (its functions carry no types)."""
+    import SimpleITK
+
+    return SimpleITK
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
     """A regular grid: ``shape`` (X, Y, Z) and the voxel-to-world ``affine`` (4, 4)."""
@@ -99,8 +113,7 @@ def read_volume(path: str | Path, *, canonical: bool = False, ndim: Literal[3, 4
     MachineFault
         The file cannot be opened.
     """
-    import nibabel
-
+    nibabel = nib()
     fix = "replace the file with an intact copy and run `snakemake ingest` again"
     if not Path(path).exists():
         raise MachineFault(
@@ -109,7 +122,7 @@ def read_volume(path: str | Path, *, canonical: bool = False, ndim: Literal[3, 4
     try:
         image: Any = nibabel.load(path)
         if canonical:
-            image = nibabel.as_closest_canonical(image)  # type: ignore[no-untyped-call]
+            image = nibabel.as_closest_canonical(image)
         data = np.asanyarray(image.dataobj, dtype=np.float32)
     except (EOFError, zlib.error, gzip.BadGzipFile, nibabel.filebasedimages.ImageFileError) as error:
         raise DataFault(f"cannot read {what}", path, f"the file is broken ({error})", fix) from error
@@ -163,7 +176,7 @@ def write_volume(
     Parameters
     ----------
     path : str or Path
-        Ends with ``.nii.gz``.
+        Ends with ``.nii.gz``, or ``.nii`` (scratch files).
     data : array (X, Y, Z[, T or C])
         Values; integers are rounded first.
     affine : array (4, 4)
@@ -175,27 +188,24 @@ def write_volume(
     template : bool
         Whether the world is a template space (sform code ``mni``) or the scanner's.
     """
-    import nibabel
-
+    nibabel = nib()
     values = np.asarray(data)
     if dtype != "float32":
         limits = np.iinfo(dtype)
         values = np.clip(np.rint(values), limits.min, limits.max)
-    image: Any = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
-        np.ascontiguousarray(values.astype(dtype)), affine, dtype=dtype
-    )
+    image: Any = nibabel.Nifti1Image(np.ascontiguousarray(values.astype(dtype)), affine, dtype=dtype)
     code = "mni" if template else "scanner"
     image.set_sform(affine, code=code)
     image.set_qform(affine, code=code, strip_shears=True)
     image.header.set_xyzt_units("mm", "sec" if tr else "unknown")
     if tr and values.ndim == 4:
         image.header.set_zooms((*image.header.get_zooms()[:3], tr))
-    with (
-        atomic(path) as temporary,
-        open(temporary, "wb") as handle,
-        gzip.GzipFile(filename="", mode="wb", fileobj=handle, compresslevel=1, mtime=0) as zipped,
-    ):
-        image.to_stream(zipped)
+    with atomic(path) as temporary, open(temporary, "wb") as handle:
+        if Path(path).suffix == ".nii":
+            image.to_stream(handle)
+        else:
+            with gzip.GzipFile(filename="", mode="wb", fileobj=handle, compresslevel=1, mtime=0) as zipped:
+                image.to_stream(zipped)
     return Path(path)
 
 
@@ -207,8 +217,7 @@ def to_sitk(data: Array, affine: Float) -> Any:
     DataFault
         The affine is sheared, which no rotation and voxel size can express.
     """
-    import SimpleITK
-
+    itk = sitk()
     zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     direction = affine[:3, :3] / zooms
     shear = float(np.abs(direction.T @ direction - np.eye(3)).max())
@@ -218,7 +227,7 @@ def to_sitk(data: Array, affine: Float) -> Any:
     left, _, right = np.linalg.svd(direction)
     direction = RAS_TO_LPS[:3, :3] @ (left @ right)
     stored = np.ascontiguousarray(np.asarray(data, dtype=np.float32).transpose(2, 1, 0))
-    image: Any = SimpleITK.GetImageFromArray(stored)
+    image: Any = itk.GetImageFromArray(stored)
     image.SetSpacing([float(z) for z in zooms])
     image.SetOrigin([float(v) for v in RAS_TO_LPS[:3, :3] @ affine[:3, 3]])
     image.SetDirection([float(v) for v in direction.ravel()])
@@ -227,12 +236,11 @@ def to_sitk(data: Array, affine: Float) -> Any:
 
 def from_sitk(image: Any) -> Volume:
     """Return RAS data (X, Y, Z) and affine of a 3D SimpleITK image."""
-    import SimpleITK
-
+    itk = sitk()
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    stored: Array = SimpleITK.GetArrayFromImage(image)
+    stored: Array = itk.GetArrayFromImage(image)
     return Volume(stored.transpose(2, 1, 0), RAS_TO_LPS @ affine)
 
 

@@ -9,7 +9,7 @@ Axes: N points, X Y Z voxels, C = 3 components.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +50,8 @@ def read_field(path: str | Path) -> Volume:
 
 
 def write_field(path: str | Path, field: Volume, *, template: bool = True) -> Path:
-    """Write a displacement field; ``template`` says whether its grid lies in template space."""
-    return write_volume(path, field.data, field.affine, template=template)
+    """Write a displacement field, rounded to 1/1024 mm; ``template`` says whether its grid lies in template space."""
+    return write_volume(path, np.rint(field.data * 1024) / 1024, field.affine, template=template)
 
 
 def map_points(field: Volume, xyz: Array) -> Float:
@@ -85,32 +85,48 @@ def map_points(field: Volume, xyz: Array) -> Float:
 
 def dense_field(mapping: Callable[[Float], Float], grid: Grid) -> Volume:
     """Return the displacement field (X, Y, Z, 3) of a point mapping on a grid."""
-    points = grid.points()
-    shift = np.empty(points.shape, dtype=np.float32)
-    for start in range(0, len(points), BLOCK):
-        part = points[start : start + BLOCK]
-        shift[start : start + BLOCK] = mapping(part) - part
-    return Volume(shift.reshape(*grid.shape, 3), grid.affine)
+    shift = np.empty((*grid.shape, 3), dtype=np.float32)
+    for low, high, points in _slabs(grid):
+        shift[low:high] = (mapping(points) - points).reshape(high - low, *grid.shape[1:], 3)
+    return Volume(shift, grid.affine)
 
 
-def sample(volume: Volume, xyz: Array, *, order: int = 1, outside: float = 0.0) -> Array:
-    """Read a 3D volume at world points (N, 3) by spline interpolation; float32 (N,).
+def _slabs(grid: Grid) -> Iterator[tuple[int, int, Float]]:
+    """Yield first and last X index and the world points of slabs of a grid: bounds the memory of dense mappings."""
+    thick = max(1, BLOCK // (grid.shape[1] * grid.shape[2]))
+    for low in range(0, grid.shape[0], thick):
+        high = min(low + thick, grid.shape[0])
+        affine = grid.affine.copy()
+        affine[:3, 3] = grid.affine[:3, :3] @ [low, 0, 0] + grid.affine[:3, 3]
+        yield low, high, Grid((high - low, grid.shape[1], grid.shape[2]), affine).points()
 
-    Points beyond the outermost voxel centres read ``outside``.
-    """
-    from scipy.ndimage import map_coordinates, spline_filter
+
+def spline(volume: Volume, order: int) -> Array:
+    """Return the float32 coefficients that :func:`scipy.ndimage.map_coordinates` reads without a prefilter."""
+    from scipy.ndimage import spline_filter
 
     data = np.asarray(volume.data, dtype=np.float32)
-    if order > 1:
-        data = spline_filter(data, order=order, mode="mirror", output=np.float32)
+    return np.asarray(spline_filter(data, order=order, mode="mirror", output=np.float32)) if order > 1 else data
+
+
+def sample(
+    volume: Volume, xyz: Array, *, order: int = 1, outside: float = 0.0, coefficients: Array | None = None
+) -> Array:
+    """Read a 3D volume at world points (N, 3) by spline interpolation; float32 (N,).
+
+    Points more than half a voxel beyond the outermost voxel centres read ``outside``. ``coefficients`` (of
+    :func:`spline`) spare the prefilter when a volume is sampled in parts.
+    """
+    from scipy.ndimage import map_coordinates
+
+    data = spline(volume, order) if coefficients is None else coefficients
     inverse = np.asarray(np.linalg.inv(volume.affine), dtype=np.float64)
     out = np.empty(len(xyz), dtype=np.float32)
     limit = np.array(volume.data.shape)[:, np.newaxis] - 0.5
+    mode = "mirror" if order > 1 else "nearest"
     for start in range(0, len(xyz), BLOCK):
         index = apply_affine(inverse, xyz[start : start + BLOCK]).T
-        values = map_coordinates(
-            data, index, order=order, mode="mirror" if order > 1 else "nearest", prefilter=False, output=np.float32
-        )
+        values = map_coordinates(data, index, order=order, mode=mode, prefilter=False, output=np.float32)
         inside = ((index > -0.5) & (index < limit)).all(axis=0)
         out[start : start + BLOCK] = np.where(inside, values, np.float32(outside))
     return out
@@ -120,10 +136,13 @@ def resample(
     volume: Volume, grid: Grid, mapping: Callable[[Float], Float] | None = None, *, order: int = 1, outside: float = 0.0
 ) -> Volume:
     """Resample a 3D volume onto a grid; ``mapping`` takes grid world points to the volume's world (identity: None)."""
-    points = grid.points()
-    if mapping is not None:
-        points = mapping(points)
-    return Volume(sample(volume, points, order=order, outside=outside).reshape(grid.shape), grid.affine)
+    coefficients = spline(volume, order)
+    out = np.empty(grid.shape, dtype=np.float32)
+    for low, high, points in _slabs(grid):
+        where = points if mapping is None else mapping(points)
+        values = sample(volume, where, order=order, outside=outside, coefficients=coefficients)
+        out[low:high] = values.reshape(high - low, *grid.shape[1:])
+    return Volume(out, grid.affine)
 
 
 def jacobian(field: Volume) -> Array:

@@ -33,15 +33,15 @@ def test_field_of_an_affine_maps_as_the_affine(tmp_path: Path) -> None:
     write_field(tmp_path / "f.nii.gz", dense_field(lambda x: apply_affine(AFFINE, x), GRID))
     field = read_field(tmp_path / "f.nii.gz")
     xyz = np.random.default_rng(0).uniform(-15, 13, (50, 3))
-    np.testing.assert_allclose(map_points(field, xyz), apply_affine(AFFINE, xyz), atol=1e-4)
-    np.testing.assert_allclose(jacobian(field), np.linalg.det(AFFINE[:3, :3]), atol=1e-4)
+    np.testing.assert_allclose(map_points(field, xyz), apply_affine(AFFINE, xyz), atol=1e-3)
+    np.testing.assert_allclose(jacobian(field), np.linalg.det(AFFINE[:3, :3]), atol=2e-3)
 
 
 def test_jacobian_on_a_rotated_grid() -> None:
     turn = np.eye(4)
     turn[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
     field = dense_field(lambda x: apply_affine(AFFINE, x), Grid(GRID.shape, turn @ GRID.affine))
-    np.testing.assert_allclose(jacobian(field), np.linalg.det(AFFINE[:3, :3]), atol=1e-4)
+    np.testing.assert_allclose(jacobian(field), np.linalg.det(AFFINE[:3, :3]), atol=2e-3)
 
 
 def test_folding_shows() -> None:
