@@ -1,27 +1,35 @@
 """One BOLD run, raw to cleaned on the template grid: the workflow factory and the call of the `preprocess` command.
 
 ``process_volume_run`` is all the command needs: it builds :func:`init_bold_wf`, runs it in this process below a scratch
-folder, moves the results to their BIDS-Derivatives names, writes sidecars, and returns files, QC and flags.
+folder, moves the results to their BIDS-Derivatives names, writes sidecars, and returns files, QC and flags::
+
+    process_volume_run(job, ticket, AnatInputs(t1w=..., t1w_mask=..., gm=..., wm=..., csf=..., field=...), work)
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from boldmill.atomic import atomic, read_json, write_json, write_text
+from boldmill.atomic import atomic, read_json, write_text
+from boldmill.errors import DataFault
 from boldmill.preprocess import motion as rigid
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.confounds import read as read_confounds
-from boldmill.preprocess.series_io import entity_prefix, load_series
+from boldmill.preprocess.images import Grid, read_volume
+from boldmill.preprocess.series_io import load_series
 from boldmill.preprocess.slicetiming import SliceTimes, slice_times
+from boldmill.preprocess.subject import Job, StepResult
+from boldmill.preprocess.transforms import sample
 
 MIN_VOLUMES = 10
+STEPS = ("motion", "coreg", "resample", "confounds", "clean")
+"""Steps that leave facts and flags."""
 HUGE_FD = 0.5
 """Mean FD (Power) above which a run is flagged, mm."""
 
@@ -42,45 +50,24 @@ class AnatInputs:
     field: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputSpace:
-    """Name, grid and brain of the output: ``shape`` and ``affine`` as :func:`boldmill.spaces.grid.output_grid`."""
-
-    name: str
-    shape: tuple[int, int, int]
-    affine: Any
-
-
-@dataclass(slots=True, kw_only=True)
-class RunResult:
-    """Paths by manifest key, QC numbers, flags in words, and what each step cost."""
-
-    tr: float
-    n_volumes: int
-    space: str
-    files: dict[str, Path] = field(default_factory=dict)
-    qc: dict[str, Any] = field(default_factory=dict)
-    flags: list[str] = field(default_factory=list)
-    costs: dict[str, dict[str, float]] = field(default_factory=dict)
-
-
 def init_bold_wf(
     *,
-    space: OutputSpace,
+    grid: Grid,
     preprocess: PreprocessConfig,
     clean: CleanConfig,
     tr: float,
     timing: SliceTimes | None,
     key: tuple[str, ...],
     where: str,
+    threads: int = 1,
     name: str = "bold",
 ) -> Any:
     """Return the nipype workflow of one run.
 
     Parameters
     ----------
-    space : OutputSpace
-        Where the cleaned series goes.
+    grid : Grid
+        Output grid of the cleaned series.
     preprocess, clean : sections
         Settings.
     tr : float
@@ -91,6 +78,8 @@ def init_bold_wf(
         Key of the random choices (scan id and seed).
     where : str
         Scan, for messages.
+    threads : int
+        SimpleITK threads; 1 makes reruns identical.
     name : str
         Name of the workflow.
 
@@ -123,11 +112,11 @@ def init_bold_wf(
         name="slicetiming",
     )
     motion = pe.Node(steps.EstimateMotion(), name="motion")
-    coreg = pe.Node(steps.Coregister(key=list(key)), name="coregister")
+    coreg = pe.Node(steps.Coregister(key=list(key), threads=threads), name="coregister")
     once = pe.Node(
         steps.ResampleOnce(
-            out_shape=[int(n) for n in space.shape],
-            out_affine=np.asarray(space.affine, dtype=float).tolist(),
+            out_shape=list(grid.shape),
+            out_affine=grid.affine.tolist(),
             fraction=preprocess.bold_mask_fraction,
             intensity=clean.intensity,
         ),
@@ -176,43 +165,25 @@ def init_bold_wf(
     return wf
 
 
-def process_volume_run(
-    ticket: Mapping[str, Any],
-    *,
-    anat: AnatInputs,
-    space: OutputSpace,
-    derivatives: Path,
-    preprocess: PreprocessConfig,
-    clean: CleanConfig,
-    seed: int,
-    work: Path,
-    template_mask: Path | None = None,
-) -> RunResult:
+def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, work: Path) -> StepResult:
     """Preprocess and clean one raw BOLD run.
 
     Parameters
     ----------
+    job : Job
+        What all steps of the subject share; ``template["brain_mask"]`` serves the covered share.
     ticket : mapping
         The scan's ticket (kind ``volume``).
     anat : AnatInputs
         Files of the anatomical workflow.
-    space : OutputSpace
-        Output grid.
-    derivatives : Path
-        Root of the data set's derivatives; files go below ``sub-X[/ses-Y]/func/``.
-    preprocess, clean : sections
-        Settings, with the data set's overrides applied.
-    seed : int
-        Base seed.
     work : Path
         Scratch folder of this run; the caller removes it.
-    template_mask : Path, optional
-        Template brain mask, for the covered share.
 
     Returns
     -------
-    RunResult
+    StepResult
         ``files``: clean, mask, confounds, boldref, boldref_native, hmc, coreg (and preproc if kept).
+        ``facts``: tr, n_volumes, space.
 
     Raises
     ------
@@ -223,35 +194,45 @@ def process_volume_run(
 
     bold = Path(ticket["root"]) / ticket["bold"][0]["path"]
     metadata, scan = ticket["metadata"], str(ticket["scan_id"])
-    tr = _tr(metadata, scan)
-    timing = slice_times(metadata, _shape(bold), tr, fraction=preprocess.slice_time_ref, where=scan)
+    tr = repetition_time(metadata, scan)
+    timing = slice_times(metadata, image_shape(bold), tr, fraction=job.settings.slice_time_ref, where=scan)
     wf = init_bold_wf(
-        space=space, preprocess=preprocess, clean=clean, tr=tr, timing=timing, key=(scan, str(seed)), where=scan
+        grid=job.grid,
+        preprocess=job.settings,
+        clean=job.clean,
+        tr=tr,
+        timing=timing,
+        key=(scan, str(job.seed)),
+        where=scan,
+        threads=1 if job.settings.deterministic else job.threads,
     )
     given = {"bold": bold, "t1w": anat.t1w, "t1w_mask": anat.t1w_mask, "field": anat.field}
     for name, path in {**given, "gm": anat.gm, "wm": anat.wm, "csf": anat.csf}.items():
         setattr(wf.inputs.inputnode, name, str(Path(path).resolve()))
     made, costs = run_workflow(wf, work)
-    facts = {k.removesuffix("_facts"): read_json(v) for k, v in made.items() if k.endswith("_facts")}
+    facts = {name: read_json(made[f"{name}_facts"]) for name in STEPS}
     table = read_confounds(made["confounds"])
-    result = RunResult(tr=tr, n_volumes=table.n_rows, space=space.name, costs=costs)
-    _publish(result, made, ticket, derivatives)
-    result.qc = _quality(table.columns, facts)
-    if template_mask is not None:
-        result.qc["coverage"] = _coverage(result.files["mask"], template_mask)
-    for part in facts.values():
-        result.flags += part.get("flags", [])
-    if result.qc["mean_fd"] > HUGE_FD:
-        result.flags.append(f"large motion: mean FD {result.qc['mean_fd']:.2f} mm")
+    quality = _quality(table.columns, facts)
+    quality["coverage"] = _coverage(Path(made["mask"]), job.template["brain_mask"])
+    quality["cost_cpu_s"] = {name: cost["cpu_s"] for name, cost in costs.items()}
+    flags = [flag for name in STEPS for flag in facts[name].get("flags", [])]
+    if quality["mean_fd"] > HUGE_FD:
+        flags.append(f"large motion: mean FD {quality['mean_fd']:.2f} mm")
     if timing is None:
-        result.flags.append("no slice timing correction: the sidecar gives no usable SliceTiming")
-    _sidecar(result, ticket, timing, clean, facts)
-    return result
+        flags.append("no slice timing: the sidecar gives no usable SliceTiming")
+    files, extra = _publish(job, ticket, made, timing, tr, facts)
+    described = {"tr": tr, "n_volumes": table.n_rows, "space": job.space}
+    return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=described)
 
 
-def _tr(metadata: Mapping[str, Any], scan: str) -> float:
-    from boldmill.errors import DataFault
+def repetition_time(metadata: Mapping[str, Any], scan: str) -> float:
+    """Return the repetition time of a sidecar, s.
 
+    Raises
+    ------
+    DataFault
+        Missing, not a number, or not positive.
+    """
     value = metadata.get("RepetitionTime")
     if not isinstance(value, int | float) or isinstance(value, bool) or not np.isfinite(value) or value <= 0:
         fix = "add RepetitionTime (s) to the JSON sidecar, or exclude the run"
@@ -259,8 +240,14 @@ def _tr(metadata: Mapping[str, Any], scan: str) -> float:
     return float(value)
 
 
-def _shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of an image, or () where it cannot be read: reading the data will say why."""
+def image_shape(path: Path) -> tuple[int, ...]:
+    """Return the shape of an image from its header.
+
+    Raises
+    ------
+    DataFault
+        The header cannot be read.
+    """
     import zlib
 
     import nibabel
@@ -268,34 +255,70 @@ def _shape(path: Path) -> tuple[int, ...]:
     try:
         image: Any = nibabel.load(path)
         return tuple(int(n) for n in image.shape)
-    except (OSError, EOFError, zlib.error, nibabel.filebasedimages.ImageFileError):
-        return (0, 0, 0, 0)
+    except (
+        EOFError,
+        zlib.error,
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+    ) as error:
+        fix = "replace the file with an intact copy and run `snakemake ingest` again"
+        raise DataFault("cannot read BOLD run", path, f"the header is broken ({error})", fix) from error
 
 
-def _publish(result: RunResult, made: Mapping[str, Any], ticket: Mapping[str, Any], derivatives: Path) -> None:
-    """Move the results from scratch to their BIDS-Derivatives names."""
-    prefix = entity_prefix(ticket["entities"])
-    session = ticket["entities"].get("ses")
-    folder = derivatives / f"sub-{ticket['entities']['sub']}" / (f"ses-{session}" if session else "") / "func"
-    there = f"{prefix}_space-{result.space}"
+def _publish(
+    job: Job,
+    ticket: Mapping[str, Any],
+    made: Mapping[str, Any],
+    timing: SliceTimes | None,
+    tr: float,
+    facts: Mapping[str, Any],
+) -> tuple[dict[str, Path], list[Path]]:
+    """Move the results from scratch to their BIDS-Derivatives names and write the sidecars."""
+    d, entities = job.derivatives, ticket["entities"]
     names = {
-        "clean": f"{there}_desc-clean_bold.nii.gz",
-        "preproc": f"{there}_desc-preproc_bold.nii.gz",
-        "mask": f"{there}_desc-brain_mask.nii.gz",
-        "boldref": f"{there}_boldref.nii.gz",
-        "boldref_native": f"{prefix}_desc-coreg_boldref.nii.gz",
-        "confounds": f"{prefix}_desc-confounds_timeseries.tsv",
-        "confounds_json": f"{prefix}_desc-confounds_timeseries.json",
-        "coreg": f"{prefix}_from-T1w_to-boldref_mode-points_desc-coreg_xfm.txt",
+        "clean": d.path(entities, "func", "bold", space=job.space, desc="clean"),
+        "preproc": d.path(entities, "func", "bold", space=job.space, desc="preproc"),
+        "mask": d.path(entities, "func", "mask", space=job.space, desc="brain"),
+        "boldref": d.path(entities, "func", "boldref", space=job.space),
+        "boldref_native": d.path(entities, "func", "boldref", desc="coreg"),
+        "confounds": d.path(entities, "func", "timeseries", ".tsv", desc="confounds"),
+        "confounds_json": d.path(entities, "func", "timeseries", ".json", desc="confounds"),
+        "coreg": d.path(entities, "func", "xfm", ".txt", from_="T1w", to="boldref", mode="points", desc="coreg"),
+        "hmc": d.path(entities, "func", "xfm", ".txt", from_="boldref", to="orig", mode="points", desc="hmc"),
     }
-    for key, name in names.items():
+    files: dict[str, Path] = {}
+    for key, target in names.items():
         if made.get(key):
-            _move(Path(made[key]), folder / name)
-            result.files[key] = folder / name
-    matrices = load_series(made["matrices"])
-    rows = [" ".join(repr(float(v)) for v in matrix.ravel()) for matrix in matrices]
-    result.files["hmc"] = folder / f"{prefix}_from-boldref_to-orig_mode-points_desc-hmc_xfm.txt"
-    write_text(result.files["hmc"], "\n".join(rows) + "\n")
+            _move(Path(made[key]), target)
+            files[key] = target
+    rows = [" ".join(repr(float(v)) for v in matrix.ravel()) for matrix in load_series(made["matrices"])]
+    files["hmc"] = write_text(names["hmc"], "\n".join(rows) + "\n")
+    extra = [files.pop("confounds_json")]
+    sources = [d.uri_raw(entry["path"]) for entry in ticket["bold"]]
+    series = {
+        "RepetitionTime": tr,
+        "TaskName": ticket["task"],
+        "SkullStripped": True,
+        "SliceTimingCorrected": timing is not None,
+        "StartTime": timing.reference if timing else None,
+    }
+    cleaning = {
+        "Strategy": job.clean.model_dump(mode="json"),
+        "Regressors": facts["clean"]["regressors"],
+        "DegreesOfFreedom": facts["clean"]["dof_words"],
+        "Units": "arbitrary",
+    }
+    fields: dict[str, dict[str, Any]] = {
+        "clean": {**series, **cleaning},
+        "preproc": series,
+        "mask": {"Type": "Brain"},
+        "boldref": {"SkullStripped": True},
+        "boldref_native": {"SkullStripped": False},
+        "coreg": {"Description": "4x4 matrix: T1w world (RAS, mm) to BOLD-reference world"},
+        "hmc": {"Description": "one 4x4 matrix per row and volume: BOLD-reference world (RAS, mm) to volume world"},
+    }
+    extra += [d.sidecar(files[key], sources=sources, **fields[key]) for key in sorted(fields) if key in files]
+    return files, extra
 
 
 def _move(source: Path, target: Path) -> None:
@@ -337,41 +360,6 @@ def _quality(columns: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, 
 
 def _coverage(mask: Path, template_mask: Path) -> float:
     """Share of the template brain inside the run's mask."""
-    from boldmill.preprocess.images import read_volume
-    from boldmill.preprocess.transforms import sample
-
     run = read_volume(mask)
     brain = sample(read_volume(template_mask), run.grid.points(), order=0).reshape(run.data.shape) > 0.5
     return float((run.data[brain] > 0.5).mean()) if brain.any() else 0.0
-
-
-def _sidecar(
-    result: RunResult,
-    ticket: Mapping[str, Any],
-    timing: SliceTimes | None,
-    clean: CleanConfig,
-    facts: Mapping[str, Any],
-) -> None:
-    """Write the JSON beside the cleaned (and the kept uncleaned) series."""
-    common = {
-        "RepetitionTime": result.tr,
-        "TaskName": ticket["task"],
-        "Space": result.space,
-        "SkullStripped": True,
-        "SliceTimingCorrected": timing is not None,
-        "Sources": [f"bids:raw:{entry['path']}" for entry in ticket["bold"]],
-    }
-    if timing is not None:
-        common["StartTime"] = timing.reference
-    cleaning = {
-        "Strategy": clean.model_dump(mode="json"),
-        "Regressors": facts["clean"]["regressors"],
-        "DegreesOfFreedom": facts["clean"]["dof_words"],
-        "Units": "arbitrary",
-    }
-    for key, more in (("clean", cleaning), ("preproc", {})):
-        if key in result.files:
-            path = result.files[key]
-            target = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
-            write_json(target, {**common, **more})
-            result.files[f"{key}_json"] = target

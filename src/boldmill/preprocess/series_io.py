@@ -6,7 +6,6 @@ Axes: X Y Z voxels, T time, N voxels of a mask in C order, V vertices.
 from __future__ import annotations
 
 import gzip
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -178,10 +177,3 @@ def write_surface(path: str | Path, series: Array, hemisphere: str, tr: float, m
     with atomic(path) as temporary:
         temporary.write_bytes(image.to_xml())
     return Path(path)
-
-
-def entity_prefix(entities: Mapping[str, Any]) -> str:
-    """Return the BIDS name of a scan without suffix, e.g. ``sub-01_ses-2_task-rest_run-1``."""
-    order = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo")
-    clean = {key: re.sub(r"[^A-Za-z0-9]", "", str(value)) for key, value in entities.items() if value not in (None, "")}
-    return "_".join(f"{key}-{clean[key]}" for key in order if clean.get(key))

@@ -12,22 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boldmill.atomic import write_json
 from boldmill.errors import DataFault
 from boldmill.preprocess import clean as cleaning
 from boldmill.preprocess import design, dvars
-from boldmill.preprocess.bold import MIN_VOLUMES, RunResult, _tr
+from boldmill.preprocess.bold import MIN_VOLUMES, repetition_time
 from boldmill.preprocess.compcor import cosines
-from boldmill.preprocess.config import CleanConfig
 from boldmill.preprocess.confounds import Table, read, write
-from boldmill.preprocess.series_io import entity_prefix, read_surface, write_surface
+from boldmill.preprocess.series_io import read_surface, write_surface
+from boldmill.preprocess.subject import Job, StepResult
 
 Array = NDArray[Any]
 SPACE = "fsaverage5"
 VERTICES = 10242
 
 
-def process_surface_run(ticket: Mapping[str, Any], *, derivatives: Path, clean: CleanConfig) -> RunResult:
+def process_surface_run(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     """Clean one ready-made surface run.
 
     All given confounds are regressed, whatever their names, with the drift and the pass band of the settings. Motion
@@ -35,25 +34,23 @@ def process_surface_run(ticket: Mapping[str, Any], *, derivatives: Path, clean: 
 
     Parameters
     ----------
+    job : Job
+        What all steps of the subject share.
     ticket : mapping
         The scan's ticket (kind ``surface``): left and right series, a confounds table or none.
-    derivatives : Path
-        Root of the data set's derivatives; files go below ``sub-X[/ses-Y]/func/``.
-    clean : CleanConfig
-        Settings, with the data set's overrides applied.
 
     Returns
     -------
-    RunResult
-        ``files``: clean_lh, clean_rh, confounds.
+    StepResult
+        ``files``: clean_lh, clean_rh, confounds. ``facts``: tr, n_volumes, space.
 
     Raises
     ------
     DataFault
         Hemispheres or confounds that do not fit together, not fsaverage5, constant data, too few degrees of freedom.
     """
-    scan, root = str(ticket["scan_id"]), Path(ticket["root"])
-    tr = _tr(ticket["metadata"], scan)
+    scan, root, clean = str(ticket["scan_id"]), Path(ticket["root"]), job.clean
+    tr = repetition_time(ticket["metadata"], scan)
     series = [read_surface(root / entry["path"]) for entry in ticket["bold"]]
     count = _check(series, scan)
     flags = ["ready-made surface series: head motion is not known, framewise displacement is n/a"]
@@ -86,21 +83,10 @@ def process_surface_run(ticket: Mapping[str, Any], *, derivatives: Path, clean: 
         "gcor": dvars.gcor(cleaned[:, live]),
         **{name: plan.facts[name] for name in ("residual_dof", "effective_dof", "n_regressors")},
     }
-    result = RunResult(tr=tr, n_volumes=count, space=SPACE, qc=quality, flags=flags)
-    _publish(result, ticket, table, np.split(cleaned, [series[0].shape[1]], axis=1), derivatives)
-    settings = {
-        "RepetitionTime": tr,
-        "Space": SPACE,
-        "Strategy": clean.model_dump(mode="json"),
-        "Regressors": plan.names,
-        "DegreesOfFreedom": plan.facts["dof_words"],
-        "Sources": [f"bids:raw:{entry['path']}" for entry in ticket["bold"]],
-    }
-    for key in ("clean_lh", "clean_rh"):
-        path = result.files[key]
-        result.files[f"{key}_json"] = path.with_name(path.name.removesuffix(".func.gii") + ".json")
-        write_json(result.files[f"{key}_json"], settings)
-    return result
+    facts = {"tr": tr, "n_volumes": count, "space": SPACE}
+    halves = np.split(cleaned, [series[0].shape[1]], axis=1)
+    files, extra = _publish(job, ticket, table, halves, tr, plan.facts)
+    return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=facts)
 
 
 def _check(series: list[Array], scan: str) -> int:
@@ -122,14 +108,24 @@ def _check(series: list[Array], scan: str) -> int:
 
 
 def _publish(
-    result: RunResult, ticket: Mapping[str, Any], table: Table, halves: list[Array], derivatives: Path
-) -> None:
-    session = ticket["entities"].get("ses")
-    folder = derivatives / f"sub-{ticket['entities']['sub']}" / (f"ses-{session}" if session else "") / "func"
-    prefix = entity_prefix(ticket["entities"])
+    job: Job, ticket: Mapping[str, Any], table: Table, halves: list[Array], tr: float, facts: Mapping[str, Any]
+) -> tuple[dict[str, Path], list[Path]]:
+    d, entities = job.derivatives, ticket["entities"]
+    sources = [d.uri_raw(entry["path"]) for entry in ticket["bold"]]
+    settings = {
+        "RepetitionTime": tr,
+        "TaskName": ticket["task"],
+        "Strategy": job.clean.model_dump(mode="json"),
+        "Regressors": facts["regressors"],
+        "DegreesOfFreedom": facts["dof_words"],
+    }
+    files: dict[str, Path] = {}
+    extra: list[Path] = []
     for side, half in zip("LR", halves, strict=True):
-        path = folder / f"{prefix}_hemi-{side}_space-{SPACE}_desc-clean_bold.func.gii"
-        result.files[f"clean_{side.lower()}h"] = write_surface(path, half, side, result.tr, {"Space": SPACE})
-    result.files["confounds"] = folder / f"{prefix}_desc-confounds_timeseries.tsv"
-    result.files["confounds_json"] = folder / f"{prefix}_desc-confounds_timeseries.json"
-    write(table, result.files["confounds"], result.files["confounds_json"])
+        path = d.path(entities, "func", "bold", ".func.gii", hemi=side, space=SPACE, desc="clean")
+        files[f"clean_{side.lower()}h"] = write_surface(path, half, side, tr, {"Space": SPACE})
+        extra.append(d.sidecar(path, sources=sources, **settings))
+    files["confounds"] = d.path(entities, "func", "timeseries", ".tsv", desc="confounds")
+    extra.append(d.path(entities, "func", "timeseries", ".json", desc="confounds"))
+    write(table, files["confounds"], extra[-1])
+    return files, extra
