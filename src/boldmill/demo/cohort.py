@@ -17,6 +17,7 @@ GROUPS = ("control", "patient")
 SITES = ("A", "B")
 DATASET = "demo"
 DRAWS = 4000
+GROUP_WEIGHT = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,7 @@ def subjects(p: Parameters) -> list[Subject]:
     """Return the subjects, with group balanced against site, sex, age, ability and motion.
 
     Sites, sexes, ages, abilities and motion are stratified once; of ``DRAWS`` random assignments the one whose largest
-    absolute correlation between any two of them is smallest is kept.
+    absolute correlation between any two of them is smallest is kept (those with group count ``GROUP_WEIGHT`` times).
     """
     n = p.subjects
     draw = generator("demo", p.seed, "cohort")
@@ -110,9 +111,10 @@ def subjects(p: Parameters) -> list[Subject]:
     best, best_value = np.empty((0, 0)), np.inf
     for _ in range(DRAWS):
         columns = np.stack([draw.permutation(half) for _ in range(3)] + [draw.permutation(strata) for _ in range(3)])
-        correlation = np.abs(np.corrcoef(columns) - np.eye(6)).max()
-        if correlation < best_value:
-            best, best_value = columns, correlation
+        correlation = np.abs(np.corrcoef(columns) - np.eye(6))
+        value = max(correlation.max(), GROUP_WEIGHT * correlation[0].max())
+        if value < best_value:
+            best, best_value = columns, value
     group, site, sex, age, ability, motion = best
     from scipy.stats import norm
 
