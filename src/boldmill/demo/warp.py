@@ -22,7 +22,7 @@ SMOOTH_MM = 24.0
 MEAN_MM = 3.5
 SMALLEST_JACOBIAN = 0.55
 BOX_MM = np.array([264.0, 300.0, 324.0])
-INVERSE_STEPS = 25
+INVERSE_STEPS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
