@@ -112,6 +112,4 @@ def load_resume(
             _, index, moment = name.split("/")
             moments.setdefault(int(index), {})[moment] = value
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-    return Position(
-        fingerprint=fingerprint, step=header["step"], history=header["history"], pending=header["pending"]
-    )
+    return Position(fingerprint=fingerprint, step=header["step"], history=header["history"], pending=header["pending"])

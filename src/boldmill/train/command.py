@@ -1,10 +1,10 @@
-"""Train one model on a snapshot: split `train` fits the weights, split `validation` watches them, `heldout` is never read.
+r"""Train one model on a snapshot: split `train` fits it, split `validation` watches it, `heldout` is never read.
 
-Beside the weights go `config.json` (settings, architecture, snapshot, data digest), `history.jsonl` (losses per step) and
-`subjects.json` (everyone seen, for the leakage check). SIGTERM or SIGUSR1 ends the run after the step under way with exit
-status 143; the same command then goes on from there, bit for bit.
+Beside the weights go `config.json` (settings, architecture, snapshot, data digest), `history.jsonl` (losses per step)
+and `subjects.json` (everyone seen, for the leakage check). SIGTERM or SIGUSR1 ends the run after the step under way with
+exit status 143; the same command then goes on from there, bit for bit.
 
-Example: boldmill train --model brainmass --snapshot results/datasets/latest/manifest.json \\
+Example: boldmill train --model brainmass --snapshot results/datasets/latest/manifest.json \
     --out results/models/brainmass/model.safetensors --config-json "$(cat settings.json)" --threads 2
 """
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("wrong output name", args.out, f"weights are always called {WEIGHTS}", f"use .../{WEIGHTS}")
     out_dir: Path = args.out.parent
     device = pick_device(args.device)
-    snapshot = Snapshot(args.snapshot)
+    snapshot = Snapshot.load(args.snapshot)
     with Recorder(settings, out=args.out, inputs=[args.snapshot]) as record, environment(device, args.threads):
         try:
             result = trainer(args.model)(snapshot, settings, out_dir, device, args.threads, sys.stderr.isatty())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from boldmill.atomic import canonical_json, sha256_text
 from boldmill.errors import BoldmillError, MachineFault
-from boldmill.train.checkpoint import RESUME, Position, load_resume, save_resume
+from boldmill.train.checkpoint import RESUME, load_resume, save_resume
 from boldmill.train.device import seed_step
 from boldmill.train.optim import Recipe, adamw, clip_gradients, set_lr
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 ROWS = 400
 """About how many rows of history a run writes: each is the mean over the steps since the last one."""
+
+
+CHECKPOINT_SECONDS = 600.0
+"""Time between saved states; a resumed run is the same bit for bit, so the clock moves no result."""
 
 
 class Interrupted(BoldmillError):
@@ -87,6 +92,7 @@ def fit(
     position = load_resume(path, task.module, optimiser, sha256_text(canonical_json(identity)))
     every = max(1, recipe.steps // ROWS)
     meter = _Meter(position.pending)
+    saved = time.monotonic()
     with _stop_signals() as asked:
         bar = trange(position.step, recipe.steps, initial=position.step, total=recipe.steps, disable=not progress,
                      desc="train", unit="step")  # fmt: skip
@@ -116,9 +122,10 @@ def fit(
                     row |= task.monitors() | task.validate()
                 position.history.append(row)
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
-            if position.step % recipe.checkpoint_every == 0 and position.step < recipe.steps:
+            if time.monotonic() - saved > CHECKPOINT_SECONDS and position.step < recipe.steps:
                 position.pending = meter.state()
                 save_resume(path, task.module, optimiser, position)
+                saved = time.monotonic()
     task.module.eval()
     return position.history
 

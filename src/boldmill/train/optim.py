@@ -29,6 +29,8 @@ class Recipe:
         What follows the warm-up; cosine falls to 0 at the last step.
     clip, clip_by : float, {"value", "norm"}
         Gradient clipping.
+    validate_every : int
+        Steps between validations (0: after the last step only).
     """
 
     steps: int
@@ -41,7 +43,6 @@ class Recipe:
     clip: float = 1.0
     clip_by: Literal["value", "norm"] = "norm"
     validate_every: int = 0
-    checkpoint_every: int = 500
 
     def factor(self, step: int) -> float:
         """Return the share of the peak learning rate at ``step``, counted from 0."""
@@ -54,7 +55,7 @@ class Recipe:
 
 
 def adamw(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """Return AdamW over every trained parameter; biases, norms, tokens and tables (one axis longer than 1) do not decay."""
+    """Return AdamW over every trained parameter; only matrices decay (no biases, norms, tokens, position tables)."""
     import torch
 
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]

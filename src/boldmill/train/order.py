@@ -35,5 +35,5 @@ def batches_per_epoch(n_samples: int, batch: int) -> int:
 def require(n_samples: int, least: int, what: str, where: str) -> None:
     """Raise :class:`ConfigError` where there are too few samples to train on."""
     if n_samples < least:
-        raise ConfigError("nothing to train on", where, f"the split `train` holds {n_samples} {what}, {least} are needed",
+        raise ConfigError("nothing to train on", where, f"the split `train` holds {n_samples} {what}, not {least}",
                           "add data, or lower snapshot.heldout and snapshot.validation")  # fmt: skip

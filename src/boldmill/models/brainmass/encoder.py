@@ -37,20 +37,15 @@ class Block(nn.Module):
         """Multi-head self-attention, (B, S, C) -> (B, S, C)."""
         batch, length, width = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(
-            qkv[0], qkv[1], qkv[2], dropout_p=self.dropout if self.training else 0.0
-        )
-        return self._out(mixed.transpose(1, 2).reshape(batch, length, width))
-
-    def _out(self, x: Tensor) -> Tensor:
-        y: Tensor = self.out(x)
+        mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], dropout_p=self.dropout if self.training else 0.0)
+        y: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
         return y
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, C) -> (B, S, C)."""
         x = self.norm1(x + self._drop(self.attention(x)))
-        x = self.norm2(x + self._drop(self.down(self._drop(F.relu(self.up(x))))))
-        return x
+        y: Tensor = self.norm2(x + self._drop(self.down(self._drop(F.relu(self.up(x))))))
+        return y
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)

@@ -78,9 +78,7 @@ def total(
     first, second = views
     read = [model.online.readout(model.encode(view)) for view in views]
     predicted = [model.predictor(model.online.project(features)) for features in read]
-    lra = alignment(
-        (predicted[0], predicted[1]), (model.target_latent(first), model.target_latent(second))
-    )
+    lra = alignment((predicted[0], predicted[1]), (model.target_latent(first), model.target_latent(second)))
     clf = info_nce(*model.masked_predictions(first, mask_clf, model.head_clf))
     rec = reconstruction(*model.masked_predictions(first, mask_rec, model.head_rec))
     return {"loss": lra + weights.clf * clf + weights.rec * rec, "lra": lra, "clf": clf, "rec": rec}, read[0].detach()

@@ -22,6 +22,12 @@ def mrm_head(width: int, hidden: int, rois: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, rois))
 
 
+def clean_fc(fc: Tensor) -> Tensor:
+    """Return FC matrices (B, N, N) with 0 for NaN (parcels without data) and a diagonal of 1, as in training."""
+    eye = torch.eye(fc.shape[-1], dtype=torch.bool, device=fc.device)
+    return torch.nan_to_num(fc.float(), nan=0.0).masked_fill(eye, 1.0)
+
+
 class BrainMass(nn.Module):
     """Online and target network, predictor, MRM heads, mask vector and extra tokens.
 
@@ -81,8 +87,8 @@ class BrainMass(nn.Module):
         return head(picked), truth.detach()
 
     def features(self, fc: Tensor) -> Tensor:
-        """Return the features of FC matrices, (B, N, N) -> (B, 8 N): diagonal 1, NaN already 0."""
-        return self.online.readout(self.encode(fc))
+        """Return the features of FC matrices, (B, N, N) -> (B, 8 N); NaN becomes 0 and the diagonal 1."""
+        return self.online.readout(self.encode(clean_fc(fc)))
 
     def target_latent(self, fc: Tensor) -> Tensor:
         """Return the target's latent, (B, N, N) -> (B, D), without gradient (tokens are the online ones)."""

@@ -72,8 +72,8 @@ class Architecture:
         return asdict(self)
 
 
-def design(preset: str, *, frames: int = 16, patch: int = 16, patch_t: int = 4, clip_value: float = 3.0) -> Architecture:
+def design(
+    preset: str, *, frames: int = 16, patch: int = 16, patch_t: int = 4, clip_value: float = 3.0
+) -> Architecture:
     """Return the architecture of a preset for clips of ``frames`` frames."""
-    return Architecture(
-        **asdict(SIZES[preset]), frames=frames, patch=patch, patch_t=patch_t, clip_value=clip_value
-    )
+    return Architecture(**asdict(SIZES[preset]), frames=frames, patch=patch, patch_t=patch_t, clip_value=clip_value)

@@ -47,9 +47,11 @@ class PatchGrid(nn.Module):
         self.n_pixels = int(mask.sum())
         self.n_all = height * width
         self.n_filled = len(filled)
+        self.mask: Tensor
         self.table: Tensor
         self.valid: Tensor
         self.filled: Tensor
+        self.register_buffer("mask", torch.from_numpy(np.ascontiguousarray(mask)))  # in the checkpoint: (H, W)
         self.register_buffer("table", torch.from_numpy(by_patch[filled]), persistent=False)  # (S, A)
         self.register_buffer("valid", torch.from_numpy(by_patch[filled] < self.n_pixels), persistent=False)  # (S, A)
         self.register_buffer("filled", torch.from_numpy(filled), persistent=False)  # (S,) index among all G
@@ -57,7 +59,7 @@ class PatchGrid(nn.Module):
     def patches(self, pixels: Tensor, picked: Tensor | None = None) -> Tensor:
         """Gather patches: pixels (B, T, X), picked (B, K) indices among the S -> (B, K or S, T, A), 0 where invalid."""
         padded = torch.cat([pixels, pixels.new_zeros(*pixels.shape[:2], 1)], dim=-1)
-        batch, frames, length = padded.shape
+        batch, frames = pixels.shape[:2]
         if picked is None:
             return padded[:, :, self.table.flatten()].view(batch, frames, self.n_filled, -1).transpose(1, 2)
         index = self.table[picked].flatten(1)  # (B, K * A)
@@ -94,7 +96,8 @@ def tube_masks(
     keep = n_visible(grid.n_all, ratio)
     if not 0 < keep < grid.n_filled:
         raise ConfigError("mask ratio does not fit the grid", f"models.fmri_mae.mask_ratio = {ratio}",
-                          f"{keep} of {grid.n_filled} filled patches would be visible", "change the ratio or the patch")  # fmt: skip
+                          f"{keep} of {grid.n_filled} filled patches would be visible",
+                          "change the ratio or the patch")  # fmt: skip
     words = np.stack(
         [generator("tube", purpose, scan, clip, seed).random(grid.n_filled)
          for scan, clip in zip(scan_ids, clips, strict=True)]

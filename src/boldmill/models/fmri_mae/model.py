@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from boldmill.errors import ConfigError
 from boldmill.models.fmri_mae.architecture import Architecture
 from boldmill.models.fmri_mae.grid import PatchGrid, frame_normalise
 from boldmill.models.fmri_mae.vit import Block, initialise
@@ -106,10 +107,17 @@ class FmriMae(nn.Module):
         self.decoder = Decoder(arch, self.grid.n_all)
 
     def tubes(self, pixels: Tensor, picked: Tensor | None = None, stride: int = 1) -> Tensor:
-        """Cut normalised pixels (B, T, X) into space-time patches, (B, U * K, frames * A), every ``stride``-th frame."""
+        """Cut normalised pixels (B, T, X) into patches (B, U * K, frames * A), taking every ``stride``-th frame."""
         cut = self.grid.patches(pixels, picked)  # (B, K, T, A)
         cut = cut.unflatten(2, (self.arch.times, self.arch.patch_t))[:, :, :, ::stride]
         return cut.permute(0, 2, 1, 3, 4).flatten(3).flatten(1, 2)
+
+    def check_mask(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Refuse clips of another pixel mask than the one of training (:class:`ConfigError`)."""
+        if not np.array_equal(self.grid.mask.cpu().numpy(), mask):
+            raise ConfigError("flat grids differ", f"mask of {int(mask.sum())} pixels",
+                              f"the model was trained on a mask of {self.grid.n_pixels} pixels",
+                              "rebuild the shards with the grid of training, or train on this one")  # fmt: skip
 
     def places(self, picked: Tensor) -> Tensor:
         """Indices among filled patches -> indices among all patches of the grid."""
