@@ -1,8 +1,8 @@
 r"""Train one model on a snapshot: split `train` fits it, split `validation` watches it, `heldout` is never read.
 
 Beside the weights go `config.json` (settings, architecture, snapshot, data digest), `history.jsonl` (losses per step)
-and `subjects.json` (everyone seen, for the leakage check). SIGTERM or SIGUSR1 ends the run after the step under way with
-exit status 143; the same command then goes on from there, bit for bit.
+and `subjects.json` (everyone seen, for the leakage check). SIGTERM or SIGUSR1 ends the run after the step under way
+with exit status 143; the same command then goes on from there, bit for bit.
 
 Example: boldmill train --model brainmass --snapshot results/datasets/latest/manifest.json \
     --out results/models/brainmass/model.safetensors --config-json "$(cat settings.json)" --threads 2
