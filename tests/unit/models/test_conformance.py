@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from boldmill.models.brainmass.model import BrainMass
 from boldmill.shards.reader import Snapshot
 from boldmill.stages import stage_json
 from boldmill.train import command
@@ -19,12 +22,12 @@ from boldmill.train.protocol import load
 MODELS = ["brainmass", "fmri_mae"]
 
 
-def run(model: str, manifest: Path, out: Path, settings: str) -> Path:
+def run(model: str, manifest: Path, out: Path, settings: str, *, status: int = 0) -> Path:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     words = ["--model", model, "--snapshot", str(manifest), "--out", str(out / "model.safetensors")]
     words += ["--config-json", settings, "--threads", "1", "--device", "cpu"]
-    assert command.run(parser.parse_args(words)) == 0
+    assert command.run(parser.parse_args(words)) == status
     return out / "model.safetensors"
 
 
@@ -59,6 +62,30 @@ def test_trains_loads_and_repeats(model: str, manifest: Path, synth: ModuleType,
     assert {Path(out["path"]).name for out in record["outputs"]} == {
         "model.safetensors", "config.json", "history.jsonl", "subjects.json"}  # fmt: skip
     assert not (tmp_path / "a" / "resume.safetensors").exists()
+
+
+def test_interrupted_and_resumed_command_gives_the_same_bytes(
+    manifest: Path, synth: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM in step 3 of 6: status 143, no weights, no record; the same command then ends with the same bytes."""
+    settings = stage_json(synth.config(models={"brainmass": {"epochs": 6, "batch": 8}}), "train_brainmass")
+    whole = run("brainmass", manifest, tmp_path / "whole", settings)
+    calls, update = [], BrainMass.update_target
+
+    def stop_at_third(self: BrainMass, momentum: float) -> None:
+        calls.append(momentum)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        update(self, momentum)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BrainMass, "update_target", stop_at_third)
+        run("brainmass", manifest, tmp_path / "cut", settings, status=143)
+    assert len(calls) == 3
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == ["resume.safetensors"]
+    resumed = run("brainmass", manifest, tmp_path / "cut", settings)
+    for name in ("model.safetensors", "history.jsonl", "config.json", "subjects.json"):
+        assert resumed.with_name(name).read_bytes() == whole.with_name(name).read_bytes(), name
 
 
 @pytest.mark.parametrize("model", MODELS)
