@@ -26,12 +26,12 @@ import numpy.typing as npt
 
 from boldmill.errors import DataFault
 from boldmill.represent.config import AugmentConfig
-from boldmill.represent.fc import standardise
+from boldmill.represent.fc import correlation, n_edges, standardise, vectorise
 from boldmill.rng import generator
 
 GENERATOR_VERSION = 1
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 """Size of one block of (P, P) products: small enough to stay in cache on a CPU."""
 
 SMALL_VARIANCE = 1e-3
@@ -152,12 +152,10 @@ def pfc_views(series: Any, scan_id: str, views: Sequence[int], seed: int, cfg: A
     dropped = dropped_points(len(series), scan_id, views, seed, cfg)
     if isinstance(series, np.ndarray):
         z = standardise(series.astype(np.float64))
-        rows, cols = np.triu_indices(z.shape[1], k=1)
-        gram = (z.mT @ z).astype(np.float32)
-        edges, share = _downdate(z.astype(np.float32), gram, dropped, rows, cols, np.concatenate)
-        weak = np.flatnonzero((share < SMALL_VARIANCE).any(axis=1))
-        if len(weak):
-            edges[weak] = _direct(series, dropped[weak])[:, rows, cols]
+        edges = np.empty((len(dropped), n_edges(z.shape[1])), dtype=np.float32)
+        weak = _downdate(z.astype(np.float32), (z.mT @ z).astype(np.float32), dropped, edges)
+        if len(rows := np.flatnonzero(weak)):
+            edges[rows] = _direct(series, dropped[rows])
         return edges
 
     import torch
@@ -166,37 +164,57 @@ def pfc_views(series: Any, scan_id: str, views: Sequence[int], seed: int, cfg: A
         x = series.to(torch.float64)
         spread = torch.where(x.amax(0) == x.amin(0), torch.nan, x.std(0, correction=0))
         z = (x - x.mean(0)) / spread
-        rows, cols = torch.triu_indices(z.shape[1], z.shape[1], offset=1, device=z.device)
-        points = torch.as_tensor(dropped, device=z.device)
-        edges, share = _downdate(z.float(), (z.mT @ z).float(), points, rows, cols, torch.cat)
-        weak = (share < SMALL_VARIANCE).any(1).nonzero()[:, 0].cpu().numpy()
-        if len(weak):
-            exact = torch.from_numpy(_direct(series.cpu().numpy(), dropped[weak])).to(z.device)
-            edges[torch.as_tensor(weak, device=z.device)] = exact[:, rows, cols]
-        return edges
+        views_out = torch.empty((len(dropped), n_edges(z.shape[1])), dtype=torch.float32, device=z.device)
+        weak = _downdate(z.float(), (z.mT @ z).float(), torch.as_tensor(dropped, device=z.device), views_out)
+        if len(rows := np.flatnonzero(weak.cpu().numpy())):
+            exact = torch.from_numpy(_direct(series.cpu().numpy(), dropped[rows]))
+            views_out[torch.as_tensor(rows, device=z.device)] = exact.to(z.device)
+        return views_out
 
 
-def _downdate(z: Any, gram: Any, dropped: Any, rows: Any, cols: Any, join: Any) -> tuple[Any, Any]:
-    """Return (K, E) correlations and (K, P) shares of variance kept; only operators numpy and torch share."""
+def _downdate(z: Any, gram: Any, dropped: Any, edges: Any) -> Any:
+    """Fill ``edges`` (K, E) and return which views need the direct way; only operators numpy and torch share.
+
+    With o the dropped points (M, P) and u their sum, the n kept points have the sum -u (the series is z-scored), hence
+    n cov = gram - o'o - u u' / n. The last term is one more row of o, so that one product gives both.
+    """
     timepoints, parcels = z.shape
-    n = timepoints - dropped.shape[1]
+    m = dropped.shape[1]
+    n = timepoints - m
+    rows, cols = np.triu_indices(parcels, k=1)
+    triangle = rows * parcels + cols
+    padded = dropped[:, [*range(m), 0]] if m else dropped[:, :0]
+    if not isinstance(z, np.ndarray):
+        triangle = dropped.new_tensor(triangle)
+    weak = (dropped[:, :1] < 0).any(1)
     size = max(1, BLOCK_BYTES // (4 * parcels * parcels))
-    edges, shares = [], []
     for start in range(0, len(dropped), size):
-        out = z[dropped[start : start + size]]  # (K, M, P)
-        mean = out.sum(1) / -n  # the z-scored series sums to zero, so the kept points sum to minus the dropped
-        kept = gram - out.mT @ out
-        variance = (timepoints - (out * out).sum(1)) / n - mean * mean
+        block = slice(start, start + size)
+        out = z[padded[block]]  # (K, M + 1, P)
+        if m:
+            out[:, m] = out[:, :m].sum(1) / n**0.5
+        variance = timepoints - (out * out).sum(1)  # n times the variance: the z-scored series has T in all
+        weak[block] = (variance < SMALL_VARIANCE * n).any(1)
         scale = variance.clip(1e-30, None) ** -0.5
-        r = (kept / n - mean[:, :, None] * mean[:, None, :]) * (scale[:, :, None] * scale[:, None, :])
-        edges.append(r[:, rows, cols].clip(-1.0, 1.0))
-        shares.append(variance)
-    return join(edges), join(shares)
+        r = out.mT @ out
+        r -= gram
+        r *= -scale[:, :, None]
+        r *= scale[:, None, :]
+        _take(r.reshape(len(r), -1), triangle, edges[block])
+    return weak
+
+
+def _take(matrix: Any, columns: Any, out: Any) -> None:
+    """Fill ``out`` with columns of a matrix, limited to -1 and 1, without a temporary array."""
+    if isinstance(matrix, np.ndarray):
+        np.take(matrix, columns, axis=1, out=out, mode="clip")  # the mode spares a buffer; no index is outside
+        np.clip(out, -1.0, 1.0, out=out)
+    else:
+        out.copy_(matrix.index_select(1, columns)).clamp_(-1.0, 1.0)
 
 
 def _direct(series: Any, dropped: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-    """Return (K, P, P) correlations from the kept points themselves, in float64."""
-    from boldmill.represent.fc import correlation
-
+    """Return (K, E) correlations from the kept points themselves, in float64."""
     full = np.asarray(series, dtype=np.float64)
-    return np.stack([correlation(np.delete(full, points, axis=0)) for points in dropped]).astype(np.float32)
+    exact = [vectorise(correlation(np.delete(full, points, axis=0))) for points in dropped]
+    return np.stack(exact).astype(np.float32)

@@ -3,8 +3,8 @@
 A unit is a family where it is known, else a subject. Units of a site are ranked by a stable hash keyed by the seed,
 and the first ``ceil(share n)`` are taken, so that a small cohort gets its share too (a threshold on the hash would
 often take none of 6 subjects). Sites with fewer than ``1 / share`` units are ranked together, and one unit always stays
-for training. The price of ranking instead of a threshold: a new subject may move one other of its site across a border. It
-touches no other site, where sites ranked together count as one.
+for training. The price of ranking instead of a threshold: a new subject may move one other of its site across a border.
+It touches no other site, where sites ranked together count as one.
 """
 
 from __future__ import annotations
