@@ -64,6 +64,8 @@ def probe_scores(probe: Probe, features: Floats, truth: Floats, train: Mask) -> 
     (B, N) float array
         Log-odds of the positive class, or predicted values; NaN for a fit whose training rows hold a single class.
     """
+    if probe.kind == "ridge" and not probe.scale and probe.select is None and np.isfinite(features).all():
+        return _shared_kernel(features, truth, train)
     n, p = features.shape
     keep = min(probe.select or p, p)
     widest = max(n * keep, n * n, p if probe.select else 0)
@@ -160,11 +162,31 @@ def _logistic(x: Floats, truth: Floats, train: Mask, c: float) -> Floats:
     return np.asarray(scores)
 
 
+def _shared_kernel(features: Floats, truth: Floats, train: Mask) -> Floats:
+    """Ridge on features that are only centred: one kernel for all fits, centred with each fit's training rows."""
+    shifted = features - features.mean(axis=0)
+    kernel = shifted @ shifted.T
+    step = max(1, CHUNK_NUMBERS // kernel.size)
+    parts = []
+    for start in range(0, len(truth), step):
+        mask = train[start : start + step]
+        weight = mask / np.maximum(mask.sum(axis=1, keepdims=True), 1)
+        to_mean = weight @ kernel  # (B, N): inner product of every row with the training mean
+        middle = np.einsum("bn,bn->b", to_mean, weight)
+        centred = kernel[None] - to_mean[:, :, None] - to_mean[:, None, :] + middle[:, None, None]
+        parts.append(_kernel_ridge(centred, np.where(mask, truth[start : start + step], 0.0), mask))
+    return np.concatenate(parts) if parts else np.empty((0, len(features)))
+
+
 def _ridge(x: Floats, truth: Floats, train: Mask, _c: float) -> Floats:
-    """Kernel ridge on centred features; the penalty with the smallest leave-one-out error in the training rows."""
+    """Ridge on centred features."""
+    return _kernel_ridge(x @ np.swapaxes(x, 1, 2), truth, train)
+
+
+def _kernel_ridge(kernel: Floats, truth: Floats, train: Mask) -> Floats:
+    """Kernel ridge with a centred kernel (B, N, N); the penalty with the smallest leave-one-out error in the training rows."""
     weight = train.astype(np.float64)
     count = np.maximum(weight.sum(axis=1), 1)[:, None]
-    kernel = x @ np.swapaxes(x, 1, 2)
     inside = kernel * weight[:, :, None] * weight[:, None, :]
     mean = (truth * weight).sum(axis=1, keepdims=True) / count
     centred = (truth - mean) * weight
@@ -172,7 +194,7 @@ def _ridge(x: Floats, truth: Floats, train: Mask, _c: float) -> Floats:
     values = np.maximum(values, 0)
     size = np.maximum(np.trace(inside, axis1=1, axis2=2) / count[:, 0], 1e-12)
     projected = np.einsum("bnk,bn->bk", vectors, centred)
-    best, best_error = np.zeros(len(x)), np.full(len(x), np.inf)
+    best, best_error = np.zeros(len(kernel)), np.full(len(kernel), np.inf)
     for factor in PENALTIES:
         penalty = factor * size[:, None]
         fitted = np.einsum("bnk,bk->bn", vectors, values / (values + penalty) * projected)
