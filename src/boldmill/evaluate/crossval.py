@@ -130,7 +130,9 @@ def measure(metric: Any, truth: Floats, scores: Floats, tested: NDArray[np.bool_
     return float(over_repeats(metric, truth[keep], scores[:, keep])[0])
 
 
-def permutation_p(task: Task, folds: Folds, scores: Floats, tested: NDArray[np.bool_], null: dict[str, Floats]) -> dict[str, float]:
+def permutation_p(
+    task: Task, folds: Folds, scores: Floats, tested: NDArray[np.bool_], null: dict[str, Floats]
+) -> dict[str, float]:
     """Return the permutation p-value of every metric, from subject scores (Q, S) of the real labels."""
     used = scores[: null_repeats(task, folds)]
     return {

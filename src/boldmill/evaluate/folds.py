@@ -76,7 +76,10 @@ def repeated_group_folds(
     names = sorted(per_group)
     if len(names) < folds or folds < 2:
         raise ConfigError(
-            "cannot make folds", f"{folds} folds", f"there are {len(names)} groups", "lower evaluate.folds or add subjects"
+            "cannot make folds",
+            f"{folds} folds",
+            f"there are {len(names)} groups",
+            "lower evaluate.folds or add subjects",
         )
     position = {name: i for i, name in enumerate(names)}
     member = np.array([position[group] for group in groups])

@@ -90,9 +90,7 @@ def _rows(
         return [replace(base, metric=name, note=f"{why}; {base.note}", **sizes) for name in metrics_of(task.kind)]
     chance: dict[str, float] = {}
     if method.permute:
-        null = permutation_null(
-            method.fit, features, task, context.folds, tested, config.permutations, context.seed
-        )
+        null = permutation_null(method.fit, features, task, context.folds, tested, config.permutations, context.seed)
         chance = permutation_p(task, context.folds, scores, tested, null)
     groups = [group for group, k in zip(task.groups, keep, strict=True) if k]
     weights = bootstrap_weights(groups, config.bootstrap, context.seed, task.name, base.protocol)

@@ -53,9 +53,7 @@ def text_weighted(bank: Any, vector: NDArray[np.float32], seen: Floats, tau: flo
     return np.asarray(seen @ (weight / weight.sum()))
 
 
-def ladder(
-    model: Predictor, inputs: Any, modality: Modality, name: str, text: str, seed: int
-) -> list[Rung]:
+def ladder(model: Predictor, inputs: Any, modality: Modality, name: str, text: str, seed: int) -> list[Rung]:
     """Return the rungs that need no label of the unseen phenotype.
 
     Parameters
@@ -90,7 +88,9 @@ def ladder(
         )
         shuffled.append(model.predict_unseen(inputs, modality, vector, broken))
         noise = rng.standard_normal(vector.size).astype(np.float32)
-        random.append(model.predict_unseen(inputs, modality, bank.reference + noise / np.float32(np.linalg.norm(noise))))
+        random.append(
+            model.predict_unseen(inputs, modality, bank.reference + noise / np.float32(np.linalg.norm(noise)))
+        )
     nonsense = model.predict_unseen(inputs, modality, model.text_vector(NONSENSE))
     kind = synthesizer.kind
     return [

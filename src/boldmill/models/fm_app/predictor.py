@@ -76,7 +76,9 @@ class Predictor(nn.Module):
     @torch.no_grad()
     def predict_seen(self, values: Tensor, modality: Modality) -> NDArray[np.float64]:
         """Return the seen phenotypes (B, K) in their own units."""
-        return np.asarray(self.network.original(self.network.seen(self.roi(values, modality))).cpu().numpy(), np.float64)
+        return np.asarray(
+            self.network.original(self.network.seen(self.roi(values, modality))).cpu().numpy(), np.float64
+        )
 
     def text_vector(self, text: str) -> NDArray[np.float32]:
         """Return the raw vector (E,) of a text."""
