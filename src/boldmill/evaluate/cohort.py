@@ -52,7 +52,7 @@ class Cohort:
 
 
 def read_cohort(snapshot: Snapshot) -> Cohort:
-    """Read every scan that has functional connectivity; a participants table is joined by scan id, never by position."""
+    """Read every scan that has functional connectivity; phenotypes are joined by scan id, never by position."""
     table = snapshot.scans(having="timeseries").sort_values("scan_id", ignore_index=True)
     ids = tuple(map(str, table["scan_id"]))
     datasets = tuple(map(str, table["dataset"]))

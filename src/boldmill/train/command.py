@@ -1,8 +1,8 @@
 r"""Train one model on a snapshot: split `train` fits it, split `validation` watches it, `heldout` is never read.
 
 Beside the weights go `config.json` (settings, architecture, snapshot, data digest), `history.jsonl` (losses per step)
-and `subjects.json` (everyone seen, for the leakage check). SIGTERM or SIGUSR1 ends the run after the step under way with
-exit status 143; the same command then goes on from there, bit for bit.
+and `subjects.json` (everyone seen, for the leakage check). SIGTERM or SIGUSR1 ends the run after the step under way
+with exit status 143; the same command then goes on from there, bit for bit.
 
 Example: boldmill train --model brainmass --snapshot results/datasets/latest/manifest.json \
     --out results/models/brainmass/model.safetensors --config-json "$(cat settings.json)" --threads 2
@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boldmill.errors import BoldmillError, ConfigError
+from boldmill.errors import EXIT_OK, BoldmillError, ConfigError
 from boldmill.paths import MODELS
 
 if TYPE_CHECKING:
@@ -58,17 +58,16 @@ def run(args: argparse.Namespace) -> int:
     out_dir: Path = args.out.parent
     device = pick_device(args.device)
     snapshot = Snapshot.load(args.snapshot)
-    with Recorder(settings, out=args.out, inputs=[args.snapshot]) as record, environment(device, args.threads):
-        try:
+    try:
+        with Recorder(settings, out=args.out, inputs=[args.snapshot]) as record, environment(device, args.threads):
             result = trainer(args.model)(snapshot, settings, out_dir, device, args.threads, sys.stderr.isatty())
-        except Interrupted as stop:
-            print(f"boldmill train: {stop}", file=sys.stderr)
-            # nothing is recorded: the output does not exist yet
-            raise SystemExit(EXIT_INTERRUPTED) from None
-        for path in write_side_files(out_dir, args.model, settings, snapshot.id, result):
-            record.add_output(path)
-        record.note(device=device, threads=args.threads, snapshot=snapshot.id)
-    return 0
+            for path in write_side_files(out_dir, args.model, settings, snapshot.id, result):
+                record.add_output(path)
+            record.note(device=device, threads=args.threads, snapshot=snapshot.id)
+    except Interrupted as stop:  # nothing is recorded: there is no output yet
+        print(f"boldmill train: {stop}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_OK
 
 
 def write_side_files(

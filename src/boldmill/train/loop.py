@@ -39,7 +39,10 @@ class Interrupted(BoldmillError):
 class Task(Protocol):
     """What a model gives the loop."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """The module that is trained; all its state is saved."""
+        ...
 
     def epoch(self, step: int) -> int:
         """Return the pass over the data that ``step`` belongs to."""

@@ -144,7 +144,7 @@ def load(checkpoint: Path, device: str = "cpu") -> BrainMass:
 
 
 def _augment(settings: Settings, *tables: pd.DataFrame) -> dict[str, AugmentConfig]:
-    pairs = [(row.scan_id, row.dataset) for table in tables for row in table.itertuples()]
+    pairs = [pair for table in tables for pair in zip(table["scan_id"], table["dataset"], strict=True)]
     by_dataset = {name: settings.section("augment", AugmentConfig, name) for name in {d for _, d in pairs}}
     return {scan: by_dataset[dataset] for scan, dataset in pairs}
 
@@ -152,8 +152,7 @@ def _augment(settings: Settings, *tables: pd.DataFrame) -> dict[str, AugmentConf
 def _long_enough(table: pd.DataFrame, augment: dict[str, AugmentConfig]) -> list[str]:
     """Return scans whose views keep enough points; the augment stage says why the others have none."""
     kept = []
-    for row in table.itertuples():
-        cfg, volumes = augment[row.scan_id], int(row.n_volumes)
-        if volumes - n_dropped(volumes, cfg.drop_rate) >= cfg.min_timepoints:
-            kept.append(row.scan_id)
+    for scan, volumes in zip(table["scan_id"], table["n_volumes"], strict=True):
+        if int(volumes) - n_dropped(int(volumes), augment[scan].drop_rate) >= augment[scan].min_timepoints:
+            kept.append(str(scan))
     return kept

@@ -109,7 +109,7 @@ class FmriMae(nn.Module):
     def tubes(self, pixels: Tensor, picked: Tensor | None = None, stride: int = 1) -> Tensor:
         """Cut normalised pixels (B, T, X) into patches (B, U * K, frames * A), taking every ``stride``-th frame."""
         cut = self.grid.patches(pixels, picked)  # (B, K, T, A)
-        cut = cut.unflatten(2, (self.arch.times, self.arch.patch_t))[:, :, :, ::stride]
+        cut = cut.view(*cut.shape[:2], self.arch.times, self.arch.patch_t, -1)[:, :, :, ::stride]
         return cut.permute(0, 2, 1, 3, 4).flatten(3).flatten(1, 2)
 
     def check_mask(self, mask: npt.NDArray[np.bool_]) -> None:
