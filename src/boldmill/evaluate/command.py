@@ -1,11 +1,11 @@
-"""Evaluate one model against its baselines: tasks by cross-validated probes, FM-APP also by its own predictions.
+r"""Evaluate one model against its baselines: tasks by cross-validated probes, FM-APP also by its own predictions.
 
-Protocols: `cv` (all subjects; methods without pre-training), `heldout` (the same folds, scored on held-out subjects only;
-all methods, so that rows compare), `split` (FM-APP: training split against held-out split). A held-out subject found in
-the model's list of training subjects stops the command by name. Writes metrics.tsv and predictions.parquet.
+Protocols: `cv` (all subjects; methods without pre-training), `heldout` (the same folds, scored on held-out subjects
+only; all methods, so that rows compare), `split` (FM-APP: training split against held-out split). A held-out subject
+found in the model's list of training subjects stops the command by name. Writes metrics.tsv and predictions.parquet.
 
-Example: boldmill evaluate --model brainmass --checkpoint results/models/brainmass/model.safetensors \\
-    --snapshot results/datasets/latest/manifest.json --out results/evaluate/brainmass/metrics.tsv \\
+Example: boldmill evaluate --model brainmass --checkpoint results/models/brainmass/model.safetensors \
+    --snapshot results/datasets/latest/manifest.json --out results/evaluate/brainmass/metrics.tsv \
     --config-json "$(cat settings.json)" --threads 2
 """
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from boldmill.evaluate.cohort import Cohort
     from boldmill.evaluate.config import EvaluateConfig, TaskConfig
     from boldmill.evaluate.table import Predictions, Row
+    from boldmill.shards.reader import Snapshot
 
 NOT_SCIENCE = "small model trained for minutes: shows that the line works, not science"
 PREDICTIONS = "predictions.parquet"
@@ -139,7 +140,7 @@ def evaluate_task(
 
 
 def _inputs(
-    name: str, model: Any, snapshot: Any, cohort: Cohort, device: str, seed: int, progress: bool
+    name: str, model: Any, snapshot: Snapshot, cohort: Cohort, device: str, seed: int, progress: bool
 ) -> dict[str, Any]:
     """Return frozen features of the trained network and of its random twin."""
     from boldmill.evaluate.features import random_twin, scan_features, t1w_features
@@ -160,7 +161,7 @@ def _inputs(
 
 def _split(
     model: Any,
-    snapshot: Any,
+    snapshot: Snapshot,
     group_of: dict[str, str],
     config: EvaluateConfig,
     seed: int,

@@ -79,7 +79,7 @@ def scan_scores(fit: Fit, features: Floats, truth: Floats, fold: NDArray[np.int6
         scores = fit(features, labels, ~test & usable)
         out[test] = scores[test]
     out[:, ~usable] = np.nan
-    return out.reshape(draws, repeats, -1)
+    return np.asarray(out.reshape(draws, repeats, -1))
 
 
 def cross_validate(fit: Fit, features: Floats, task: Task, folds: Folds) -> Floats:

@@ -26,8 +26,8 @@ def scan_features(
 ) -> Floats:
     """Return features (N, D); a row of NaN is a scan the model has no input for.
 
-    BrainMass and FM-APP read the full-length FC (diagonal 1), never a random view. fMRI-MAE reads all clips of a scan and
-    its mean patch embeddings are averaged over the clips.
+    BrainMass and FM-APP read the full-length FC (diagonal 1), never a random view. fMRI-MAE reads all clips of a scan
+    and its mean patch embeddings are averaged over the clips.
     """
     import torch
 

@@ -47,9 +47,9 @@ def repeated_group_folds(
     """Assign every sample to one test fold per repeat, stratified over groups.
 
     Groups of one stratum (a group's majority stratum) are shuffled and dealt to the folds like cards, every stratum
-    from the first fold on: balanced classes stay balanced in every training set (an imbalance opposite to the test fold's would
-    push the pooled AUC of an uninformative method below one half), at the price of fold sizes that differ by up to one
-    group per stratum. The result depends on the names of the groups and on the key, never on the order of the samples.
+    from the first fold on: balanced classes stay balanced in every training set (an imbalance opposite to that of the
+    test fold would push the pooled AUC of an uninformative method below one half), at the price of fold sizes that
+    differ by up to one group per stratum. The result depends on the names of the groups and on the key, never on the order of the samples.
 
     Parameters
     ----------

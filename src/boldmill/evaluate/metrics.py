@@ -19,7 +19,7 @@ Metric = Callable[[NDArray[Any], Floats, Floats], Floats]
 
 def _ratio(top: Floats, bottom: Floats) -> Floats:
     """Divide, with NaN where the denominator is 0."""
-    return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)
+    return np.asarray(np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0))
 
 
 def _table(truth: NDArray[Any], score: Floats, weights: Floats) -> tuple[Floats, Floats, Floats, Floats]:

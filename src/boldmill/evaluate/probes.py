@@ -3,8 +3,8 @@
 Axes: B fits (folds, repeats, permutations), N samples (scans), P features, D kept features.
 
 A fit is a row of ``train`` (which samples it may learn from) and a row of ``truth`` (the labels it is given). Every
-statistic is a product with the training mask, so that thousands of fits are a few matrix products. Each fit scores all N
-samples; the caller keeps those of the test fold.
+statistic is a product with the training mask, so that thousands of fits are a few matrix products. Each fit scores all
+N samples; the caller keeps those of the test fold.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _ridge(x: Floats, truth: Floats, train: Mask, _c: float) -> Floats:
 
 
 def _kernel_ridge(kernel: Floats, truth: Floats, train: Mask) -> Floats:
-    """Kernel ridge with a centred kernel (B, N, N); the penalty with the smallest leave-one-out error in the training rows."""
+    """Ridge with a centred kernel (B, N, N); the penalty with the smallest leave-one-out error in the training rows."""
     weight = train.astype(np.float64)
     count = np.maximum(weight.sum(axis=1), 1)[:, None]
     inside = kernel * weight[:, :, None] * weight[:, None, :]

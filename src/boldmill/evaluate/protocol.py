@@ -6,7 +6,6 @@ Axes: Q repeats, N scans, S subjects, K folds.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +51,8 @@ def evaluate_method(
 ) -> tuple[list[Row], Scored]:
     """Cross-validate one method and return its rows under each protocol.
 
-    The scores of both protocols are those of the same folds; ``heldout`` takes the metric over held-out subjects only. A
-    pre-trained model is given ``heldout`` alone.
+    The scores of both protocols are those of the same folds; ``heldout`` takes the metric over held-out subjects only.
+    A pre-trained model is given ``heldout`` alone.
     """
     task, folds = context.task, context.folds
     features = method.features[task.rows]
@@ -84,10 +83,10 @@ def _rows(
 ) -> list[Row]:
     task, config = context.task, context.config
     keep = tested & np.isfinite(scores).all(axis=0)
-    sizes = {"n_test": int(keep.sum()), "n_train": training_size(task, context.folds, features, tested)}
+    base = replace(base, n_test=int(keep.sum()), n_train=training_size(task, context.folds, features, tested))
     if keep.sum() < MIN_TESTED:
         why = f"n/a: {int(keep.sum())} tested subjects with a score"
-        return [replace(base, metric=name, note=f"{why}; {base.note}", **sizes) for name in metrics_of(task.kind)]
+        return [replace(base, metric=name, note=f"{why}; {base.note}") for name in metrics_of(task.kind)]
     chance: dict[str, float] = {}
     if method.permute:
         null = permutation_null(method.fit, features, task, context.folds, tested, config.permutations, context.seed)
@@ -107,7 +106,6 @@ def _rows(
                 ci_high=found.high,
                 p_permutation=chance.get(name, float("nan")),
                 note="; ".join(part for part in (reason, base.note) if part),
-                **sizes,
             )
         )
     return rows
@@ -133,8 +131,8 @@ def training_size(task: Task, folds: Folds, features: Floats, tested: NDArray[np
 def compare(context: Context, row: Row, ours: Scored, reference: Scored) -> Row:
     """Return the row of the difference to the reference method: corrected resampled t-test over folds and repeats.
 
-    The leading metric is taken in every test fold (AUC, or mean absolute error with its sign turned); where a fold leaves
-    it undefined the row says n/a and why.
+    The leading metric is taken in every test fold (AUC, or mean absolute error with its sign turned); where a fold
+    leaves it undefined the row says n/a and why.
     """
     task, folds = context.task, context.folds
     name = "auc" if task.kind == "classification" else "mae"
@@ -159,6 +157,6 @@ def compare(context: Context, row: Row, ours: Scored, reference: Scored) -> Row:
         why = f"n/a: {name} is undefined in {int((~np.isfinite(found)).sum())} of {found.size} test folds"
         return replace(row, metric=label, value=np.nan, ci_low=np.nan, ci_high=np.nan, p_permutation=np.nan, note=why)
     t, p = corrected_resampled_t(found, float(np.mean(n_test)), float(max(row.n_train, 1)))
-    extra: dict[str, Any] = {"value": float(found.mean()), "ci_low": np.nan, "ci_high": np.nan}
     note = f"corrected resampled t = {t:.3g}, p = {p:.3g}, over {found.size} folds"
-    return replace(row, metric=label, p_permutation=np.nan, note=note, **extra)
+    gap = float(found.mean())
+    return replace(row, metric=label, value=gap, ci_low=np.nan, ci_high=np.nan, p_permutation=np.nan, note=note)

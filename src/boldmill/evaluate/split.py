@@ -133,7 +133,7 @@ def split_rows(
                 if len(rung.scores) == 1:
                     for i in np.flatnonzero(np.isfinite(truth)):
                         predictions.add_one(
-                            task=column, method=base.method, protocol="split", repeat=0, fold=0, subject=names[i],
+                            task=column, method=base.method, protocol="split", repeat=0, fold=0, subject=names[int(i)],
                             scan_id="", truth=float(truth[i]), score=float(rung.scores[0, i]),
                         )  # fmt: skip
     return rows
@@ -166,7 +166,7 @@ def measured(
         why = f"n/a: {int(known.sum())} held-out subjects with a value"
         return [replace(base, metric=name, note=f"{why}; {base.note}") for name in metrics]
     y, predicted = truth[known], scores[:, known]
-    kept = np.flatnonzero(known)
+    kept = [int(i) for i in np.flatnonzero(known)]
     subject, group = [names[i] for i in kept], [groups[i] for i in kept]
     weights = bootstrap_weights(group, config.bootstrap, seed, base.task, "split")
     moves = block_permutations(subject, group, [""] * len(kept), config.permutations, seed, base.task)

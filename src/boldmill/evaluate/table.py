@@ -25,9 +25,9 @@ MISSING = "n/a"
 class Row:
     """One metric of one method.
 
-    ``protocol`` is ``cv`` (out-of-fold scores of all subjects; methods without pre-training), ``heldout`` (the same folds,
-    scored on subjects that no model was pre-trained on; all methods) or ``split`` (fitted on the training split once,
-    scored on the held-out subjects).
+    ``protocol`` is ``cv`` (out-of-fold scores of all subjects; methods without pre-training), ``heldout`` (the same
+    folds, scored on subjects that no model was pre-trained on; all methods) or ``split`` (fitted on the training split
+    once, scored on the held-out subjects).
     """
 
     task: str

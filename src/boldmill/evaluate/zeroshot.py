@@ -4,8 +4,8 @@ Axes: S subjects, K seen phenotypes, D width of ROI features, E width of text ve
 
 The ladder (section 6.4 of the fact sheet): (a) the nearest seen prediction by text, (b) the text-weighted mean of seen
 predictions, (c) their plain mean, (d) the synthesiser, (f) controls of (d): texts permuted against weights, a random
-vector, nonsense words; (h) ridge on the unseen labels themselves, the ceiling. Zero-shot is claimed only where (d) is above (a), (b), (c)
-and (f) with signed r.
+vector, nonsense words; (h) ridge on the unseen labels themselves, the ceiling. Zero-shot is claimed only where (d) is
+above (a), (b), (c) and (f) with signed r.
 """
 
 from __future__ import annotations
@@ -113,4 +113,4 @@ def ridge_baseline(train_x: Floats, train_y: Floats, test_x: Floats, *, scale: b
     truth = np.concatenate([train_y[known], np.zeros(len(test_x))])
     train = np.arange(len(features)) < known.sum()
     probe = Probe(kind="ridge", scale=scale)
-    return probe_scores(probe, features, truth[None], train[None])[0][known.sum() :]
+    return np.asarray(probe_scores(probe, features, truth[None], train[None])[0][known.sum() :])

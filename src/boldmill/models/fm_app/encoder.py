@@ -51,7 +51,8 @@ class Block(nn.Module):
         dropout = self.dropout if self.training else 0.0
         mixed = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         x = x + self.out(mixed.transpose(1, 2).reshape(b, r, -1))
-        return x + self.mlp(self.norm_mlp(x))
+        y: Tensor = x + self.mlp(self.norm_mlp(x))
+        return y
 
 
 class RoiEncoder(nn.Module):

@@ -6,8 +6,8 @@ He et al., "FM-APP: Foundation Model for Any Phenotype Prediction via fMRI to sM
 Axes: B batch, R parcels, D width of ROI features, K phenotypes, E width of text vectors.
 
 Node features of fMRI are rows of the functional connectivity: Fisher z of r clipped to +-0.999, diagonal 0, minus the
-training scans' mean matrix, over one common training SD; an undefined edge becomes 0 (the training mean). Negative edges
-are kept and nothing is thresholded (thresholding lowers reliability).
+training scans' mean matrix, over one common training SD; an undefined edge becomes 0 (the training mean). Negative
+edges are kept and nothing is thresholded (thresholding lowers reliability).
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class FmApp(nn.Module):
     def unseen(self, roi: Tensor, text: Tensor, weight: Tensor) -> Tensor:
         """Return scores (B,) of one unseen phenotype.
 
-        The map and the pooled feature are computed from the new text; ``weight`` (D + E) is one vector for everybody. In
-        ``sinkhorn`` mode the new text joins the seen ones as column K + 1, alone.
+        The map and the pooled feature are computed from the new text; ``weight`` (D + E) is one vector for everybody.
+        In ``sinkhorn`` mode the new text joins the seen ones as column K + 1, alone.
 
         Parameters
         ----------

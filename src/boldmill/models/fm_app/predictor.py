@@ -37,11 +37,12 @@ class Predictor(nn.Module):
         network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
         words = architecture["bank"]
         text_encoder = encoder(architecture["text_encoder"])
-        if text_encoder.fingerprint() != words["fingerprint"]:
+        found = text_encoder.fingerprint()
+        if found != words["fingerprint"]:
             raise ConfigError(
                 "text encoder changed",
                 "fm_app",
-                f"the model was trained with {words['fingerprint']}, this installation gives {text_encoder.fingerprint()}",
+                f"the model was trained with {words['fingerprint']}, this installation gives {found}",
                 "install the pinned scikit-learn, or train again",
             )
         bank = TextBank(

@@ -2,8 +2,8 @@
 
 Axes: K seen phenotypes, E width of text vectors, D width of a weight vector.
 
-Both are fitted on the seen phenotypes' weights only; their one setting is chosen by leaving one seen phenotype out. Where
-the texts say nothing about the weights, both fall back to the mean of the seen weights.
+Both are fitted on the seen phenotypes' weights only; their one setting is chosen by leaving one seen phenotype out.
+Where the texts say nothing about the weights, both fall back to the mean of the seen weights.
 """
 
 from __future__ import annotations

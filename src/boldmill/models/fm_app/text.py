@@ -157,9 +157,14 @@ class TextBank:
     def save(self, path: str | Path) -> Path:
         """Write the bank as npz (no pickle, the same bytes for the same bank)."""
         buffer = io.BytesIO()
-        texts = {key: np.array(getattr(self, key), dtype=np.str_) for key in ("ids", "titles", "texts")}
         np.savez(
-            buffer, **texts, vectors=self.vectors, reference=self.reference, fingerprint=np.array(self.fingerprint)
+            buffer,
+            ids=np.array(self.ids, dtype=np.str_),
+            titles=np.array(self.titles, dtype=np.str_),
+            texts=np.array(self.texts, dtype=np.str_),
+            vectors=self.vectors,
+            reference=self.reference,
+            fingerprint=np.array(self.fingerprint),
         )
         with atomic(path) as temporary:
             temporary.write_bytes(buffer.getvalue())

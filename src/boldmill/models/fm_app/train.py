@@ -183,7 +183,7 @@ def _stage_fmri(
         return {"loss": masked_mse(network.seen(network.roi_fmri(held)), held_truth)}
 
     stage = Stage(network, "fmri", len(fc), config.batch, settings.seed, loss, validation if len(held) else None)
-    return _fit(stage, config, settings, config.epochs_fmri, out, bar)
+    return _fit(stage, network.arch.as_dict(), config, settings, config.epochs_fmri, out, bar)
 
 
 def _stage_t1w(
@@ -232,11 +232,17 @@ def _stage_t1w(
 
     validation = (lambda: losses(held)) if len(held[0]) else None
     stage = Stage(network, "t1w", len(training[0]), config.batch, settings.seed, loss, validation)
-    return _fit(stage, config, settings, config.epochs_t1w, out, bar)
+    return _fit(stage, network.arch.as_dict(), config, settings, config.epochs_t1w, out, bar)
 
 
 def _fit(
-    stage: Stage, config: FmAppConfig, settings: Settings, epochs: int, out: Path, bar: bool
+    stage: Stage,
+    architecture: dict[str, Any],
+    config: FmAppConfig,
+    settings: Settings,
+    epochs: int,
+    out: Path,
+    bar: bool,
 ) -> list[dict[str, Any]]:
     """Run the shared loop in a folder of the stage's own, so that each stage resumes from its own state."""
     from boldmill.train.loop import discard_resume, fit
@@ -254,7 +260,7 @@ def _fit(
         validate_every=5 * stage.per_epoch,
     )
     identity = {"model": f"{MODEL}.{stage.name}", "seed": settings.seed, "settings": settings.digest}
-    identity |= {"samples": stage.samples, "architecture": stage.module.arch.as_dict()}  # type: ignore[operator]
+    identity |= {"samples": stage.samples, "architecture": architecture}
     folder = out / f"stage-{stage.name}"
     folder.mkdir(parents=True, exist_ok=True)
     history = fit(stage, recipe, folder, identity, progress=bar)
