@@ -48,7 +48,7 @@ rule snapshot:
     params:
         cfg=plan.settings("snapshot"),
     shell:
-        "python -m boldmill snapshot --shards {input.shards:q} --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q}"
+        "python -m boldmill snapshot --shards {input.shards:q} --out {output:q} --config-json {params.cfg:q}"
         " > {log:q} 2>&1"
 
 
