@@ -117,8 +117,8 @@ def surface_series(left: Path, right: Path) -> Series:
     """
     halves = []
     for path in (left, right):
-        values = np.asarray(_load(path).agg_data(), np.float32)
-        values = values.reshape(values.shape[0], -1)
+        # one array per volume, or one of (V, T); agg_data() would depend on the intent code the writer chose
+        values = np.column_stack([np.asarray(array.data, np.float32) for array in _load(path).darrays])
         if values.shape[0] != N_VERTICES:
             why = f"{values.shape[0]} vertices, not the {N_VERTICES} of an fsaverage5 hemisphere"
             raise DataFault("unusable series", path, why, "resample the run to fsaverage5")
