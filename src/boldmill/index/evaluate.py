@@ -133,7 +133,8 @@ class Evaluator:
         n_volumes = check_volumes(check_surface(*sizes, left.path), left.path, self.settings.min_volumes)
         metadata, used = self.sidecars.resolve(left)
         other, more = self.sidecars.resolve(right)
-        if metadata != other:
+        # Each names its own source file; all that is said of the series itself must agree.
+        if {**metadata, "Sources": None} != {**other, "Sources": None}:
             raise DataFault("hemispheres differ", left.path, "their sidecars differ", "give both the same sidecar")
         tr, remarks = repetition_time(metadata, 0.0, left.path, self.settings.tr_range)
         if scan.confounds is not None:
