@@ -79,7 +79,7 @@ def ingest(settings: Settings, results: Path) -> list[ScanRow]:
         A data set is missing or a filter matches nothing.
     """
     from boldmill.index.cache import FactsCache
-    from boldmill.index.evaluate import absolute
+    from boldmill.index.evaluate import absolute_root
     from boldmill.provenance.record import Recorder
 
     datasets = [DatasetConfig.model_validate(entry) for entry in settings.raw("datasets")]
@@ -89,8 +89,9 @@ def ingest(settings: Settings, results: Path) -> list[ScanRow]:
     with Recorder(settings, out=layout.index) as record:
         sources = [_source(config, settings, record) for config in datasets]
         wanted = [
-            (absolute(source.config.root, file.path), source.settings.verify_gzip)
+            (f"{base}/{file.path}", source.settings.verify_gzip)
             for source in sources
+            for base in (absolute_root(source.config.root),)
             for scan in source.scans
             if scan.fault is None
             for file in (*scan.files, *scan.t1w, *((scan.confounds,) if scan.confounds else ()))

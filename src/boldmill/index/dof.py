@@ -1,11 +1,12 @@
 """How many degrees of freedom cleaning leaves, from volumes and repetition time alone (no data): for `boldmill init`.
 
-The spectrum of T volumes has T real cosines of frequency ``k / (2 T TR)``, k = 0 ... T-1. A band-pass keeps those
-inside the band; each regressor that is left inside it takes one more. White noise in, so an upper bound.
+Counted as the preprocessing counts them: the mean takes one, a band-pass keeps the sine and the cosine of each Fourier
+frequency ``k / (T TR)`` inside the band, and each regressor takes one more. The rank of real regressors may be lower.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,23 +31,24 @@ def residual_dof(n_volumes: int, tr: float, clean: CleanConfig) -> int:
     Examples
     --------
     >>> residual_dof(200, 2.0, CleanConfig())
-    44
+    45
     """
-    step = 1.0 / (2 * n_volumes * tr)
-    low, high = clean.band_low, clean.band_high
-    banded = low is not None or high is not None
-    if banded and n_volumes <= FILTER_PADDING:
+    low, high = clean.band_low or None, clean.band_high
+    if high is not None and high >= 0.5 / tr:
+        high = None
+    if (low is not None or high is not None) and n_volumes <= FILTER_PADDING:
         return -1
-
-    def inside(k: int) -> bool:
-        return (low is None or k * step >= low) and (high is None or k * step <= high)
-
-    kept = sum(inside(k) for k in range(1, n_volumes))
+    kept = 0
+    for k in range(1, n_volumes // 2 + 1):
+        frequency = k / (n_volumes * tr)
+        if (low is None or frequency >= low - 1e-12) and (high is None or frequency <= high + 1e-12):
+            kept += 1 if 2 * k == n_volumes else 2
     spent = MOTION[clean.motion] + clean.compcor + 2 * clean.tissue + clean.global_signal
-    if clean.drift == "linear" and low is None:
-        spent += 1
-    if clean.drift == "cosine":
-        spent += sum(inside(k) and k * step <= 1 / clean.cosine_cutoff for k in range(1, n_volumes))
+    if low is None:  # a high-pass removes every drift by itself
+        if clean.drift == "linear":
+            spent += 1
+        if clean.drift == "cosine":
+            spent += math.floor(2 * n_volumes * tr / clean.cosine_cutoff)
     return kept - int(spent)
 
 

@@ -40,7 +40,8 @@ class Evaluator:
     """
 
     def __init__(self, root: str, sidecars: Sidecars, facts: Mapping[str, Facts], settings: IndexConfig) -> None:
-        self.root, self.sidecars, self.facts, self.settings = root, sidecars, facts, settings
+        self.base = absolute_root(root)
+        self.sidecars, self.facts, self.settings = sidecars, facts, settings
 
     def evaluate(self, scan: Scan) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what the index row holds beyond identity, and the content part of the ticket.
@@ -63,7 +64,7 @@ class Evaluator:
 
     def facts_of(self, file: BidsFile) -> Facts:
         """Return the facts of a file of this data set."""
-        return self.facts[absolute(self.root, file.path)]
+        return self.facts[f"{self.base}/{file.path}"]
 
     def _sound(self, file: BidsFile) -> Facts:
         facts = self.facts_of(file)
@@ -161,6 +162,6 @@ class Evaluator:
         }
 
 
-def absolute(root: str, path: str) -> str:
-    """Return the absolute path of a file of a data set, links not resolved: the key of the facts."""
-    return f"{Path(root).absolute()}/{path}"
+def absolute_root(root: str) -> str:
+    """Return the absolute folder of a data set, links not resolved: ``<it>/<path>`` is the key of a file's facts."""
+    return str(Path(root).absolute())

@@ -15,8 +15,8 @@ OPEN = {"band_low": None, "band_high": None}
         (100, 2.0, {"motion": "24", "compcor": 5, "drift": "linear", **OPEN}, 99 - 30),
         (100, 2.0, {"motion": "6", "compcor": 0, "tissue": True, "global_signal": True, "drift": "none", **OPEN}, 90),
         (100, 2.0, {"motion": "none", "compcor": 0, "drift": "cosine", **OPEN}, 99 - 3),  # 400/128 = 3.1 cosines
-        (200, 2.0, {"motion": "none", "compcor": 0}, 73),  # k/800 in [.01, .1]: 8 ... 80
-        (200, 2.0, {"motion": "24", "compcor": 5}, 73 - 29),  # drift cosines lie below the band
+        (200, 2.0, {"motion": "none", "compcor": 0}, 74),  # k/400 in [.01, .1]: 4 ... 40, a sine and a cosine each
+        (200, 2.0, {"motion": "24", "compcor": 5}, 74 - 29),  # drift cosines lie below the band
         (20, 2.52, {}, -1),  # the filter does not fit
     ],
 )

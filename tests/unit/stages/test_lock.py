@@ -9,7 +9,6 @@ from boldmill.cli import main
 from boldmill.code_digest import Sources
 from boldmill.stages import STAGES, Stage
 
-
 COMMAND = '''"""Doc."""
 from pkg.errors import E
 
