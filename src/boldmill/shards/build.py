@@ -87,7 +87,7 @@ def read_timeseries(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Return parcel names and the (T, P) series of a TSV; ``n/a`` is NaN."""
     import pandas as pd
 
-    table = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype=np.float32, float_precision="round_trip")
+    table = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype=np.float32)
     return [str(name) for name in table.columns], np.ascontiguousarray(table.to_numpy(dtype=np.float32))
 
 
@@ -161,7 +161,7 @@ def morphometry_of(bucket: Bucket, key: str) -> tuple[list[str], npt.NDArray[np.
     import pandas as pd
 
     path = bucket.path(entry["morphometry"])
-    table = pd.read_csv(path, sep="\t", na_values=["n/a"], float_precision="round_trip").select_dtypes("number")
+    table = pd.read_csv(path, sep="\t", na_values=["n/a"]).select_dtypes("number")
     features = [str(name) for name in table.columns][-MORPHOMETRY_FEATURES:]
     if len(features) < MORPHOMETRY_FEATURES:
         why = f"{len(features)} numeric columns, expected {MORPHOMETRY_FEATURES}"

@@ -52,7 +52,10 @@ class Cohort:
             for name in names:
                 self._subject(bucket, name, subjects[name], parcellated, flat, people)
             words = {"toy": {"age": {"Description": "age at scan", "Units": "years"}}}
-            write_json(self.layout.participants(bucket), {"subjects": people, "descriptions": words})
+            write_json(
+                self.layout.participants(bucket),
+                {"subjects": people, "descriptions": words, "licences": {"toy": "CC0"}},
+            )
             write_json(self.layout.parcellated(bucket), parcellated)
             write_json(self.layout.flat(bucket), flat)
 
