@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             if cfg.dtype != dtype_name:
                 why = f"it is {cfg.dtype} for {name} and {dtype_name} for all; a column has one type"
                 raise ConfigError("cannot override", "augment.dtype", why, "set it for all data sets")
-        digests = {**Lineage().digests(args.parcellated), settings.stage: settings.digest}
+        lineage = Lineage()
         quarantined: dict[str, Any] = {}
         ready = {}
         for scan_id, entry in scans.items():
@@ -91,10 +91,12 @@ def run(args: argparse.Namespace) -> int:
                 if columns != parcels:
                     why = "its parcels are not those of the first scan"
                     raise BoldmillError("inputs do not fit together", path, why, "run the parcellate stage again")
-                cfg = configs[ticket_of[scan_id]["dataset"]]
+                ticket = ticket_of[scan_id]
+                cfg = configs[ticket["dataset"]]
                 record.add_input(path)
                 views = pfc_views(series, scan_id, range(cfg.n_views), settings.seed, cfg)
-                base = identity(scan_id, ticket_of[scan_id], digests)
+                digests = lineage.digests(args.parcellated, layout.subject(ticket["dataset"], ticket["subject"]))
+                base = identity(scan_id, ticket, {**digests, settings.stage: settings.digest})
                 kept = len(series) - n_dropped(len(series), cfg.drop_rate)
                 for view, values in enumerate(np.ascontiguousarray(views, dtype=dtype)):
                     writer.add({**base, "view": view, "n_kept": kept, "n_edges": edges, "values": values.tobytes()})

@@ -244,7 +244,7 @@ def load_bucket(
         participants=read_json(participants),
         parcellated=read_json(parcellated),
         flat=read_json(flat),
-        digests={key: lineage.digests(path, parcellated, flat) for key, (path, _) in manifests.items()},
+        digests={key: lineage.digests(parcellated, flat, path) for key, (path, _) in manifests.items()},
     )
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from boldmill import tables
-from boldmill.atomic import read_json, sha256_file
+from boldmill.atomic import canonical_json, read_json, sha256_file
 from boldmill.cli import main
 from boldmill.errors import BoldmillError
 from boldmill.paths import SHARD_TABLES
@@ -143,35 +143,48 @@ def test_unsorted_rows_are_refused_and_leave_no_file(tmp_path) -> None:
 
 
 def test_digests_of_all_upstream_stages_are_in_every_row(make_cohort, tmp_path) -> None:
-    cohort = make_cohort(tmp_path, {"01": {}}, n_buckets=1)
+    cohort = make_cohort(tmp_path, {"01": {}, "02": {}}, n_buckets=1)
+    layout = cohort.layout
     raw, template = tmp_path / "raw", tmp_path / "template.json"
     raw.touch()
     template.touch()
 
-    def record(stage: str, out: Path, *inputs: Path) -> str:
-        settings = Settings(json.dumps({"stage": stage, "version": 1, "config": {}, "overrides": {}}))
+    def record(stage: str, out: Path, *inputs: Path, clean: int = 0) -> str:
+        settings = Settings(canonical_json({"stage": stage, "version": 1, "config": {"clean": clean}}))
         with Recorder(settings, out=out, inputs=inputs):
             pass
         return settings.digest
 
-    expected = {"templates": record("templates", template)}
-    record("ingest", cohort.layout.ticket("toy_sub-01_task-rest_run-1"), raw)
-    expected["preprocess"] = record(
-        "preprocess",
-        cohort.layout.subject("toy", "01"),
-        template,
-        cohort.layout.ticket("toy_sub-01_task-rest_run-1"),
-    )
-    expected["parcellate"] = record("parcellate", cohort.layout.parcellated(0), cohort.layout.subject("toy", "01"))
+    shared = {"templates": record("templates", template)}
+    own = {}
+    for clean, name in enumerate(("01", "02")):  # as of two data sets with their own settings
+        ticket = layout.ticket(f"toy_sub-{name}_task-rest_run-1")
+        record("ingest", ticket, raw)
+        own[name] = record("preprocess", layout.subject("toy", name), template, ticket, clean=clean)
+    manifests = [layout.subject("toy", name) for name in own]
+    shared["parcellate"] = record("parcellate", layout.parcellated(0), *manifests)
+    shared["flatmap"] = record("flatmap", layout.flat(0), *manifests)
     assert main(cohort.shard_words(0)) == 0
-    expected["shards"] = read_json(prov_path(cohort.layout.shard("fc", 0)))["settings_digest"]
     assert main(cohort.augment_words(0)) == 0
-    (row,) = pq.read_table(cohort.layout.shard("fc", 0), columns=["stage_digests"]).to_pylist()
-    assert dict(row["stage_digests"]) == expected
-    expected["augment"] = read_json(prov_path(cohort.layout.shard("pfc", 0)))["settings_digest"]
-    del expected["shards"]
-    row = pq.read_table(cohort.layout.shard("pfc", 0), columns=["stage_digests"]).to_pylist()[0]
-    assert dict(row["stage_digests"]) == expected
+    for table, stage in (("fc", "shards"), ("pfc", "augment")):
+        expected = {**shared, stage: read_json(prov_path(layout.shard(table, 0)))["settings_digest"]}
+        if stage == "augment":
+            del expected["flatmap"]
+        for row in pq.read_table(layout.shard(table, 0), columns=["subject", "stage_digests"]).to_pylist():
+            assert dict(row["stage_digests"]) == {**expected, "preprocess": own[row["subject"]]}
+
+
+def test_a_subject_without_bold_has_a_row_in_scans_only(make_cohort, tmp_path) -> None:
+    cohort = make_cohort(tmp_path, {"01": {"anat": True}, "02": {"anat": True, "t1w": False}}, n_buckets=1)
+    cohort.build()
+    rows = pq.read_table(cohort.layout.shard("scans", 0)).to_pylist()
+    assert [(r["scan_id"], r["kind"], r["n_volumes"], r["tr"], r["n_clips"]) for r in rows] == [
+        ("toy_sub-01_T1w", "anat", 0, None, 0)
+    ]
+    assert len(rows[0]["morphometry"]) == 54
+    assert rows[0]["qc"] == [("cnr", 3.0)]
+    for table in ("timeseries", "fc", "pfc", "flat_clips"):
+        assert pq.read_metadata(cohort.layout.shard(table, 0)).num_rows == 0
 
 
 def test_every_output_has_a_record_that_names_the_files_read(cohort) -> None:
