@@ -196,6 +196,28 @@ def test_every_output_has_a_record_that_names_the_files_read(cohort) -> None:
         assert f"{cohort.layout.shard(table, bucket)}" in {o["path"] for o in record["outputs"]}
 
 
+def test_faults_found_here_are_listed_and_stop_nobody(make_cohort, tmp_path) -> None:
+    cohort = make_cohort(tmp_path, {"01": {"volumes": 2}, "02": {}, "03": {}}, n_buckets=1)
+    (short,), (broken,), (good,) = (cohort.tickets[n] for n in ("01", "02", "03"))
+    path = cohort.layout.flat_scan("toy", broken)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["frames"][3, 5] = np.inf
+    np.savez(path, **arrays)
+    assert main(cohort.shard_words(0)) == 0
+    sidecar = read_json(cohort.layout.shard("scans", 0).with_suffix(".quarantine.json"))
+    assert sidecar["stage"] == "shards"
+    assert {s: e["status"] for s, e in sidecar["scans"].items()} == {short: "quarantined", broken: "quarantined"}
+    assert "fewer than 3" in sidecar["scans"][short]["reason"]
+    assert "finite" in sidecar["scans"][broken]["reason"]
+    ids = {t: set(pq.read_table(cohort.layout.shard(t, 0))["scan_id"].to_pylist()) for t in SHARD_TABLES}
+    assert ids["timeseries"] == ids["fc"] == {broken, good}
+    assert ids["flat_clips"] == {short, good}
+    scans = {r["scan_id"]: r for r in pq.read_table(cohort.layout.shard("scans", 0)).to_pylist()}
+    assert [scans[s]["has_timeseries"] for s in (short, broken, good)] == [False, True, True]
+    assert [scans[s]["n_clips"] for s in (short, broken, good)] == [2, 0, 2]
+
+
 def test_a_series_with_other_parcels_is_refused(make_cohort, tmp_path) -> None:
     cohort = make_cohort(tmp_path, {"01": {"scans": 2}}, n_buckets=1)
     path = tmp_path / "parcels" / f"{cohort.tickets['01'][1]}.tsv"
