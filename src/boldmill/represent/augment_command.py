@@ -1,4 +1,4 @@
-"""Write the pFC views of one bucket: FC of random subsets of the time points, one row per scan and view.
+r"""Write the pFC views of one bucket: FC of random subsets of the time points, one row per scan and view.
 
 Row k of a scan and view k made on the fly in training are the same network. A scan too short for the settings is
 quarantined: its reason is in `<out>.quarantine.json` (suffix .parquet replaced) and in the metadata of the table.

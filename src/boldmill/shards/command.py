@@ -1,4 +1,4 @@
-"""Write the Parquet shards of one bucket: scans, timeseries, fc and flat_clips.
+r"""Write the Parquet shards of one bucket: scans, timeseries, fc and flat_clips.
 
 A scan that a stage quarantined is left out of the tables of that stage; a bucket without scans gives empty tables. A
 scan with a fault found here (no FC from so few points, flat frames that are not finite) is left out of the table it
