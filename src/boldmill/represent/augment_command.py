@@ -1,4 +1,4 @@
-"""Write the pFC views of one bucket: FC of random subsets of the time points, one row per scan and view.
+r"""Write the pFC views of one bucket: FC of random subsets of the time points, one row per scan and view.
 
 Row k of a scan and view k made on the fly in training are the same network. A scan too short for the settings is
 quarantined: its reason is in `<out>.quarantine.json` (suffix .parquet replaced) and in the metadata of the table.
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from boldmill.errors import EXIT_OK, BoldmillError, ConfigError, DataFault
 
@@ -28,18 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-json", required=True, help="settings of the stage (canonical JSON)")
 
 
-def quarantine_path(out: Path) -> Path:
-    """Return the file that lists the scans the stage refused."""
-    return out.with_suffix(".quarantine.json")
-
-
 def run(args: argparse.Namespace) -> int:
     """Write the shard and its quarantine list."""
     import numpy as np
     from tqdm import tqdm
 
     from boldmill import tables
-    from boldmill.atomic import canonical_json, read_json, write_json
+    from boldmill.atomic import canonical_json, read_json
     from boldmill.paths import Layout
     from boldmill.provenance.record import Recorder
     from boldmill.represent.config import AugmentConfig
@@ -47,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.represent.pfc import GENERATOR_VERSION, check_length, n_dropped, pfc_views
     from boldmill.shards.build import entry_of, identity, read_timeseries
     from boldmill.shards.lineage import Lineage
-    from boldmill.shards.write import shard_writer
+    from boldmill.shards.write import quarantine_entries, shard_writer, write_quarantine
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
@@ -64,15 +58,15 @@ def run(args: argparse.Namespace) -> int:
             if cfg.dtype != dtype_name:
                 why = f"it is {cfg.dtype} for {name} and {dtype_name} for all; a column has one type"
                 raise ConfigError("cannot override", "augment.dtype", why, "set it for all data sets")
-        digests = {**Lineage().digests(args.parcellated), settings.stage: settings.digest}
-        quarantined: dict[str, Any] = {}
+        lineage = Lineage()
+        faults: dict[str, DataFault] = {}
         ready = {}
         for scan_id, entry in scans.items():
             try:
                 check_length(int(entry["n_volumes"]), configs[ticket_of[scan_id]["dataset"]], scan_id)
                 ready[scan_id] = args.results / entry["files"]["timeseries"]
             except DataFault as fault:
-                quarantined[scan_id] = {"status": "quarantined", "reason": fault.why, "fix": fault.fix}
+                faults[scan_id] = fault
         parcels = read_timeseries(next(iter(ready.values())))[0] if ready else []
         edges = n_edges(len(parcels))
         texts = {
@@ -81,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             "settings": canonical_json({name: cfg.model_dump(mode="json") for name, cfg in configs.items()}),
             "seed": str(settings.seed),
             "generator_version": str(GENERATOR_VERSION),
-            "quarantine": canonical_json(quarantined),
+            "quarantine": canonical_json(quarantine_entries(faults)),
         }
         schema = tables.schema("pfc", dtypes={"values": dtype_name}, metadata=texts)
         dtype = tables.dtype_of(schema, "values")
@@ -91,14 +85,15 @@ def run(args: argparse.Namespace) -> int:
                 if columns != parcels:
                     why = "its parcels are not those of the first scan"
                     raise BoldmillError("inputs do not fit together", path, why, "run the parcellate stage again")
-                cfg = configs[ticket_of[scan_id]["dataset"]]
+                ticket = ticket_of[scan_id]
+                cfg = configs[ticket["dataset"]]
                 record.add_input(path)
                 views = pfc_views(series, scan_id, range(cfg.n_views), settings.seed, cfg)
-                base = identity(scan_id, ticket_of[scan_id], digests)
+                digests = lineage.digests(args.parcellated, layout.subject(ticket["dataset"], ticket["subject"]))
+                base = identity(scan_id, ticket, {**digests, settings.stage: settings.digest})
                 kept = len(series) - n_dropped(len(series), cfg.drop_rate)
                 for view, values in enumerate(np.ascontiguousarray(views, dtype=dtype)):
                     writer.add({**base, "view": view, "n_kept": kept, "n_edges": edges, "values": values.tobytes()})
-        listed = write_json(quarantine_path(args.out), {"schema": 1, "stage": "augment", "scans": quarantined})
-        record.add_output(listed)
-        record.note(scans=len(ready), quarantined=len(quarantined), seed=settings.seed)
+        record.add_output(write_quarantine(args.out, settings.stage, faults))
+        record.note(scans=len(ready), quarantined=len(faults), seed=settings.seed)
     return EXIT_OK
