@@ -83,10 +83,8 @@ class Derivatives:
 
     def sidecar(self, path: Path, *, sources: Iterable[str], **fields: Any) -> Path:
         """Write the JSON beside a derived file."""
-        stem = path.name.removesuffix(".gz")
-        target = path.with_name(stem[: stem.rindex(".")] + ".json")
         kept = {key: value for key, value in fields.items() if value is not None}
-        return write_json(target, {**kept, "Sources": sorted(set(sources))})
+        return write_json(sidecar_of(path), {**kept, "Sources": sorted(set(sources))})
 
     def uri_raw(self, path: str | Path) -> str:
         """BIDS URI of a raw file, given relative to the raw data set."""
@@ -113,3 +111,9 @@ class Derivatives:
                 "DatasetLinks": {"raw": self.raw.resolve().as_uri()},
             },
         )
+
+
+def sidecar_of(path: Path) -> Path:
+    """Return where the JSON beside a derived file lies."""
+    stem = path.name.removesuffix(".gz")
+    return path.with_name(stem[: stem.rindex(".")] + ".json")
