@@ -1,11 +1,11 @@
-"""Preprocess one subject: T1w, then every run, to cleaned series in template space.
+r"""Preprocess one subject: T1w, then every run, to cleaned series in template space.
 
 A fault of the data quarantines a scan in the manifest (its reason and fix are kept) and the job succeeds; any other
 error fails it. Steps whose input, settings and outputs did not change are reused.
 
 example:
-  boldmill preprocess --tickets results/index/tickets/pumi_sub-001_task-rest.json \\
-    --template results/templates/template.json --results results \\
+  boldmill preprocess --tickets results/index/tickets/pumi_sub-001_task-rest.json \
+    --template results/templates/template.json --results results \
     --out results/preprocess/pumi/sub-001.json --config-json "$(cat preprocess.settings.json)"
 """
 

@@ -1,4 +1,4 @@
-"""The raw files of a subject's tickets: still those that were indexed?"""
+"""Whether the raw files of a subject's tickets are still those that were indexed."""
 
 from __future__ import annotations
 

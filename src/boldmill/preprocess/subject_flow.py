@@ -83,13 +83,8 @@ class SubjectFlow:
             t1w=[t1w["path"], identity(t1w)],
             settings={k: v for k, v in settings.items() if k.startswith(ANAT_SETTINGS)},
         )
-        result = self._step(
-            "anat",
-            key,
-            lambda: process_anat(
-                self.job, Path(owner["root"]) / t1w["path"], entities, t1w["path"], self.work / "anat"
-            ),
-        )
+        raw = Path(owner["root"]) / t1w["path"]
+        result = self._step("anat", key, lambda: process_anat(self.job, raw, entities, t1w["path"], self.work / "anat"))
         if isinstance(result, DataFault):
             return result, {**_fault(result), "files": {}, "qc": {}, "flags": []}, key
         entry = self._entry(result)
@@ -127,7 +122,8 @@ class SubjectFlow:
 
         if ticket["kind"] == "surface":
             return process_surface_run(self.job, ticket)
-        assert isinstance(anat, StepResult)
+        if isinstance(anat, DataFault):
+            raise anat
         files = anat.files
         given = AnatInputs(
             t1w=files["t1w"],
