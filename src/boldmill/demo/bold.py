@@ -110,9 +110,7 @@ def draw_run(p: Parameters, subject: Subject, anatomy: Anatomy, run: Run, spectr
     times = slice_times(shape[2], p.tr, BANDS[subject.site])
     to_index = np.linalg.inv(anatomy.affine) @ np.linalg.inv(pose)
     labels = _nearest(anatomy.labels, to_index @ affine, np.indices(shape).reshape(3, -1)).reshape(shape)
-    truth = Truth(
-        motion=motion, centre=truth_centre, pose=pose, labels=labels, slice_times=times, spectrum=spectrum
-    )
+    truth = Truth(motion=motion, centre=truth_centre, pose=pose, labels=labels, slice_times=times, spectrum=spectrum)
     physiology = draw_physiology(draw, (p.volumes + 1) * p.tr)
     noise = SITE_NOISE[subject.site] * 0.8 / TSNR
     values = _volumes(p, anatomy, truth, physiology, affine, draw, noise)
@@ -179,7 +177,9 @@ def _volumes(
     for volume in range(p.volumes):
         pull = to_index @ np.linalg.inv(moved[volume]) @ affine
         where = (pull[:3, :3].astype(np.float32) @ index) + pull[:3, 3:].astype(np.float32)
-        base, grey, wet = (ndimage.map_coordinates(f, where, order=1, output=np.float32) for f in (tissue, neural, fluid))
+        base, grey, wet = (
+            ndimage.map_coordinates(f, where, order=1, output=np.float32) for f in (tissue, neural, fluid)
+        )
         parcel = _nearest(anatomy.labels, pull, index)
         drift = slopes[0] * tau[volume] + slopes[1] * (tau[volume] ** 2 - 1 / 3)
         value = base * (1 + drift + in_all[volume][slices])

@@ -164,9 +164,7 @@ def _body(world: Floats) -> Floats:
     tilt = world[..., 1] + 18 - 0.25 * (world[..., 2] + 100)
     across = np.hypot(world[..., 0] / 56, tilt / 62)
     neck = np.maximum((across - 1) * 56, world[..., 2] + 45).astype(np.float32)
-    ears = np.minimum(
-        _ellipsoid(world, (88, -22, -32), (7, 17, 28)), _ellipsoid(world, (-88, -22, -32), (7, 17, 28))
-    )
+    ears = np.minimum(_ellipsoid(world, (88, -22, -32), (7, 17, 28)), _ellipsoid(world, (-88, -22, -32), (7, 17, 28)))
     whole = _smooth_union(_smooth_union(face, jaw, 14), nose, 8)
     return np.minimum(_smooth_union(whole, neck, 24), ears)
 
