@@ -11,6 +11,7 @@ Axes: V vertices (left, then right hemisphere), I J K voxels.
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,3 +156,10 @@ def _volume(space: str, affine: tuple[float, ...], shape: tuple[int, int, int]) 
     grid = volume.reshape(shape)
     grid.setflags(write=False)
     return grid
+
+
+def files() -> list[Path]:
+    """Return the files the embedded atlas is built from."""
+    tables = ["parcellations/schaefer_100_conte69.csv", *(f"surfaces/conte69_32k_{h}h_mask.csv" for h in "lr")]
+    meshes = [fslr32k(kind, h).path for kind in ("white", "midthickness", "pial") for h in HEMISPHERES]
+    return [*(package_file("brainspace", f"datasets/{t}") for t in tables), *meshes]
