@@ -121,7 +121,9 @@ def _regrid(image: Floats, affine: Floats, voxel_mm: float) -> tuple[Floats, Flo
     shape = (int(size[0]), int(size[1]), int(size[2]))
     middle = apply(affine, (np.array(image.shape) - 1) / 2)
     target = centred_affine(shape, voxel_mm, middle)
-    index = np.moveaxis(apply(np.linalg.inv(affine) @ target, np.moveaxis(np.indices(shape), 0, -1)), -1, 0)
+    index = np.moveaxis(
+        apply(np.linalg.inv(affine) @ target, np.moveaxis(np.indices(shape).astype(float), 0, -1)), -1, 0
+    )
     return np.asarray(ndimage.map_coordinates(image, index, order=1, mode="nearest"), dtype=np.float32), target
 
 

@@ -76,8 +76,8 @@ def write_tree(root: Path, p: Parameters, people: list[Subject]) -> list[Path]:
         "DatasetType": "raw",
         "License": "CC0",
         "Authors": ["boldmill"],
-        "HowToAcknowledge": "The brain is the ICBM 152 2009a symmetric average (Fonov 2009, 2011; Copyright (C) 1993-2009 "
-        "Louis Collins, McConnell Brain Imaging Centre, McGill University), as nilearn carries it.",
+        "HowToAcknowledge": "The brain is the ICBM 152 2009a symmetric average (Fonov 2009, 2011; Copyright (C) "
+        "1993-2009 Louis Collins, McConnell Brain Imaging Centre, McGill University), as nilearn carries it.",
         "GeneratedBy": [generated_by()],
     }
     task = {

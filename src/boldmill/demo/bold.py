@@ -49,8 +49,8 @@ FLIPPED = {"A": False, "B": True}
 class Truth:
     """What a run was drawn from.
 
-    ``motion`` (T, 6) and ``centre`` (3,) as in :mod:`boldmill.demo.motion`; ``pose`` 4x4, T1w world -> BOLD world of the
-    head at rest; ``labels`` (I, J, K) the parcel of each voxel at rest; ``slice_times`` (K,) in s.
+    ``motion`` (T, 6) and ``centre`` (3,) as in :mod:`boldmill.demo.motion`; ``pose`` 4x4, T1w world -> BOLD world
+    of the head at rest; ``labels`` (I, J, K) the parcel of each voxel at rest; ``slice_times`` (K,) in s.
     """
 
     motion: Floats
@@ -110,9 +110,7 @@ def draw_run(p: Parameters, subject: Subject, anatomy: Anatomy, run: Run, spectr
     times = slice_times(shape[2], p.tr, BANDS[subject.site])
     to_index = np.linalg.inv(anatomy.affine) @ np.linalg.inv(pose)
     labels = _nearest(anatomy.labels, to_index @ affine, np.indices(shape).reshape(3, -1)).reshape(shape)
-    truth = Truth(
-        motion=motion, centre=truth_centre, pose=pose, labels=labels, slice_times=times, spectrum=spectrum
-    )
+    truth = Truth(motion=motion, centre=truth_centre, pose=pose, labels=labels, slice_times=times, spectrum=spectrum)
     physiology = draw_physiology(draw, (p.volumes + 1) * p.tr)
     noise = SITE_NOISE[subject.site] * 0.8 / TSNR
     values = _volumes(p, anatomy, truth, physiology, affine, draw, noise)
@@ -156,11 +154,11 @@ def _volumes(
     from scipy import ndimage
 
     shape = (truth.labels.shape[0], truth.labels.shape[1], truth.labels.shape[2])
-    tissue, neural, fluid = _fields(p, anatomy)
+    fields = _fields(p, anatomy)
     to_index = np.linalg.inv(anatomy.affine) @ np.linalg.inv(truth.pose)
     everywhere = np.indices(shape).reshape(3, -1)
     matrix = to_index @ affine
-    rest = ndimage.map_coordinates(tissue, matrix[:3, :3] @ everywhere + matrix[:3, 3:], order=1).reshape(shape)
+    rest = ndimage.map_coordinates(fields[0], matrix[:3, :3] @ everywhere + matrix[:3, 3:], order=1).reshape(shape)
     seen = np.flatnonzero(ndimage.maximum_filter(rest > 0.02, size=3))
     index = everywhere[:, seen].astype(np.float32)
     slices = everywhere[2, seen]
@@ -172,14 +170,14 @@ def _volumes(
     table = np.concatenate([np.zeros((*when.shape, 1)), SIGNAL * truth.spectrum.at(when)], axis=-1).astype(np.float32)
     courses = {"heart": physiology.heart(when), "respiration": physiology.respiration(when)}
     courses["slow"] = physiology.slow_course(when)
-    in_fluid = sum(sd * courses[name] for name, sd in PULSATION.items())
-    in_all = sum(sd * courses[name] for name, sd in EVERYWHERE.items())
+    in_fluid = np.sum([sd * courses[name] for name, sd in PULSATION.items()], axis=0)
+    in_all = np.sum([sd * courses[name] for name, sd in EVERYWHERE.items()], axis=0)
     tau = np.linspace(-1, 1, p.volumes)
     out = np.empty((*shape, p.volumes), dtype=np.float32)
     for volume in range(p.volumes):
         pull = to_index @ np.linalg.inv(moved[volume]) @ affine
         where = (pull[:3, :3].astype(np.float32) @ index) + pull[:3, 3:].astype(np.float32)
-        base, grey, wet = (ndimage.map_coordinates(f, where, order=1, output=np.float32) for f in (tissue, neural, fluid))
+        base, grey, wet = (ndimage.map_coordinates(f, where, order=1, output=np.float32) for f in fields)
         parcel = _nearest(anatomy.labels, pull, index)
         drift = slopes[0] * tau[volume] + slopes[1] * (tau[volume] ** 2 - 1 / 3)
         value = base * (1 + drift + in_all[volume][slices])

@@ -32,9 +32,7 @@ def is_current(out: Path, p: Parameters) -> bool:
     stored = read_json(manifest)
     if stored.get("parameters") != p.as_dict() or stored.get("version") != version_digest():
         return False
-    return all(
-        (out / name).is_file() and (out / name).stat().st_size == size for name, size in stored["files"].items()
-    )
+    return all((out / name).is_file() and (out / name).stat().st_size == size for name, size in stored["files"].items())
 
 
 def claim(out: Path) -> None:

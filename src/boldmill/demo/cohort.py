@@ -68,6 +68,7 @@ class Run:
         return f"{DATASET}_{self.stem}"
 
 
+FIRST_BAD = 4
 BAD_KINDS = ("truncated", "no_tr", "short")
 
 
@@ -78,9 +79,6 @@ def bad_runs(p: Parameters) -> dict[str, Run]:
         number = min(FIRST_BAD + offset, p.subjects)
         chosen[kind] = Run(subject=f"{number:02d}", number=2 + FIRST_BAD + offset - number)
     return chosen
-
-
-FIRST_BAD = 4
 
 
 def good_runs(p: Parameters) -> list[Run]:

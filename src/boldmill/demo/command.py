@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bold-mm", type=float, help="BOLD voxel size, mm (default 4; tiny 6)")
     parser.add_argument("--volumes", type=int, help="volumes per run (default 150; tiny 60)")
     parser.add_argument("--tr", type=float, help="repetition time, s (default 2)")
-    parser.add_argument("--tiny", action="store_true", help="small images of 4 subjects, to drive the workflow in tests")
+    parser.add_argument(
+        "--tiny", action="store_true", help="small images of 4 subjects, to drive the workflow in tests"
+    )
     parser.add_argument("--no-bad", action="store_true", help="leave out the runs that are broken on purpose")
     parser.add_argument("--no-real", action="store_true", help="leave out the real run (OUT/lemon)")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes (default 2)")

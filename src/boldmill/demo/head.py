@@ -47,8 +47,8 @@ class Head:
     """Fields of the template head.
 
     ``brain`` (T1w intensity, WM about .87), ``mask``, ``gm``/``wm``/``csf`` (probabilities); ``hull`` is the distance
-    in mm from the smooth hull of the brain (negative inside), ``body`` that from face and neck; ``vessels`` weights large
-    veins and arteries; ``labels`` are parcel ids grown to cover the cortex, ``parcels`` the atlas' own.
+    in mm from the smooth hull of the brain (negative inside), ``body`` that from face and neck; ``vessels`` weights
+    large veins and arteries; ``labels`` are parcel ids grown to cover the cortex, ``parcels`` the atlas' own.
     """
 
     affine: Floats
@@ -164,9 +164,7 @@ def _body(world: Floats) -> Floats:
     tilt = world[..., 1] + 18 - 0.25 * (world[..., 2] + 100)
     across = np.hypot(world[..., 0] / 56, tilt / 62)
     neck = np.maximum((across - 1) * 56, world[..., 2] + 45).astype(np.float32)
-    ears = np.minimum(
-        _ellipsoid(world, (88, -22, -32), (7, 17, 28)), _ellipsoid(world, (-88, -22, -32), (7, 17, 28))
-    )
+    ears = np.minimum(_ellipsoid(world, (88, -22, -32), (7, 17, 28)), _ellipsoid(world, (-88, -22, -32), (7, 17, 28)))
     whole = _smooth_union(_smooth_union(face, jaw, 14), nose, 8)
     return np.minimum(_smooth_union(whole, neck, 24), ears)
 
@@ -177,12 +175,12 @@ def _vessels(world: Floats, hull: Floats) -> Floats:
     sagittal = np.exp(-((x / 4) ** 2) - ((hull - 1) / 4) ** 2) * (z > 0)
     transverse = np.exp(-(((z + 22) / 5) ** 2) - ((hull - 1) / 4) ** 2) * (y < -55)
     base = np.exp(-((x / 16) ** 2) - ((y - 2) / 12) ** 2 - ((z + 24) / 6) ** 2)
-    return np.clip(sagittal + transverse + base, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(sagittal + transverse + base, 0, 1), dtype=np.float32)
 
 
 def _inside(distance: Floats, softness: float = VOXEL_MM) -> Floats:
     """Share of a voxel inside a signed distance (soft edge of about one voxel)."""
-    return np.clip(0.5 - distance / softness, 0, 1)
+    return np.asarray(np.clip(0.5 - distance / softness, 0, 1))
 
 
 def paint(head: Head, thickness: float = 1.0, brain_gamma: float = 1.0) -> tuple[Floats, Floats]:
@@ -231,7 +229,8 @@ def paint(head: Head, thickness: float = 1.0, brain_gamma: float = 1.0) -> tuple
         put(_inside(np.maximum(eye, 3.0 - layer)), "vitreous")
         put(_inside(_ellipsoid(world, (33.0 * side, 76, -34), (5, 3, 5))), "muscle")
     body_texture = 1 + 0.08 * head.texture * (1 - head.mask)
-    t1w, t2s = t1w * body_texture, t2s * body_texture
+    t1w *= body_texture
+    t2s *= body_texture
     brain_t2s = sum(getattr(head, name) * value for name, value in T2STAR_BRAIN.items())
     brain_t1w = 0.9 * (head.brain / 0.9) ** brain_gamma
     t1w += head.mask * (brain_t1w - t1w)

@@ -28,8 +28,6 @@ Ints = NDArray[np.integer[Any]]
 
 N_PARCELS = 100
 NETWORKS = ("Vis", "SomMot", "DorsAttn", "SalVentAttn", "Limbic", "Cont", "Default")
-# First id of each network in the left and in the right hemisphere (Schaefer 2018, 100 parcels, Yeo 7 networks).
-FIRST_ID = {"left": (1, 10, 16, 24, 31, 34, 38), "right": (51, 59, 67, 74, 79, 81, 91)}
 
 SHARES = {"global": 0.06, "network": 0.17, "spatial": 0.19, "own": 0.58}
 SPATIAL_MM = 22.0
@@ -43,12 +41,9 @@ LIMBIC = 4
 
 def networks() -> Ints:
     """Return the network index (0..6, in the order of ``NETWORKS``) of parcels 1..100, shape (P,)."""
-    index = np.zeros(N_PARCELS, dtype=np.int64)
-    for firsts, last in ((FIRST_ID["left"], 50), (FIRST_ID["right"], 100)):
-        for network, first in enumerate(firsts):
-            stop = firsts[network + 1] if network + 1 < len(firsts) else last + 1
-            index[first - 1 : stop - 1] = network
-    return index
+    from boldmill.spaces.parcels import schaefer100
+
+    return np.array([NETWORKS.index(parcel.network) for parcel in schaefer100()])
 
 
 def base_covariance(centroids: Floats) -> Floats:
@@ -65,7 +60,7 @@ def base_covariance(centroids: Floats) -> Floats:
 
 def _mixing(centroids: Floats) -> Floats:
     """Loadings of the shared components and of the own parts, shape (P, 1 + 7 + P + P)."""
-    folded = centroids * [1.0, 1.0, 1.0]
+    folded = centroids.copy()
     folded[:, 0] = np.abs(folded[:, 0])
     squared = ((folded[:, None] - folded[None]) ** 2).sum(axis=-1)
     kernel = np.exp(-squared / (2 * SPATIAL_MM**2)) + 1e-6 * np.eye(len(folded))

@@ -80,12 +80,13 @@ def write_surface_run(root: Path) -> list[Path]:
 
 def _write_gifti(path: Path, series: Any, hemisphere: str) -> Path:
     """Write a (V, T) float32 series as GIFTI, one data array per volume."""
-    import nibabel as nib
+    from nibabel import gifti
 
+    make: Any = gifti  # nibabel's GIFTI classes carry no types
     structure = {"L": "CortexLeft", "R": "CortexRight"}[hemisphere]
-    meta = nib.gifti.GiftiMetaData({"AnatomicalStructurePrimary": structure})
+    meta = make.GiftiMetaData({"AnatomicalStructurePrimary": structure})
     arrays = [
-        nib.gifti.GiftiDataArray(
+        make.GiftiDataArray(
             np.ascontiguousarray(series[:, volume]),
             intent="NIFTI_INTENT_TIME_SERIES",
             datatype="NIFTI_TYPE_FLOAT32",
@@ -94,7 +95,7 @@ def _write_gifti(path: Path, series: Any, hemisphere: str) -> Path:
         for volume in range(series.shape[1])
     ]
     with atomic(path) as temporary:
-        temporary.write_bytes(nib.gifti.GiftiImage(meta=meta, darrays=arrays).to_xml())
+        temporary.write_bytes(make.GiftiImage(meta=meta, darrays=arrays).to_xml())
     return path
 
 
@@ -118,8 +119,8 @@ def _write_tree(root: Path) -> list[Path]:
         "DatasetType": "derivative",
         "License": "CC0",
         "Authors": ["A. Babayan et al."],
-        "HowToAcknowledge": "Cite the papers in ReferencesAndLinks. The run is part of MPI-Leipzig Mind-Brain-Body (LEMON; "
-        "OpenNeuro ds000221, CC0) and is carried by the brainspace wheel (BSD-3-Clause).",
+        "HowToAcknowledge": "Cite the papers in ReferencesAndLinks. The run is part of MPI-Leipzig Mind-Brain-Body "
+        "(LEMON; OpenNeuro ds000221, CC0) and is carried by the brainspace wheel (BSD-3-Clause).",
         "ReferencesAndLinks": REFERENCES,
         "GeneratedBy": [generated_by(), {"Name": "brainspace", "Version": "0.3.0"}],
         "SourceDatasets": [{"URL": "https://openneuro.org/datasets/ds000221"}],

@@ -34,7 +34,7 @@ def write_template(root: Path, head: Head) -> list[Path]:
         "source": "demo",
         "files": FILES,
         "moves": [],
-        "description": "ICBM 152 2009a symmetric (carried by nilearn) with a synthetic skull, scalp, face and neck. The CSF "
-        "map is the brain mask minus grey and white matter.",
+        "description": "ICBM 152 2009a symmetric (carried by nilearn) with a synthetic skull, scalp, face and neck. "
+        "The CSF map is the brain mask minus grey and white matter.",
     }
     return sorted([*(root / name for name in FILES.values()), write_json(root / "template.json", manifest)])

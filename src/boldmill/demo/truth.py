@@ -31,7 +31,7 @@ All coordinates are world coordinates in mm (RAS). Matrices act on column vector
 | file | content |
 |---|---|
 | `cohort.tsv` | latent values behind each subject: group, site, standardised age and ability, motion level |
-| `effects.json` | planted edges (parcel ids 1..100), what drives each, its sign, and the share of variance per subject |
+| `effects.json` | planted edges (parcel ids 1..100), what drives each, its sign, its share per subject |
 | `bad_scans.tsv` | runs broken on purpose: the fault, and a word its quarantine reason must contain |
 | `sub-X/*_shape.json` | affine part of the subject's shape (template -> T1w world) |
 | `sub-X/*_from-template_to-T1w_displacement.nii.gz` | on a template grid; point in T1w world = x + value(x) |
@@ -42,8 +42,8 @@ All coordinates are world coordinates in mm (RAS). Matrices act on column vector
 | `sub-X/*_desc-signals_truth.npz` | parcel signals (see below) |
 
 **Motion.** A head point at rest position x (BOLD world) is at `R (x - c) + c + d` in volume t, with `R = Rx Ry Rz`
-(rad), d = (trans_x, trans_y, trans_z) and c the `centre` of the pose file. Volume 0 is not at rest: relative to volume r
-the motion is `M(t) M(r)^-1`. `displacement` is the root mean square over a ball of 55 mm radius about c.
+(rad), d = (trans_x, trans_y, trans_z) and c the `centre` of the pose file. Volume 0 is not at rest: relative to volume
+r the motion is `M(t) M(r)^-1`. `displacement` is the root mean square over a ball of 55 mm radius about c.
 
 **Pose.** `pose` maps T1w world to the run's BOLD world with the head at rest: what coregistration must find.
 
@@ -52,9 +52,10 @@ drawn from the template head by this map, with the subject's own skull thickness
 
 **Signals** (`npz`, no pickles): `signals` (T, 100), unit SD, at each volume's middle (`times`, s); `fc` their Pearson
 correlation; `slice_times` (s); `frequencies` (K), `cosine` and `sine` (K, 100) so that the signal at any time t is
-`sum_k cos(2 pi f_k t) cosine_k + sin(2 pi f_k t) sine_k`. A voxel of slice k in volume v shows time `v TR + slice_times[k]`.
-Column p - 1 is parcel p. Cleaning that filters and regresses also removes part of the true signal (about 30 of the 54
-degrees of freedom of 150 volumes): compare with the truth after the same projection, or before confound regression.
+`sum_k cos(2 pi f_k t) cosine_k + sin(2 pi f_k t) sine_k`. A voxel of slice k in volume v shows time
+`v TR + slice_times[k]`. Column p - 1 is parcel p. Cleaning that filters and regresses also removes part of the true
+signal (about 30 of the 54 degrees of freedom of 150 volumes): compare with the truth after the same projection, or
+before confound regression.
 
 **Effects.** Each planted edge shares the two parcels' own signal parts: their covariance rises by share x own variance
 and no other covariance changes. `--effect` scales the group effect only; age and cognition effects stay.

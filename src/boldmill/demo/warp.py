@@ -53,7 +53,9 @@ class Warp:
 
 def jacobian(field: Floats, step: float) -> Floats:
     """Return the determinant of ``I + du/dx`` of a field (X, Y, Z, 3) on a grid of ``step`` mm, shape (X, Y, Z)."""
-    gradient = np.stack([np.stack(np.gradient(field[..., i], step), axis=-1) for i in range(3)], axis=-2)
+    gradient = np.stack(
+        [np.stack([np.gradient(field[..., i], step, axis=j) for j in range(3)], axis=-1) for i in range(3)], axis=-2
+    )
     return np.asarray(np.linalg.det(np.eye(3) + gradient))
 
 
