@@ -76,7 +76,7 @@ def scan_scores(fit: Fit, features: Floats, truth: Floats, fold: NDArray[np.int6
     out = np.full(of_scan.shape, np.nan)
     for k in range(number):
         test = of_scan == k
-        scores = fit(features, labels, ~test & usable)
+        scores = np.asarray(fit(features, labels, ~test & usable))
         out[test] = scores[test]
     out[:, ~usable] = np.nan
     return np.asarray(out.reshape(draws, repeats, -1))
