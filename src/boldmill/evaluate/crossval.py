@@ -76,7 +76,7 @@ def scan_scores(fit: Fit, features: Floats, truth: Floats, fold: NDArray[np.int6
     out = np.full(of_scan.shape, np.nan)
     for k in range(number):
         test = of_scan == k
-        scores = fit(features, labels, ~test & usable)
+        scores = np.asarray(fit(features, labels, ~test & usable))
         out[test] = scores[test]
     out[:, ~usable] = np.nan
     return np.asarray(out.reshape(draws, repeats, -1))
@@ -88,33 +88,18 @@ def cross_validate(fit: Fit, features: Floats, task: Task, folds: Folds) -> Floa
 
 
 def permutation_null(
-    fit: Fit,
-    features: Floats,
-    task: Task,
-    folds: Folds,
-    tested: NDArray[np.bool_],
-    draws: int,
-    seed: int,
-) -> dict[str, Floats]:
-    """Return the null distribution (B,) of every metric of the task.
+    fit: Fit, features: Floats, task: Task, folds: Folds, draws: int, seed: int
+) -> tuple[Floats, Floats]:
+    """Return permuted labels (B, S) and the out-of-fold subject scores (B, Q, S) they give.
 
-    Parameters
-    ----------
-    tested : (S,) bool array
-        Subjects the metric is taken over; draws exchange subjects within tested and within the others only, so that
-        the tested labels stay the same set.
+    Draws exchange subjects within the held-out ones and within the others, so that one null serves both protocols and
+    the held-out labels stay the same set.
     """
-    layers = ["tested" if t else "other" for t in tested]
+    layers = ["heldout" if held else "other" for held in task.heldout]
     moves = block_permutations(task.subjects, task.groups, layers, draws, seed, task.name)
-    used = null_repeats(task, folds)
     truth = task.truth[moves]
-    fold = np.moveaxis(folds.of[:used][:, moves], 1, 0)
-    scores = task.of_subjects(scan_scores(fit, features, truth, fold, folds.number, task))
-    metrics = metrics_of(task.kind)
-    return {
-        name: np.array([measure(metric, t, s, tested) for t, s in zip(truth, scores, strict=True)])
-        for name, metric in metrics.items()
-    }
+    fold = np.moveaxis(folds.of[: null_repeats(task, folds)][:, moves], 1, 0)
+    return truth, task.of_subjects(scan_scores(fit, features, truth, fold, folds.number, task))
 
 
 def null_repeats(task: Task, folds: Folds) -> int:
@@ -131,11 +116,13 @@ def measure(metric: Any, truth: Floats, scores: Floats, tested: NDArray[np.bool_
 
 
 def permutation_p(
-    task: Task, folds: Folds, scores: Floats, tested: NDArray[np.bool_], null: dict[str, Floats]
+    task: Task, folds: Folds, scores: Floats, tested: NDArray[np.bool_], null: tuple[Floats, Floats]
 ) -> dict[str, float]:
-    """Return the permutation p-value of every metric, from subject scores (Q, S) of the real labels."""
+    """Return the p-value of every metric over the tested subjects (S,), from scores (Q, S) and their null."""
     used = scores[: null_repeats(task, folds)]
-    return {
-        name: p_value(measure(metric, task.truth, used, tested), null[name], lower_is_better=name in LOWER_IS_BETTER)
-        for name, metric in metrics_of(task.kind).items()
-    }
+    found = {}
+    for name, metric in metrics_of(task.kind).items():
+        drawn = np.array([measure(metric, t, s, tested) for t, s in zip(*null, strict=True)])
+        observed = measure(metric, task.truth, used, tested)
+        found[name] = p_value(observed, drawn, lower_is_better=name in LOWER_IS_BETTER)
+    return found

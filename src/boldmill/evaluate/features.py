@@ -98,10 +98,11 @@ def _clip_features(model: Any, snapshot: Snapshot, cohort: Cohort, device: str, 
     from tqdm import tqdm
 
     rows = snapshot.rows("flat_clips")
+    filmed = set(snapshot.scans(having="flat_clips")["scan_id"])
     model.check_mask(snapshot.flat_mask)
     out: list[Floats | None] = []
     for scan_id in tqdm(cohort.scan_ids, disable=not progress, desc="features", unit="scan"):
-        own = rows.all_of(scan_id)
+        own = rows.all_of(scan_id) if scan_id in filmed else []
         total, count = np.zeros(0), 0
         for start in range(0, len(own), BATCH):
             clips = np.stack([rows.array(row, "values") for row in own[start : start + BATCH]])

@@ -49,7 +49,8 @@ def repeated_group_folds(
     Groups of one stratum (a group's majority stratum) are shuffled and dealt to the folds like cards, every stratum
     from the first fold on: balanced classes stay balanced in every training set (an imbalance opposite to that of the
     test fold would push the pooled AUC of an uninformative method below one half), at the price of fold sizes that
-    differ by up to one group per stratum. The result depends on the names of the groups and on the key, never on the order of the samples.
+    differ by up to one group per stratum. The result depends on the names of the groups and on the key, never on the
+    order of the samples.
 
     Parameters
     ----------

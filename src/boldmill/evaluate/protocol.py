@@ -15,7 +15,7 @@ from boldmill.evaluate.cohort import Cohort
 from boldmill.evaluate.config import EvaluateConfig
 from boldmill.evaluate.crossval import Folds, cross_validate, permutation_null, permutation_p
 from boldmill.evaluate.metrics import LOWER_IS_BETTER, Metric, metrics_of, over_repeats
-from boldmill.evaluate.stats import bootstrap_weights, corrected_resampled_t, interval
+from boldmill.evaluate.stats import MIN_DEFINED, bootstrap_weights, corrected_resampled_t, interval
 from boldmill.evaluate.table import Predictions, Row
 from boldmill.evaluate.tasks import Task
 
@@ -58,6 +58,9 @@ def evaluate_method(
     features = method.features[task.rows]
     by_scan = cross_validate(method.fit, features, task, folds)
     scores = task.of_subjects(by_scan)
+    null = None
+    if method.permute:
+        null = permutation_null(method.fit, features, task, folds, context.config.permutations, context.seed)
     rows: list[Row] = []
     for protocol in protocols:
         tested = np.ones(len(task.subjects), dtype=bool) if protocol == CV else task.heldout
@@ -71,7 +74,7 @@ def evaluate_method(
             text_encoder=text_encoder,
             note="; ".join(part for part in (method.note, note) if part),
         )
-        rows += _rows(context, method, base, features, scores, tested)
+        rows += _rows(context, base, features, scores, tested, null)
         context.predictions.add(
             task, context.cohort, method=method.name, protocol=protocol, scores=by_scan, folds=folds.of, tested=tested
         )
@@ -79,7 +82,12 @@ def evaluate_method(
 
 
 def _rows(
-    context: Context, method: Method, base: Row, features: Floats, scores: Floats, tested: NDArray[np.bool_]
+    context: Context,
+    base: Row,
+    features: Floats,
+    scores: Floats,
+    tested: NDArray[np.bool_],
+    null: tuple[Floats, Floats] | None,
 ) -> list[Row]:
     task, config = context.task, context.config
     keep = tested & np.isfinite(scores).all(axis=0)
@@ -87,10 +95,7 @@ def _rows(
     if keep.sum() < MIN_TESTED:
         why = f"n/a: {int(keep.sum())} tested subjects with a score"
         return [replace(base, metric=name, note=f"{why}; {base.note}") for name in metrics_of(task.kind)]
-    chance: dict[str, float] = {}
-    if method.permute:
-        null = permutation_null(method.fit, features, task, context.folds, tested, config.permutations, context.seed)
-        chance = permutation_p(task, context.folds, scores, tested, null)
+    chance = permutation_p(task, context.folds, scores, tested, null) if null is not None else {}
     groups = [group for group, k in zip(task.groups, keep, strict=True) if k]
     weights = bootstrap_weights(groups, config.bootstrap, context.seed, task.name, base.protocol)
     rows = []
@@ -129,34 +134,54 @@ def training_size(task: Task, folds: Folds, features: Floats, tested: NDArray[np
 
 
 def compare(context: Context, row: Row, ours: Scored, reference: Scored) -> Row:
-    """Return the row of the difference to the reference method: corrected resampled t-test over folds and repeats.
+    """Return the row of the gain over the reference method in the leading metric, on the same tested subjects.
 
-    The leading metric is taken in every test fold (AUC, or mean absolute error with its sign turned); where a fold
-    leaves it undefined the row says n/a and why.
+    The interval is a paired bootstrap over subjects. Where every test fold defines AUC (or the mean absolute error) the
+    note adds the corrected resampled t-test over folds and repeats.
     """
+    task = context.task
+    name, metric = next(iter(metrics_of(task.kind).items()))
+    both = np.isfinite(ours.scores).all(axis=0) & np.isfinite(reference.scores).all(axis=0)
+    keep = both & (task.heldout if row.protocol == HELDOUT else True)
+    row = replace(row, metric=f"{name}_over_{reference.method}", n_test=int(keep.sum()), p_permutation=np.nan)
+    row = replace(row, value=np.nan, ci_low=np.nan, ci_high=np.nan)
+    if keep.sum() < MIN_TESTED:
+        return replace(row, note=f"n/a: {int(keep.sum())} tested subjects with both scores")
+    groups = [group for group, k in zip(task.groups, keep, strict=True) if k]
+    weights = bootstrap_weights(groups, context.config.bootstrap, context.seed, task.name, row.protocol)
+    truth, pair = task.truth[keep], (ours.scores[:, keep], reference.scores[:, keep])
+    gain = float(np.subtract(*(over_repeats(metric, truth, s)[0] for s in pair)))
+    drawn = np.subtract(*(over_repeats(metric, truth, s, weights) for s in pair))
+    drawn = drawn[np.isfinite(drawn)]
+    note = f"paired bootstrap; {fold_test(context, keep, ours, reference)}"
+    if not np.isfinite(gain) or drawn.size < MIN_DEFINED * len(weights):
+        return replace(row, value=gain, note=f"interval n/a: the metric is undefined in most draws; {note}")
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return replace(row, value=gain, ci_low=float(low), ci_high=float(high), note=note)
+
+
+def fold_test(context: Context, keep: NDArray[np.bool_], ours: Scored, reference: Scored) -> str:
+    """Return the corrected resampled t-test of the difference per test fold in words, or why there is none."""
     task, folds = context.task, context.folds
     name = "auc" if task.kind == "classification" else "mae"
     metric: Metric = metrics_of(task.kind)[name]
-    tested = np.ones(len(task.subjects), dtype=bool) if row.protocol == CV else task.heldout
     sign = -1.0 if name in LOWER_IS_BETTER else 1.0
     differences: list[float] = []
     n_test: list[int] = []
     for repeat, of in enumerate(folds.of):
         for k in range(folds.number):
-            both = np.isfinite(ours.scores[repeat]) & np.isfinite(reference.scores[repeat])
-            keep = tested & (of == k) & both
+            chosen = keep & (of == k)
             values = [
-                float(over_repeats(metric, task.truth[keep], s[repeat : repeat + 1, keep])[0]) if keep.any() else np.nan
+                float(over_repeats(metric, task.truth[chosen], s[repeat : repeat + 1, chosen])[0])
+                if chosen.any()
+                else np.nan
                 for s in (ours.scores, reference.scores)
             ]
             differences.append(sign * (values[0] - values[1]))
-            n_test.append(int(keep.sum()))
-    label = f"{'minus_' if sign < 0 else ''}{name}_over_{reference.method}"
+            n_test.append(int(chosen.sum()))
     found = np.array(differences)
     if not np.isfinite(found).all():
-        why = f"n/a: {name} is undefined in {int((~np.isfinite(found)).sum())} of {found.size} test folds"
-        return replace(row, metric=label, value=np.nan, ci_low=np.nan, ci_high=np.nan, p_permutation=np.nan, note=why)
-    t, p = corrected_resampled_t(found, float(np.mean(n_test)), float(max(row.n_train, 1)))
-    note = f"corrected resampled t = {t:.3g}, p = {p:.3g}, over {found.size} folds"
-    gap = float(found.mean())
-    return replace(row, metric=label, value=gap, ci_low=np.nan, ci_high=np.nan, p_permutation=np.nan, note=note)
+        return f"no t-test: {name} is undefined in {int((~np.isfinite(found)).sum())} of {found.size} test folds"
+    mean_test = float(np.mean(n_test))
+    t, p = corrected_resampled_t(found, mean_test, len(task.subjects) * (1 - 1 / folds.number))
+    return f"corrected resampled t-test of {name} over {found.size} folds: t = {t:.3g}, p = {p:.3g}"

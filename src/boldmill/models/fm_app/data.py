@@ -76,4 +76,4 @@ def morphometry_of(snapshot: Snapshot, scan_id: str) -> Floats | None:
         values: Any = snapshot.morphometry(scan_id)
     except DataFault:
         return None
-    return np.asarray(values, dtype=np.float32)
+    return np.array(values, dtype=np.float32)  # a copy: the shard's own bytes are read-only

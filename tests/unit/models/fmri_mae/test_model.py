@@ -96,6 +96,9 @@ def test_tubes_part_the_filled_patches(seed: int, ratio: float) -> None:
         assert sorted([*one, *other]) == list(range(grid.n_filled))
     alone = tube_masks(["b"], [3], "epoch-0", seed, grid, ratio)[0]
     assert np.array_equal(alone[0], visible[1])
+    same, some = tube_masks(["a", "b"], [0, 3], "epoch-0", seed, grid, ratio, decode_share=0.25)
+    assert np.array_equal(same, visible) and some.shape[1] == (grid.n_filled - keep) // 4
+    assert all(set(few) <= set(every) for few, every in zip(some, hidden, strict=True))
 
 
 def test_tubes_change_with_scan_clip_epoch_and_seed() -> None:
