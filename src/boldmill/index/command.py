@@ -175,9 +175,10 @@ def _write(
                 tickets[scan.scan_id] |= {"entities": scan.entities}
                 row |= {"status": "ok", "reason": "", "fix": "", "tr": found["tr"], "n_volumes": found["n_volumes"]}
                 row |= {"flags": "; ".join([*found["flags"], *person["flags"]])}
-                held = buckets.setdefault(bucket, {"subjects": {}, "descriptions": {}})
+                held = buckets.setdefault(bucket, {"subjects": {}, "descriptions": {}, "licences": {}})
                 held["subjects"][f"{config.name}/{subject}"] = person
                 held["descriptions"][config.name] = source.participants.descriptions
+                held["licences"][config.name] = source.licence
             rows[scan.scan_id] = row
     digests, _ = write_tickets(layout, tickets)
     for scan_id, digest in digests.items():

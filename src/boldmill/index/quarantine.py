@@ -111,9 +111,18 @@ def _of_subjects(layout: Layout, known: dict[str, tuple[str, str]] | None) -> It
             yield _row(f"{dataset}_sub-{subject}_T1w", dataset, subject, "preprocess", anat, shown)
 
 
+BUCKET_MANIFESTS = {
+    "parcellate": "parcellate/bucket-*.json",
+    "flatmap": "flatmap/bucket-*.json",
+    "augment": "shards/pfc/bucket-*.quarantine.json",
+    "shards": "shards/scans/bucket-*.quarantine.json",
+}
+"""Stage that works on buckets -> where its manifests, or its lists of refused scans, lie below the results."""
+
+
 def _of_buckets(layout: Layout, known: dict[str, tuple[str, str]] | None) -> Iterator[QuarantineRow]:
-    for stage in ("parcellate", "flatmap"):
-        for path in sorted((layout.results / stage).glob("bucket-*.json")):
+    for stage, pattern in BUCKET_MANIFESTS.items():
+        for path in sorted(layout.results.glob(pattern)):
             if path.name.endswith(".prov.json"):
                 continue
             for scan_id, entry in (_manifest(path).get("scans") or {}).items():

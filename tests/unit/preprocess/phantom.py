@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+
 from boldmill.preprocess.images import Grid, Volume
 
 GRID = Grid((46, 54, 46), np.array([[4.0, 0, 0, -90], [0, 4, 0, -106], [0, 0, 4, -82], [0, 0, 0, 1]]))
 """4 mm, 184 x 216 x 184 mm."""
 
 
-def _inside(x: np.ndarray, radii: tuple[float, float, float], centre: tuple[float, float, float] = (0, 0, 0)) -> np.ndarray:
+def _inside(
+    x: np.ndarray, radii: tuple[float, float, float], centre: tuple[float, float, float] = (0, 0, 0)
+) -> np.ndarray:
     return (((x - np.array(centre)) / np.array(radii)) ** 2).sum(axis=-1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from boldmill.errors import DataFault
 from boldmill.preprocess.affine import refine, register_affine, start_matrices, to_matrix, to_transform
 from boldmill.preprocess.anat_quality import anat_flags, overlap
