@@ -89,6 +89,7 @@ def _subject(root: Path, affine: np.ndarray) -> Path:
         "demo_sub-01_task-rest": {"status": "ok", "kind": "volume", "tr": 2.0, "files": files},
         "demo_sub-01_task-bad": {"status": "ok", "kind": "volume", "tr": 2.0, "files": bad},
         "demo_sub-01_task-surface": {"status": "ok", "kind": "surface", "tr": 1.4, "files": surface},
+        "demo_sub-01_T1w": {"status": "ok", "kind": "anat", "files": {}},
         "demo_sub-01_task-refused": {"status": "quarantined", "kind": "volume", "reason": "r", "fix": "f"},
     }
     path = root / "preprocess/demo/sub-01.json"
