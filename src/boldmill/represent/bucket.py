@@ -23,6 +23,12 @@ def quarantined(stage: str, fault: DataFault) -> dict[str, Any]:
     return {"status": "quarantined", "stage": stage, "reason": f"{fault.what}: {fault.why}", "fix": fault.fix}
 
 
+def series_of(subject: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the good scans of a subject manifest that have a time series, by scan id (a T1w alone has none)."""
+    scans: dict[str, dict[str, Any]] = subject["scans"]
+    return [(k, s) for k, s in sorted(scans.items()) if s["status"] == "ok" and s["kind"] in ("volume", "surface")]
+
+
 class Bench:
     """The operators of one run, read when first needed.
 

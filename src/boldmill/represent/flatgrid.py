@@ -5,8 +5,8 @@ pixels of 1.2 mm, box x -336..336, y -122.8..146 mm, row 0 on top. Weights are b
 of the flat vertices; the pixel mask is membership in a mesh triangle with all sides under 16 mm.
 
 Vertices that no triangle of the flat mesh uses carry junk coordinates, so a vertex counts only if a kept triangle uses
-it. The medial wall is cut out by FreeSurfer's label, so that the grid does not depend on the atlas. Cut
-this way nilearn's fsaverage5 flattening gives 77,609 pixels in 363 patches, IoU 0.984 with the published mask (77,763 in
+it. The medial wall is cut out by FreeSurfer's label, so that the grid does not depend on the atlas. Cut this way
+nilearn's fsaverage5 flattening gives 77,609 pixels in 363 patches, IoU 0.984 with the published mask (77,763 in
 364); uncut it gives 80,007 in 368, IoU 0.962, and data from outside the cortex.
 
 Axes: V vertices (left, then right), F triangles, H W pixels, N pixels of the mask in row-major order.

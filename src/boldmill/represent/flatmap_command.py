@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.atomic import read_json, write_json
     from boldmill.errors import DataFault
     from boldmill.provenance.record import Recorder
-    from boldmill.represent.bucket import Bench, quarantined
+    from boldmill.represent.bucket import Bench, quarantined, series_of
     from boldmill.represent.config import FlatmapConfig
     from boldmill.stages import Settings
 
@@ -45,9 +45,7 @@ def run(args: argparse.Namespace) -> int:
         for path in tqdm(sorted(args.subjects), desc="flatmap", unit="subject", disable=None):
             subject = read_json(path)
             config = settings.section("flatmap", FlatmapConfig, subject["dataset"])
-            for scan_id, scan in sorted(subject["scans"].items()):
-                if scan["status"] != "ok":
-                    continue
+            for scan_id, scan in series_of(subject):
                 try:
                     scans[scan_id] = _one_scan(bench, record, subject["dataset"], scan_id, scan, config)
                 except DataFault as fault:

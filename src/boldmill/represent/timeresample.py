@@ -20,8 +20,14 @@ SAME = 1e-3
 
 
 def n_resampled(n: int, tr: float, target_tr: float) -> int:
-    """Return the number of samples after resampling: ``int(tr n / target_tr)``, or ``n`` where the TR is the same."""
-    return n if abs(target_tr / tr - 1) < SAME else int(tr * n / target_tr + 1e-6)
+    """Return the number of samples after resampling: ``int(tr n / target_tr)``, without those past the last sample.
+
+    ``n`` where the TR is the same. A tolerance of 1e-6 samples keeps rounding from losing the last one.
+    """
+    if abs(target_tr / tr - 1) < SAME:
+        return n
+    ratio = tr / target_tr
+    return min(int(ratio * n + 1e-6), int(ratio * (n - 1) + 1e-6) + 1)
 
 
 def antialias(values: Series, factor: float) -> Series:
@@ -73,7 +79,7 @@ def pchip(values: Series, position: NDArray[np.float64]) -> Series:
     ----------
     values : (T, n) array
     position : (S,) array
-        In samples; past the last sample the last cubic goes on, as in scipy.
+        In samples, from 0 to T - 1.
 
     Returns
     -------
@@ -102,7 +108,7 @@ def resample(values: Series, tr: float, target_tr: float) -> Series:
     Returns
     -------
     (S, n) array of float32
-        ``S = int(tr T / target_tr)``, samples at 0, target_tr, 2 target_tr, ...
+        Samples at 0, target_tr, 2 target_tr, ..., none past the last volume (:func:`n_resampled`).
 
     Raises
     ------

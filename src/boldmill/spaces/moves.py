@@ -60,7 +60,7 @@ class Move:
 
 _MEASURED = (
     "affine registration (Mattes mutual information, brain-masked) of the two T1w templates, measured once; "
-    "tests/unit/spaces/test_moves.py repeats the measurement"
+    "tests/unit/spaces/test_moves.py checks it"
 )
 
 MOVES: tuple[Move, ...] = (
@@ -82,6 +82,17 @@ MOVES: tuple[Move, ...] = (
             *(1.01222, 0.00373, -0.00263, -0.52599),
             *(-0.02276, 1.01157, 0.00074, 0.03457),
             *(0.00098, -0.00931, 1.02181, -0.28925),
+            *(0.0, 0.0, 0.0, 1.0),
+        ),
+        how=_MEASURED,
+    ),
+    Move(
+        source=NLIN6,
+        target=ASYM09C,
+        matrix=(
+            *(1.01276, -0.00127, 0.00198, -0.75840),
+            *(0.00213, 1.01078, 0.00218, 0.00801),
+            *(-0.00364, -0.00973, 1.02488, -0.43780),
             *(0.0, 0.0, 0.0, 1.0),
         ),
         how=_MEASURED,

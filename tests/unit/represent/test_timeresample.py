@@ -18,8 +18,9 @@ def _reference(values: np.ndarray, tr: float, target: float) -> np.ndarray:
     if target > tr:
         sections = cheby1(8, 0.05, 0.8 / (target / tr), output="sos")
         values = sosfiltfilt(sections, values, axis=0, padtype="even")
-    after = int(tr * len(values) / target)
-    return PchipInterpolator(tr * np.arange(len(values)), values, axis=0)(target * np.arange(after))
+    after = target * np.arange(int(tr * len(values) / target))
+    after = after[after <= tr * (len(values) - 1) + 1e-9]  # nothing is extrapolated
+    return PchipInterpolator(tr * np.arange(len(values)), values, axis=0)(after)
 
 
 @pytest.mark.parametrize(("tr", "target"), [(0.72, 1.0), (0.735, 1.0), (2.0, 1.0), (1.4, 1.0), (2.52, 1.0), (0.5, 1.0)])
@@ -35,7 +36,7 @@ def test_same_as_scipy_in_float64(tr: float, target: float) -> None:
 @settings(deadline=None, max_examples=60)
 @given(arrays(np.float32, st.tuples(st.integers(2, 12), st.just(3)), elements=st.integers(-5, 5)))
 def test_pchip_on_flat_and_turning_stretches(values: np.ndarray) -> None:
-    position = np.linspace(0, len(values) - 0.5, 31)
+    position = np.linspace(0, len(values) - 1, 31)
     expected = PchipInterpolator(np.arange(len(values)), values.astype(float), axis=0)(position)
     assert np.abs(pchip(values, position) - expected).max() < 1e-4
 
@@ -43,7 +44,8 @@ def test_pchip_on_flat_and_turning_stretches(values: np.ndarray) -> None:
 def test_the_same_tr_is_left_alone() -> None:
     values = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
     assert resample(values, 1.0, 1.0) is values
-    assert n_resampled(30, 1.0, 1.0) == 30 and n_resampled(100, 0.7, 0.35) == 200
+    assert n_resampled(30, 1.0, 1.0) == 30 and n_resampled(100, 0.7, 0.35) == 199
+    assert n_resampled(100, 0.5, 1.0) == 50 and n_resampled(101, 0.1, 0.3) == 33
 
 
 def test_downsampling_removes_what_would_alias() -> None:

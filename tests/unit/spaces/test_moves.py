@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boldmill.errors import ConfigError
-from boldmill.spaces.moves import MNI305, NLIN6, SYM09A, move_points, path_between
+from boldmill.spaces.moves import ASYM09C, MNI305, NLIN6, SYM09A, move_points, path_between
 from boldmill.spaces.packages import package_file
 
 coordinate = st.floats(-100, 100)
@@ -48,6 +48,28 @@ def _sitk_image(data: np.ndarray, affine: np.ndarray, zoom: float) -> Any:
     image.SetOrigin([-affine[0, 3], -affine[1, 3], affine[2, 3]])
     image.SetDirection([-1, 0, 0, 0, -1, 0, 0, 0, 1])
     return image
+
+
+def _centroids(path: Path) -> np.ndarray:
+    import nibabel as nib
+
+    image: Any = nib.load(path)
+    labels = np.asarray(image.dataobj).astype(int)
+    index = np.argwhere(labels > 0)
+    points = index @ image.affine[:3, :3].T + image.affine[:3, 3]
+    own = labels[labels > 0]
+    count = np.bincount(own, minlength=101)[1:]
+    return np.column_stack([np.bincount(own, points[:, k], minlength=101)[1:] / count for k in range(3)])
+
+
+@pytest.mark.data
+def test_the_move_to_2009c_brings_published_parcels_together(data: Path) -> None:
+    name = "templateflow/tpl-{0}/tpl-{0}_res-02_atlas-Schaefer2018_desc-100Parcels7Networks_dseg.nii.gz"
+    here, there = (_centroids(data / name.format(space)) for space in (NLIN6, ASYM09C))
+    before = np.linalg.norm(there - here, axis=1).mean()
+    after = np.linalg.norm(there - move_points(here, NLIN6, ASYM09C), axis=1).mean()
+    print(f"parcel centroids {before:.2f} mm apart, {after:.2f} mm after the move")
+    assert after < before and after < 1.5
 
 
 @pytest.mark.data
