@@ -43,7 +43,7 @@ def config(**sections: Any) -> Config:
         "models": {
             "brainmass": {"epochs": 2, "batch": 4},
             "fmri_mae": {"steps": 2, "batch": 2},
-            "fm_app": {"epochs_fmri": 1, "epochs_t1w": 1, "batch": 4},
+            "fm_app": {"epochs_fmri": 2, "epochs_t1w": 2, "batch": 4},
         },
     }
     for name, values in sections.items():
