@@ -3,7 +3,6 @@
 #   snakemake --profile slurm --configfile my.yaml       your data on a cluster
 #   snakemake parcellate --profile local                 up to one stage; -R parcellate_bucket forces it
 # Parsing reads one index and nothing else; logic lives in src/boldmill, rules only declare.
-import shlex
 import sys
 
 from snakemake.utils import min_version
@@ -13,7 +12,7 @@ min_version("9.20")
 SOURCE = f"{workflow.basedir}/src"
 sys.path.insert(0, SOURCE)
 from boldmill.errors import BoldmillError
-from boldmill.workflow import open_plan
+from boldmill.workflow import open_plan, shell_prefix
 
 
 configfile: "config.yaml"
@@ -22,7 +21,6 @@ configfile: "config.yaml"
 try:
     plan = open_plan(
         config,
-        targets=workflow.dag_settings.targets if workflow.dag_settings else (),
         main_process=workflow.is_main_process,
         argv=sys.argv[1:],
     )
@@ -34,11 +32,12 @@ pathvars:
     results=plan.config.results,
 
 
-# The commands run from the clone, also inside a conda environment that holds only their dependencies. The results
-# folder travels beside the params, so that each rule tracks exactly one value: the JSON of its settings.
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH={shlex.quote(SOURCE)}"
-    f" BOLDMILL_RESULTS={plan.config.results}; "
+    shell_prefix(
+        SOURCE,
+        plan.config.results,
+        own_environment=bool(workflow.deployment_settings.deployment_method),
+    )
 )
 
 
@@ -60,6 +59,9 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
+        rules.shards.input,
+        rules.train.input,
+        rules.evaluate.input,
         rules.report.input,
         rules.audit.input,
 

@@ -300,7 +300,6 @@ def validate(table: pa.Table, name: str) -> None:
     if table.schema.names != names:
         raise _wrong(name, f"columns are {table.schema.names}, expected {names}")
     sizes = {axis: int(found[axis.encode()]) for c in wanted for axis in c.shape.split(",") if axis.encode() in found}
-    dtypes = {c.name: table.schema.field(c.name).metadata.get(b"dtype", b"").decode() for c in wanted}
     for field in schema(name, sizes=sizes):
         if table.schema.field(field.name).type != field.type:
             raise _wrong(name, f"column {field.name} is {table.schema.field(field.name).type}, expected {field.type}")
@@ -311,7 +310,10 @@ def validate(table: pa.Table, name: str) -> None:
         raise _wrong(name, f"rows are not sorted, or not unique, by {KEYS[name]}")
     for column in wanted:
         if column.type == "array":
-            _check_lengths(table, name, column, DTYPES[dtypes[column.name]])
+            dtype = (table.schema.field(column.name).metadata or {}).get(b"dtype", b"none").decode()
+            if dtype not in DTYPES:
+                raise _wrong(name, f"column {column.name} has dtype {dtype}, known are {sorted(DTYPES)}")
+            _check_lengths(table, name, column, DTYPES[dtype])
 
 
 def _check_lengths(table: pa.Table, name: str, column: Column, dtype: str) -> None:

@@ -6,6 +6,7 @@ is globbed, nothing heavy is imported.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -111,32 +112,32 @@ class Plan:
         return self.index
 
 
-def open_plan(raw: Mapping[str, Any], *, targets: Sequence[str], main_process: bool, argv: Sequence[str]) -> Plan:
+def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]) -> Plan:
     """Check the configuration and open its index; build it where a real run has none yet.
 
     Parameters
     ----------
     raw : mapping
         Snakemake's merged ``config``.
-    targets : sequence of str
-        Requested targets; with ``ingest`` alone no index is needed.
     main_process : bool
         Whether this is the main process. A job's process never builds an index.
     argv : sequence of str
-        Snakemake's command line without the program name: tells a real run from a look.
+        Snakemake's command line without the program name: tells a real run from a look, and whether ``ingest`` alone
+        is asked for, which needs no index.
     """
     config = parse(raw)
     if not config.datasets:
         raise ConfigError("nothing to do", "config.yaml", "`datasets` is empty", "name a data set, or `boldmill init`")
-    if set(targets) == {"ingest"}:
-        return Plan(config, None)
     from boldmill.index.read import read_index
 
     results = Path(config.results)
     wanted = stage_json(config, "ingest")
     index = read_index(results) if Layout.at(results).index.exists() else None
     if index is None or index.is_stale(wanted):
-        if not main_process or not is_real_run(argv):
+        options = parse_options(argv) if main_process else None
+        if options is not None and set(options.targets) == {"ingest"}:
+            return Plan(config, None)
+        if options is None or not is_real_run(options):
             raise ConfigError("cannot plan the workflow", Layout.at(results).index, NO_INDEX, "snakemake ingest")
         print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
         _ingest(config.results, wanted)
@@ -144,18 +145,35 @@ def open_plan(raw: Mapping[str, Any], *, targets: Sequence[str], main_process: b
     return Plan(config, index)
 
 
-def is_real_run(argv: Sequence[str]) -> bool:
-    """Tell whether a Snakemake command line runs jobs, profiles included.
-
-    >>> is_real_run(["--cores", "1", "-n"])
-    False
-    >>> is_real_run(["--cores", "1"])
-    True
-    """
+def parse_options(argv: Sequence[str]) -> Any:
+    """Return the options of a Snakemake command line, profiles included."""
     from snakemake.cli import parse_args
 
-    _, options = parse_args(list(argv))
+    return parse_args(list(argv))[1]
+
+
+def is_real_run(options: Any) -> bool:
+    """Tell whether a Snakemake call runs jobs.
+
+    >>> is_real_run(parse_options(["--cores", "1", "-n"]))
+    False
+    >>> is_real_run(parse_options(["--cores", "1"]))
+    True
+    """
     return not any(getattr(options, name, None) for name in LOOKING)
+
+
+def shell_prefix(source: str, results: str, *, own_environment: bool) -> str:
+    """Return what every job's shell starts with.
+
+    The commands run from the clone, also inside a conda environment that holds only their dependencies; otherwise with
+    the very Python that runs Snakemake, whether its environment is activated or not. The results folder travels here,
+    beside the params, so that each rule tracks exactly one value: the JSON of its settings.
+    """
+    python = "" if own_environment else f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+    return (
+        f"set -euo pipefail; {python}export PYTHONPATH={shlex.quote(source)} BOLDMILL_RESULTS={shlex.quote(results)}; "
+    )
 
 
 def _ingest(results: str, settings: str) -> None:

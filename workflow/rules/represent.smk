@@ -74,6 +74,7 @@ rule flatmap_bucket:
 
 rule augment_bucket:
     input:
+        tickets=plan.bucket_tickets,
         parcellated="<results>/parcellate/bucket-{bucket}.json",
     output:
         "<results>/shards/pfc/bucket-{bucket}.parquet",
@@ -90,8 +91,8 @@ rule augment_bucket:
     params:
         cfg=plan.settings("augment"),
     shell:
-        "python -m boldmill augment --parcellated {input.parcellated:q} --results $BOLDMILL_RESULTS --out {output:q}"
-        " --config-json {params.cfg:q} > {log:q} 2>&1"
+        "python -m boldmill augment --tickets {input.tickets:q} --parcellated {input.parcellated:q}"
+        " --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
 rule parcellate:

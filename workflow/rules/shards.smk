@@ -48,10 +48,11 @@ rule snapshot:
     params:
         cfg=plan.settings("snapshot"),
     shell:
-        "python -m boldmill snapshot --shards {input.shards:q} --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q}"
+        "python -m boldmill snapshot --shards {input.shards:q} --out {output:q} --config-json {params.cfg:q}"
         " > {log:q} 2>&1"
 
 
 rule shards:
     input:
+        plan.all_shards(),
         rules.snapshot.output,

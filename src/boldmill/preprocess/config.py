@@ -23,6 +23,7 @@ class PreprocessConfig(Section):
         default=0.2, ge=0, lt=1, description="voxels whose mean is above this share of the median are kept"
     )
     fd_radius: float = Field(default=50.0, gt=0, description="head radius of FD (Power), mm")
+    keep_preproc: bool = Field(default=False, description="also keep the 4D series before cleaning (large)")
     deterministic: bool = Field(default=True, description="one SimpleITK thread, so that reruns give the same bytes")
 
 

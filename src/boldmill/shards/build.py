@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from boldmill import __version__
 from boldmill.atomic import canonical_json, read_json
-from boldmill.errors import BoldmillError
+from boldmill.errors import BoldmillError, DataFault
 from boldmill.represent.fc import correlation, vectorise
 from boldmill.tables import MORPHOMETRY_FEATURES
 
@@ -43,6 +43,8 @@ class Bucket:
         ``"<dataset>/<subject>"`` -> stage -> settings digest.
     read : list
         Every data file read, for the provenance record; filled while rows are made.
+    faults : dict
+        Scan id -> fault of the data found while rows are made.
     """
 
     number: int
@@ -54,6 +56,7 @@ class Bucket:
     flat: dict[str, Any]
     digests: dict[str, dict[str, str]] = field(default_factory=dict)
     read: list[Path] = field(default_factory=list)
+    faults: dict[str, DataFault] = field(default_factory=dict)
 
     def path(self, relative: str) -> Path:
         """Return a file named in a manifest, and remember that it was read."""
@@ -87,7 +90,7 @@ def read_timeseries(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Return parcel names and the (T, P) series of a TSV; ``n/a`` is NaN."""
     import pandas as pd
 
-    table = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype=np.float32, float_precision="round_trip")
+    table = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype=np.float32)
     return [str(name) for name in table.columns], np.ascontiguousarray(table.to_numpy(dtype=np.float32))
 
 
@@ -115,6 +118,7 @@ def scan_row(
     ticket: Mapping[str, Any],
     entry: Mapping[str, Any],
     *,
+    has_timeseries: bool,
     n_clips: int,
     morphometry: npt.NDArray[np.float32] | None,
 ) -> dict[str, Any]:
@@ -135,7 +139,7 @@ def scan_row(
         "mean_fd": qc.get("mean_fd"),
         "qc": sorted(qc.items()),
         "flags": sorted(str(flag) for flag in entry.get("flags") or []),
-        "has_timeseries": entry_of(bucket.parcellated, scan_id) is not None,
+        "has_timeseries": has_timeseries,
         "n_clips": n_clips,
         "morphometry": None if morphometry is None else morphometry.ravel(),
     }
@@ -161,7 +165,7 @@ def morphometry_of(bucket: Bucket, key: str) -> tuple[list[str], npt.NDArray[np.
     import pandas as pd
 
     path = bucket.path(entry["morphometry"])
-    table = pd.read_csv(path, sep="\t", na_values=["n/a"], float_precision="round_trip").select_dtypes("number")
+    table = pd.read_csv(path, sep="\t", na_values=["n/a"]).select_dtypes("number")
     features = [str(name) for name in table.columns][-MORPHOMETRY_FEATURES:]
     if len(features) < MORPHOMETRY_FEATURES:
         why = f"{len(features)} numeric columns, expected {MORPHOMETRY_FEATURES}"
@@ -244,7 +248,7 @@ def load_bucket(
         participants=read_json(participants),
         parcellated=read_json(parcellated),
         flat=read_json(flat),
-        digests={key: lineage.digests(path, parcellated, flat) for key, (path, _) in manifests.items()},
+        digests={key: lineage.digests(parcellated, flat, path) for key, (path, _) in manifests.items()},
     )
 
 

@@ -1,6 +1,8 @@
-"""Write the Parquet shards of one bucket: scans, timeseries, fc and flat_clips.
+r"""Write the Parquet shards of one bucket: scans, timeseries, fc and flat_clips.
 
-A scan that a stage quarantined is left out of the tables of that stage; a bucket without scans gives empty tables.
+A scan that a stage quarantined is left out of the tables of that stage; a bucket without scans gives empty tables. A
+scan with a fault found here (no FC from so few points, flat frames that are not finite) is left out of the table it
+concerns, with its reason in `<out-scans>.quarantine.json` (suffix .parquet replaced).
 
 Example
 -------
@@ -19,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boldmill.errors import EXIT_OK, BoldmillError
+from boldmill.errors import EXIT_OK, BoldmillError, DataFault
 
 if TYPE_CHECKING:
     from boldmill.shards.build import Bucket
@@ -46,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.provenance.record import Recorder
     from boldmill.shards.build import load_bucket
     from boldmill.shards.config import ShardsConfig
+    from boldmill.shards.write import write_quarantine
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
@@ -63,23 +66,27 @@ def run(args: argparse.Namespace) -> int:
         )
         for digests in bucket.digests.values():
             digests[settings.stage] = settings.digest
-        clips = _write_flat_clips(bucket, args.out_flat_clips, cfg)
-        parcels = _write_series(bucket, args.out_timeseries, args.out_fc, cfg, settings)
-        rows = _write_scans(bucket, args.out_scans, cfg, clips, parcels)
+        clips = _write_flat_clips(bucket, args.out_flat_clips, cfg, settings)
+        parcels, series = _write_series(bucket, args.out_timeseries, args.out_fc, cfg, settings)
+        rows = _write_scans(bucket, args.out_scans, cfg, clips, series, parcels)
+        record.add_output(write_quarantine(args.out_scans, settings.stage, bucket.faults))
         for path in bucket.read:
             record.add_input(path)
         for path in (args.out_timeseries, args.out_fc, args.out_flat_clips):
             record.add_output(path, own_record=True)
-        record.note(bucket=args.bucket, scans=rows)
+        record.note(bucket=args.bucket, scans=rows, quarantined=len(bucket.faults))
     return EXIT_OK
 
 
-def _write_series(bucket: Bucket, out_series: Path, out_fc: Path, cfg: ShardsConfig, settings: Settings) -> int:
-    """Write timeseries and fc; return the number of parcels, 0 where no scan has any."""
+def _write_series(
+    bucket: Bucket, out_series: Path, out_fc: Path, cfg: ShardsConfig, settings: Settings
+) -> tuple[int, set[str]]:
+    """Write timeseries and fc; return the number of parcels (0 where no scan has any) and the scans written."""
     from tqdm import tqdm
 
     from boldmill import tables
     from boldmill.atomic import canonical_json
+    from boldmill.represent.config import ParcellateConfig
     from boldmill.represent.fc import n_edges
     from boldmill.shards.build import common, entry_of, fc_row, read_timeseries, timeseries_row
     from boldmill.shards.write import shard_writer
@@ -90,11 +97,13 @@ def _write_series(bucket: Bucket, out_series: Path, out_fc: Path, cfg: ShardsCon
         names, _ = read_timeseries(bucket.results / found[0][2]["files"]["timeseries"])
     sizes = {"n_parcels": len(names), "n_edges": n_edges(len(names))} if names else {}
     texts = {"parcels": canonical_json(names)}
-    estimator = settings.raw("parcellate.fc_estimator")
+    datasets = sorted({ticket["dataset"] for _, ticket, _ in found})
+    estimators = {d: settings.section("parcellate", ParcellateConfig, d).fc_estimator for d in datasets}
+    written: set[str] = set()
     with ExitStack() as stack:
         schema = tables.schema("timeseries", sizes=sizes, metadata=texts)
         series_out = stack.enter_context(shard_writer(out_series, schema, cfg.row_group_rows))
-        schema = tables.schema("fc", sizes=sizes, metadata={**texts, "estimator": estimator})
+        schema = tables.schema("fc", sizes=sizes, metadata={**texts, "estimators": canonical_json(estimators)})
         fc_out = stack.enter_context(shard_writer(out_fc, schema, cfg.row_group_rows))
         for scan_id, ticket, entry in tqdm(found, desc="series", unit="scan", disable=None):
             path = bucket.path(entry["files"]["timeseries"])
@@ -102,12 +111,17 @@ def _write_series(bucket: Bucket, out_series: Path, out_fc: Path, cfg: ShardsCon
             if columns != names:
                 raise _mismatch(path, f"its parcels are not those of {found[0][0]}", "parcellate")
             base = common(bucket, scan_id, ticket)
+            try:
+                fc_out.add(fc_row(base, series, estimators[ticket["dataset"]]))
+            except DataFault as fault:
+                bucket.faults[scan_id] = fault
+                continue
             series_out.add(timeseries_row(base, series, float(entry["tr"])))
-            fc_out.add(fc_row(base, series, estimator))
-    return len(names)
+            written.add(scan_id)
+    return len(names), written
 
 
-def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str, int]:
+def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig, settings: Settings) -> dict[str, int]:
     """Write flat_clips; return the number of clips of every scan."""
     import numpy as np
     from tqdm import tqdm
@@ -115,6 +129,7 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str,
     from boldmill import tables
     from boldmill.atomic import canonical_json
     from boldmill.shards.build import clip_rows, common, encode_mask, entry_of
+    from boldmill.shards.config import ShardsConfig
     from boldmill.shards.write import shard_writer
 
     found = [(s, t, e) for s, t, _ in bucket.usable() if (e := entry_of(bucket.flat, s)) is not None]
@@ -132,14 +147,23 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str,
                 flat = {name: archive[name] for name in ("frames", "mean", "std", "mask", "tr")}
             if mask is None or not np.array_equal(flat["mask"], mask):
                 raise _mismatch(path, f"its mask is not that of {found[0][0]}", "flatmap")
+            if not np.isfinite(flat["frames"]).all():
+                bucket.faults[scan_id] = DataFault(
+                    "cannot use flat maps", scan_id, "the frames are not all finite", "look at the series of the scan"
+                )
+                continue
+            own = settings.section("shards", ShardsConfig, ticket["dataset"])
+            base = common(bucket, scan_id, ticket)
             counts[scan_id] = 0
-            for row in clip_rows(common(bucket, scan_id, ticket), flat, length=cfg.clip_frames, stride=cfg.clip_stride):
+            for row in clip_rows(base, flat, length=own.clip_frames, stride=own.clip_stride):
                 writer.add(row)
                 counts[scan_id] += 1
     return counts
 
 
-def _write_scans(bucket: Bucket, out: Path, cfg: ShardsConfig, clips: dict[str, int], parcels: int) -> int:
+def _write_scans(
+    bucket: Bucket, out: Path, cfg: ShardsConfig, clips: dict[str, int], series: set[str], parcels: int
+) -> int:
     """Write scans; return the number of rows."""
     from boldmill import tables
     from boldmill.atomic import canonical_json
@@ -169,6 +193,7 @@ def _write_scans(bucket: Bucket, out: Path, cfg: ShardsConfig, clips: dict[str, 
                     scan_id,
                     ticket,
                     entry,
+                    has_timeseries=scan_id in series,
                     n_clips=clips.get(scan_id, 0),
                     morphometry=None if found is None else found[1],
                 )

@@ -18,7 +18,11 @@ class Lineage:
         self._known: dict[str, dict[str, str]] = {}
 
     def digests(self, *files: str | Path) -> dict[str, str]:
-        """Return stage -> settings digest over the files and everything they were made from."""
+        """Return stage -> settings digest over the files and everything they were made from.
+
+        Where two files name one stage, the later file wins: give what belongs to one subject last, since a bucket's
+        manifest was made from subjects of several data sets, each with its own settings.
+        """
         merged: dict[str, str] = {}
         for file in files:
             merged.update(self._of(str(file)))

@@ -21,6 +21,7 @@ from boldmill.atomic import read_json, sha256_file
 from boldmill.errors import BoldmillError, ConfigError, DataFault, nearest
 from boldmill.shards.rows import TableRows
 from boldmill.tables import SCHEMA_VERSION
+from boldmill.tables import columns as columns_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,8 +137,8 @@ class Snapshot:
         ----------
         split, dataset, site, kind : str or sequence of str, optional
             Keep only these values.
-        having : {"timeseries", "flat_clips"}, optional
-            Keep only scans that have rows in this table (``fc`` and ``pfc`` follow ``timeseries``).
+        having : {"timeseries", "fc", "pfc", "flat_clips"}, optional
+            Keep only scans that have rows in this table.
         columns : sequence of str, optional
             Keep only these columns; all but ``morphometry`` by default (:meth:`morphometry`).
         """
@@ -151,9 +152,17 @@ class Snapshot:
                 raise ConfigError("unknown split", unknown[0], f"splits are {SPLITS}{hint}", "use one of them")
             table = table[table[column].isin(values)]
         if having is not None and len(table):
-            table = table[table["n_clips"] > 0 if having == "flat_clips" else table["has_timeseries"]]
+            table = table[self._has(table, having)]
         table = table.reset_index(drop=True)
         return table if columns is None else table.loc[:, list(columns)]
+
+    def _has(self, table: pd.DataFrame, other: str) -> pd.Series[bool]:
+        columns_of(other)  # an unknown table is refused by name
+        if other == "flat_clips":
+            return table["n_clips"] > 0
+        if other in ("timeseries", "fc"):
+            return table["has_timeseries"]
+        return table["scan_id"].isin(set(self.rows(other).scan_ids))
 
     def phenotypes(self, scan_ids: Iterable[str] | None = None) -> pd.DataFrame:
         """Return one column per phenotype, indexed by scan id (all scans, or ``scan_ids`` in their order)."""

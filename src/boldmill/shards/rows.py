@@ -27,10 +27,10 @@ class TableRows:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
         self._open: dict[tuple[int, int], Any] = {}  # (process, shard) -> ParquetFile
-        self._group: tuple[tuple[int, int, str], pa.Table] | None = None
+        self._last: dict[tuple[str, ...], tuple[int, pa.Table]] = {}  # columns -> the row group decoded last
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}, "_group": None}
+        return {**self.__dict__, "_open": {}, "_last": {}}
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -124,10 +124,12 @@ class TableRows:
     def _locate(self, index: int, columns: Sequence[str]) -> tuple[pa.Table, int]:
         number = self._group_of(index)
         shard, group, _ = self._groups[number]
-        wanted = (shard, group, ",".join(columns))
-        if self._group is None or self._group[0] != wanted:
-            self._group = (wanted, self._file(shard).read_row_group(group, columns=list(columns), use_threads=False))
-        return self._group[1], index - int(self._starts[number])
+        wanted = tuple(columns)
+        last, table = self._last.get(wanted, (-1, None))
+        if table is None or last != number:
+            table = self._file(shard).read_row_group(group, columns=list(columns), use_threads=False)
+            self._last[wanted] = (number, table)
+        return table, index - int(self._starts[number])
 
     def _file(self, shard: int) -> Any:
         import pyarrow.parquet as pq

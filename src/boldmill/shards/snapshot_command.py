@@ -1,4 +1,4 @@
-"""Freeze shards into a named snapshot: their hashes, the split of every subject, and the scans left out.
+r"""Freeze shards into a named snapshot: their hashes, the split of every subject, and the scans left out.
 
 Training and evaluation read nothing but the snapshot. Splits are made over all subjects, before the quality filter, so
 that another threshold moves nobody between splits; a scan whose motion is unknown is kept.

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boldmill.atomic import atomic
-from boldmill.errors import BoldmillError
+from boldmill.atomic import atomic, write_json
+from boldmill.errors import BoldmillError, DataFault
 from boldmill.tables import KEYS
 
 if TYPE_CHECKING:
@@ -79,6 +79,21 @@ def shard_writer(path: str | Path, schema: pa.Schema, row_group_rows: int) -> It
         writer = ShardWriter(temporary, schema, row_group_rows)
         yield writer
         writer.close()
+
+
+def quarantine_path(out: Path) -> Path:
+    """Return the file beside a shard that lists the scans its stage refused."""
+    return out.with_suffix(".quarantine.json")
+
+
+def write_quarantine(out: Path, stage: str, faults: Mapping[str, DataFault]) -> Path:
+    """Write the scans refused (scan id -> fault) beside a shard, an empty list too, and return the path."""
+    return write_json(quarantine_path(out), {"schema": 1, "stage": stage, "scans": quarantine_entries(faults)})
+
+
+def quarantine_entries(faults: Mapping[str, DataFault]) -> dict[str, dict[str, str]]:
+    """Return scan id -> status, reason and fix, as in every manifest."""
+    return {s: {"status": "quarantined", "reason": f.why, "fix": f.fix} for s, f in sorted(faults.items())}
 
 
 def _size(value: Any) -> int:

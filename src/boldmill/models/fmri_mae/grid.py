@@ -77,7 +77,14 @@ def n_visible(n_all: int, ratio: float) -> int:
 
 
 def tube_masks(
-    scan_ids: Sequence[str], clips: Sequence[int], purpose: str, seed: int, grid: PatchGrid, ratio: float
+    scan_ids: Sequence[str],
+    clips: Sequence[int],
+    purpose: str,
+    seed: int,
+    grid: PatchGrid,
+    ratio: float,
+    *,
+    decode_share: float = 1.0,
 ) -> tuple[Ints, Ints]:
     """Draw tube masks: the same visible patches in every frame of a clip.
 
@@ -86,7 +93,8 @@ def tube_masks(
     Returns
     -------
     visible, hidden : ndarray of int64
-        (B, K) and (B, S - K), sorted indices among the filled patches; keyed by (purpose, scan, clip, seed).
+        (B, K) and (B, Q), sorted indices among the filled patches, Q = S - K unless ``decode_share`` takes fewer of
+        the hidden ones at random; keyed by (purpose, scan, clip, seed).
 
     Raises
     ------
@@ -103,7 +111,8 @@ def tube_masks(
          for scan, clip in zip(scan_ids, clips, strict=True)]
     )  # fmt: skip
     order = np.argsort(words, axis=1, kind="stable").astype(np.int64)
-    return np.sort(order[:, :keep], axis=1), np.sort(order[:, keep:], axis=1)
+    asked = max(1, int(decode_share * (grid.n_filled - keep)))
+    return np.sort(order[:, :keep], axis=1), np.sort(order[:, keep : keep + asked], axis=1)
 
 
 def frame_normalise(pixels: Tensor, limit: float | None = 3.0, eps: float = 1e-6) -> Tensor:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 NAME = "fmri_mae"
 
-VALIDATION_CLIPS = 32
-"""Clips that watch a run, spread evenly over the validation split."""
+VALIDATIONS = 5
+"""Validations of a run."""
 
 
 class Clips:
@@ -78,14 +78,20 @@ class FmriMaeTask:
         """Return the masked reconstruction loss of one batch of clips."""
         epoch, place = divmod(step, self.per_epoch)
         picked = epoch_batches(len(self.train), self.config.batch, NAME, self.seed, epoch)[place]
-        return {"loss": self._loss(self.train, picked.tolist(), f"epoch-{epoch}")}
+        return {"loss": self._loss(self.train, picked.tolist(), f"epoch-{epoch}", self.config.decode_share)}
 
-    def _loss(self, clips: Clips, samples: list[int], purpose: str) -> Tensor:
+    def _loss(self, clips: Clips, samples: list[int], purpose: str, share: float) -> Tensor:
         chosen = [clips.samples[sample] for sample in samples]
         first = {scan: clips.rows.all_of(scan)[0] for scan, _ in chosen}
         within = [row - first[scan] for scan, row in chosen]  # the clip's number in its scan, whatever the shards
         masks = tube_masks(
-            [scan for scan, _ in chosen], within, purpose, self.seed, self.module.grid, self.config.mask_ratio
+            [scan for scan, _ in chosen],
+            within,
+            purpose,
+            self.seed,
+            self.module.grid,
+            self.config.mask_ratio,
+            decode_share=share,
         )
         visible, hidden = (torch.from_numpy(mask).to(clips.device) for mask in masks)
         loss: Tensor = self.module(clips.batch(samples), visible, hidden)
@@ -100,14 +106,17 @@ class FmriMaeTask:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return the loss of some validation clips, always under the same masks."""
-        number = min(len(self.validation), VALIDATION_CLIPS)
+        """Return the loss of validation clips spread evenly over the split: always the same clips, masks, all patches.
+
+        As many as one in a hundred training clips, so that watching costs a few percent of a run.
+        """
+        number = min(len(self.validation), max(8, self.config.steps * self.config.batch // 100))
         if not number:
             return {}
         chosen = np.linspace(0, len(self.validation) - 1, number).round().astype(int).tolist()
         batch = self.config.batch
         pieces = [chosen[start : start + batch] for start in range(0, number, batch)]
-        total = sum(float(self._loss(self.validation, piece, "validation")) * len(piece) for piece in pieces)
+        total = sum(float(self._loss(self.validation, piece, "validation", 1.0)) * len(piece) for piece in pieces)
         return {"validation_loss": total / number}
 
 
@@ -134,7 +143,7 @@ def train(
         decay="cosine",
         clip=1.0,
         clip_by="norm",
-        validate_every=max(1, config.steps // 10),
+        validate_every=max(1, config.steps // VALIDATIONS),
     )
     identity = {"model": NAME, "seed": settings.seed, "settings": settings.digest, "data": scans.digest}
     history = fit(task, recipe, out_dir, identity | {"architecture": arch.as_dict()}, progress=progress)

@@ -106,7 +106,7 @@ def test_positions_closed_form() -> None:
 def test_gradient_reaches_everything_that_trains_and_nothing_else() -> None:
     model = small().train()
     masks = [torch.from_numpy(draw_masks(["a", "b", "c"], p, 0, 7, 20, 3)) for p in ("clf", "rec")]
-    losses, _ = total(model, (fc(3, 20, 1), fc(3, 20, 2)), masks[0], masks[1], Weights(0.1, 2.0))
+    losses = total(model, (fc(3, 20, 1), fc(3, 20, 2)), masks[0], masks[1], Weights(0.1, 2.0))
     losses["loss"].backward()
     for name, parameter in model.named_parameters():
         if name.startswith(("target.", "unused_norm.")):

@@ -96,6 +96,9 @@ def test_tubes_part_the_filled_patches(seed: int, ratio: float) -> None:
         assert sorted([*one, *other]) == list(range(grid.n_filled))
     alone = tube_masks(["b"], [3], "epoch-0", seed, grid, ratio)[0]
     assert np.array_equal(alone[0], visible[1])
+    same, some = tube_masks(["a", "b"], [0, 3], "epoch-0", seed, grid, ratio, decode_share=0.25)
+    assert np.array_equal(same, visible) and some.shape[1] == (grid.n_filled - keep) // 4
+    assert all(set(few) <= set(every) for few, every in zip(some, hidden, strict=True))
 
 
 def test_tubes_change_with_scan_clip_epoch_and_seed() -> None:
@@ -224,7 +227,7 @@ def test_loss_falls_below_the_variance_of_the_data(manifest: Path, synth: Module
     from boldmill.shards.reader import Snapshot
     from boldmill.stages import Settings, stage_json
 
-    cfg = synth.config(models={"fmri_mae": {"steps": 60, "batch": 2, "lr": 1e-3, "mask_ratio": 0.75}})
+    cfg = synth.config(models={"fmri_mae": {"steps": 80, "batch": 4, "lr": 1e-3, "mask_ratio": 0.75}})
     settings = Settings(stage_json(cfg, "train_fmri_mae"))
     history = module.train(Snapshot.load(manifest), settings, tmp_path, "cpu", 1, False).history
     assert history[0]["loss"] == pytest.approx(1.0, abs=0.1)  # zero head

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from boldmill.atomic import canonical_json, write_json
 from boldmill.cli import main
 from boldmill.paths import SHARD_TABLES, Layout
 from boldmill.rng import bucket_of, generator
+from boldmill.shards.reader import Snapshot
 
 PARCELS = 6
 GRID = (8, 10)
@@ -50,7 +52,10 @@ class Cohort:
             for name in names:
                 self._subject(bucket, name, subjects[name], parcellated, flat, people)
             words = {"toy": {"age": {"Description": "age at scan", "Units": "years"}}}
-            write_json(self.layout.participants(bucket), {"subjects": people, "descriptions": words})
+            write_json(
+                self.layout.participants(bucket),
+                {"subjects": people, "descriptions": words, "licences": {"toy": "CC0"}},
+            )
             write_json(self.layout.parcellated(bucket), parcellated)
             write_json(self.layout.flat(bucket), flat)
 
@@ -71,7 +76,7 @@ class Cohort:
             parcellated["subjects"][key] = {"morphometry": table.relative_to(self.results).as_posix()}
         scans = {}
         self.tickets[name] = []
-        for run in range(1, facts.get("scans", 1) + 1):
+        for run in range(1, facts.get("scans", 0 if facts.get("anat") else 1) + 1):
             scan_id = f"toy_sub-{name}_task-rest_run-{run}"
             self.tickets[name].append(scan_id)
             image = {"path": f"{scan_id}.nii.gz", "size": 1, "sha256": f"{run:064d}"}
@@ -101,8 +106,19 @@ class Cohort:
             if status == "ok":
                 parcellated["scans"][scan_id] = self._series(scan_id, volumes)
                 flat["scans"][scan_id] = self._flat(scan_id, facts.get("frames", 10))
-        manifest = {"schema": 1, "dataset": "toy", "subject": name, "space": "toy", "anat": {"status": "ok"}}
+        if facts.get("anat"):
+            self._anat_ticket(bucket, name)
+        anat = {"status": "ok" if facts.get("t1w", True) else "quarantined", "qc": {"cnr": 3.0, "note": "x"}}
+        manifest = {"schema": 1, "dataset": "toy", "subject": name, "space": "toy", "anat": anat}
         write_json(self.layout.subject("toy", name), {**manifest, "scans": scans})
+
+    def _anat_ticket(self, bucket: int, name: str) -> None:
+        scan_id = f"toy_sub-{name}_T1w"
+        self.tickets[name].append(scan_id)
+        image = {"path": f"{scan_id}.nii.gz", "size": 1, "sha256": "1" * 64}
+        ticket: dict[str, Any] = {"schema": 1, "scan_id": scan_id, "dataset": "toy", "subject": name, "kind": "anat"}
+        ticket |= {"session": "", "task": "", "run": "", "entities": {"sub": name}, "bold": [], "t1w": [image]}
+        write_json(self.layout.ticket(scan_id), {**ticket, "bucket": bucket, "confounds": None})
 
     def _series(self, scan_id: str, volumes: int) -> dict[str, Any]:
         series = generator("series", scan_id).standard_normal((volumes, PARCELS)).astype(np.float32)
@@ -166,3 +182,32 @@ class Cohort:
         out = self.layout.snapshot("latest")
         assert main(["snapshot", "--shards", *map(str, self.shards()), "--out", str(out), "--config-json", config]) == 0
         return out
+
+
+@pytest.fixture
+def make_cohort() -> type[Cohort]:
+    return Cohort
+
+
+@pytest.fixture(scope="session")
+def subjects() -> dict[str, dict[str, Any]]:
+    """Nine subjects of two sites; two are a family, one too short for pFC, one refused by preprocessing."""
+    people: dict[str, dict[str, Any]] = {f"{i:02d}": {"site": "AB"[i % 2], "scans": 1 + i % 2} for i in range(9)}
+    people["03"]["family"] = people["06"]["family"] = "f1"
+    people["04"]["volumes"] = 22
+    people["05"]["status"] = "quarantined"
+    people["07"] |= {"frames": 3, "mean_fd": 0.9, "t1w": False}
+    return people
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory, subjects: dict[str, dict[str, Any]]) -> Cohort:
+    """The cohort with its shards and its snapshot; not to be changed by a test."""
+    cohort = Cohort(tmp_path_factory.mktemp("cohort") / "results", subjects)
+    cohort.build()
+    return cohort
+
+
+@pytest.fixture
+def snapshot(cohort: Cohort) -> Snapshot:
+    return Snapshot.load(cohort.layout.snapshot("latest"))

@@ -1,0 +1,261 @@
+"""One BOLD run, raw to cleaned on the template grid: the workflow factory and the call of the `preprocess` command.
+
+``process_volume_run`` is all the command needs: it builds :func:`init_bold_wf`, runs it in this process below a scratch
+folder, moves the results to their BIDS-Derivatives names, writes sidecars, and returns files, QC and flags::
+
+    process_volume_run(job, ticket, AnatInputs(t1w=..., t1w_mask=..., gm=..., wm=..., csf=..., field=...), work)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boldmill.atomic import read_json
+from boldmill.errors import DataFault
+from boldmill.preprocess.bold_outputs import covered_share, publish, quality_of
+from boldmill.preprocess.config import CleanConfig, PreprocessConfig
+from boldmill.preprocess.confounds import read as read_confounds
+from boldmill.preprocess.images import Grid
+from boldmill.preprocess.slicetiming import SliceTimes, slice_times
+from boldmill.preprocess.subject import Job, StepResult
+
+MIN_VOLUMES = 10
+STEPS = ("motion", "coreg", "resample", "confounds", "clean")
+"""Steps that leave facts and flags."""
+HUGE_FD = 0.5
+"""Mean FD (Power) above which a run is flagged, mm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnatInputs:
+    """What a run needs of the anatomy, all paths.
+
+    ``t1w`` bias-corrected, ``t1w_mask``, ``gm``, ``wm``, ``csf`` (probabilities): on one grid in T1w space;
+    ``field``: template-to-T1w displacement (``subject = x + u(x)``, :mod:`boldmill.preprocess.transforms`).
+    """
+
+    t1w: Path
+    t1w_mask: Path
+    gm: Path
+    wm: Path
+    csf: Path
+    field: Path
+
+
+def init_bold_wf(
+    *,
+    grid: Grid,
+    preprocess: PreprocessConfig,
+    clean: CleanConfig,
+    tr: float,
+    timing: SliceTimes | None,
+    key: tuple[str, ...],
+    where: str,
+    threads: int = 1,
+    name: str = "bold",
+) -> Any:
+    """Return the nipype workflow of one run.
+
+    Parameters
+    ----------
+    grid : Grid
+        Output grid of the cleaned series.
+    preprocess, clean : sections
+        Settings.
+    tr : float
+        Repetition time, s.
+    timing : SliceTimes or None
+        Slice times; None skips slice timing.
+    key : tuple of str
+        Key of the random choices (scan id and seed).
+    where : str
+        Scan, for messages.
+    threads : int
+        SimpleITK threads; 1 makes reruns identical.
+    name : str
+        Name of the workflow.
+
+    Returns
+    -------
+    nipype Workflow
+        ``inputnode``: bold, t1w, t1w_mask, gm, wm, csf, field. ``outputnode``: clean, preproc (if kept), mask,
+        boldref, boldref_native, confounds, confounds_json, matrices, coreg, and the facts of each step.
+    """
+    from nipype.interfaces.utility import IdentityInterface
+
+    from boldmill.preprocess import bold_interfaces as steps
+    from boldmill.preprocess.nodes import pe
+
+    inputs = pe.Node(
+        IdentityInterface(fields=["bold", "t1w", "t1w_mask", "gm", "wm", "csf", "field"]), name="inputnode"
+    )
+    fields = ["clean", "mask", "boldref", "boldref_native", "confounds", "confounds_json", "matrices", "coreg"]
+    fields += ["motion_facts", "coreg_facts", "resample_facts", "confounds_facts", "clean_facts"]
+    fields += ["preproc"] if preprocess.keep_preproc else []
+    outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
+    load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
+    shift = pe.Node(
+        steps.CorrectSliceTiming(
+            tr=tr,
+            times=timing.times.tolist() if timing else [],
+            axis=timing.axis if timing else 2,
+            reference=timing.reference if timing else 0.0,
+        ),
+        name="slicetiming",
+    )
+    motion = pe.Node(steps.EstimateMotion(), name="motion")
+    coreg = pe.Node(steps.Coregister(key=list(key), threads=threads), name="coregister")
+    once = pe.Node(
+        steps.ResampleOnce(
+            out_shape=list(grid.shape),
+            out_affine=grid.affine.tolist(),
+            fraction=preprocess.bold_mask_fraction,
+            intensity=clean.intensity,
+        ),
+        name="resample",
+    )
+    table = pe.Node(
+        steps.ComputeConfounds(
+            tr=tr, components=clean.compcor, cutoff=clean.cosine_cutoff, fd_radius=preprocess.fd_radius
+        ),
+        name="confounds",
+    )
+    regress = pe.Node(
+        steps.CleanSeries(tr=tr, settings=clean.model_dump_json(), where=where, keep_preproc=preprocess.keep_preproc),
+        name="clean",
+    )
+    wf = pe.Workflow(name=name)
+    first, second = (load, shift) if preprocess.motion_before_slice_timing else (shift, shift)
+    wf.connect(
+        [
+            (inputs, load, [("bold", "bold")]),
+            (load, shift, [("series", "series")]),
+            (first, motion, [("series", "series")]),
+            (load, motion, [("grid", "grid")]),
+            (motion, coreg, [("boldref", "boldref"), ("mask", "mask")]),
+            (inputs, coreg, [(k, k) for k in ("t1w", "t1w_mask", "wm", "gm")]),
+            (second, once, [("series", "series")]),
+            (load, once, [("grid", "grid")]),
+            (motion, once, [("matrices", "matrices")]),
+            (coreg, once, [("matrix", "coreg")]),
+            (inputs, once, [("field", "field"), ("t1w_mask", "t1w_mask")]),
+            (once, table, [("native", "native"), ("native_mask", "native_mask")]),
+            (motion, table, [("matrices", "matrices"), ("facts", "motion_facts")]),
+            (coreg, table, [("matrix", "coreg")]),
+            (inputs, table, [("wm", "wm"), ("csf", "csf")]),
+            (once, regress, [("template", "template"), ("mask", "mask")]),
+            (table, regress, [("tsv", "confounds")]),
+            (regress, outputs, [("clean", "clean"), ("facts", "clean_facts")]),
+            (once, outputs, [("mask", "mask"), ("boldref", "boldref"), ("facts", "resample_facts")]),
+            (table, outputs, [("tsv", "confounds"), ("json", "confounds_json"), ("facts", "confounds_facts")]),
+            (motion, outputs, [("matrices", "matrices"), ("boldref", "boldref_native"), ("facts", "motion_facts")]),
+            (coreg, outputs, [("matrix", "coreg"), ("facts", "coreg_facts")]),
+        ]
+    )
+    if preprocess.keep_preproc:
+        wf.connect([(regress, outputs, [("preproc", "preproc")])])
+    return wf
+
+
+def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, work: Path) -> StepResult:
+    """Preprocess and clean one raw BOLD run.
+
+    Parameters
+    ----------
+    job : Job
+        What all steps of the subject share; ``template["brain_mask"]`` serves the covered share.
+    ticket : mapping
+        The scan's ticket (kind ``volume``).
+    anat : AnatInputs
+        Files of the anatomical workflow.
+    work : Path
+        Scratch folder of this run; the caller removes it.
+
+    Returns
+    -------
+    StepResult
+        ``files``: clean, mask, confounds, boldref, boldref_native, hmc, coreg (and preproc if kept).
+        ``facts``: tr, n_volumes, space, cost (by step).
+
+    Raises
+    ------
+    DataFault
+        The run cannot be used; the reason and a fix are in the fault.
+    """
+    from boldmill.preprocess.nodes import run_workflow
+
+    bold = Path(ticket["root"]) / ticket["bold"][0]["path"]
+    metadata, scan = ticket["metadata"], str(ticket["scan_id"])
+    tr = repetition_time(metadata, scan)
+    timing = slice_times(metadata, image_shape(bold), tr, fraction=job.settings.slice_time_ref, where=scan)
+    wf = init_bold_wf(
+        grid=job.grid,
+        preprocess=job.settings,
+        clean=job.clean,
+        tr=tr,
+        timing=timing,
+        key=(scan, str(job.seed)),
+        where=scan,
+        threads=1 if job.settings.deterministic else job.threads,
+    )
+    given = {"bold": bold, "t1w": anat.t1w, "t1w_mask": anat.t1w_mask, "field": anat.field}
+    for name, path in {**given, "gm": anat.gm, "wm": anat.wm, "csf": anat.csf}.items():
+        setattr(wf.inputs.inputnode, name, str(Path(path).resolve()))
+    made, costs = run_workflow(wf, work)
+    facts = {name: read_json(made[f"{name}_facts"]) for name in STEPS}
+    table = read_confounds(made["confounds"])
+    quality = quality_of(table.columns, facts)
+    quality["coverage"] = covered_share(Path(made["mask"]), job.template["brain_mask"])
+    flags = [flag for name in STEPS for flag in facts[name].get("flags", [])]
+    if quality["mean_fd"] > HUGE_FD:
+        flags.append(f"large motion: mean FD {quality['mean_fd']:.2f} mm")
+    if timing is None:
+        flags.append("no slice timing: the sidecar gives no usable SliceTiming")
+    files, extra = publish(job, ticket, made, timing, tr, facts)
+    described = {"tr": tr, "n_volumes": table.n_rows, "space": job.space, "cost": costs}
+    return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=described)
+
+
+def repetition_time(metadata: Mapping[str, Any], scan: str) -> float:
+    """Return the repetition time of a sidecar, s.
+
+    Raises
+    ------
+    DataFault
+        Missing, not a number, or not positive.
+    """
+    value = metadata.get("RepetitionTime")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not np.isfinite(value) or value <= 0:
+        fix = "add RepetitionTime (s) to the JSON sidecar, or exclude the run"
+        raise DataFault("cannot preprocess BOLD", scan, f"RepetitionTime is {value!r}", fix)
+    return float(value)
+
+
+def image_shape(path: Path) -> tuple[int, ...]:
+    """Return the shape of an image from its header.
+
+    Raises
+    ------
+    DataFault
+        The header cannot be read.
+    """
+    import zlib
+
+    import nibabel
+
+    try:
+        image: Any = nibabel.load(path)
+        return tuple(int(n) for n in image.shape)
+    except (
+        EOFError,
+        zlib.error,
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+    ) as error:
+        fix = "replace the file with an intact copy and run `snakemake ingest` again"
+        raise DataFault("cannot read BOLD run", path, f"the header is broken ({error})", fix) from error

@@ -1,0 +1,334 @@
+"""The BOLD steps as nipype interfaces: files in, files out, pure functions between.
+
+Axes: X Y Z voxels, T time, N voxels of a point set. Scratch series are ``.npy`` files with time outermost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+
+from boldmill.atomic import read_json, write_json
+from boldmill.preprocess import boldmask, clean, compcor, confounds, coreg, design, onestep, reference, slicetiming
+from boldmill.preprocess import dvars as intensity
+from boldmill.preprocess.config import CleanConfig
+from boldmill.preprocess.images import Volume, read_volume, write_volume
+from boldmill.preprocess.nodes import Step
+from boldmill.preprocess.series_io import (
+    grid_of,
+    image_of,
+    load_series,
+    read_bold,
+    save_series,
+    write_masked_series,
+)
+from boldmill.preprocess.transforms import apply_affine, read_affine, read_field, sample, write_affine
+
+
+class _LoadInput(BaseInterfaceInputSpec):  # type: ignore[misc]
+    bold = File(exists=True, mandatory=True, desc="raw BOLD run")
+    tr = traits.Float(mandatory=True, desc="repetition time, s (0: the sidecar has none)")
+    min_volumes = traits.Int(10, usedefault=True, desc="shorter runs are refused")
+
+
+class _LoadOutput(TraitedSpec):  # type: ignore[misc]
+    series = File(exists=True, desc="float32 series (X, Y, Z, T)")
+    grid = File(exists=True, desc="shape and affine of the native grid")
+
+
+class LoadBold(Step):
+    """Read a run once, and refuse what no later step could use."""
+
+    input_spec, output_spec = _LoadInput, _LoadOutput
+    label: ClassVar[str] = "load BOLD"
+
+    def step(self, folder: Path) -> dict[str, Any]:
+        """Read, check, and leave a scratch series."""
+        volume = read_bold(self.inputs.bold)
+        reference.check_series(
+            volume.data, self.inputs.tr or None, where=self.inputs.bold, min_volumes=self.inputs.min_volumes
+        )
+        grid = {"shape": list(volume.data.shape[:3]), "affine": volume.affine.tolist()}
+        path = write_json(folder / "grid.json", grid)
+        return {"series": save_series(folder / "series.npy", volume.data), "grid": str(path)}
+
+
+class _TimingInput(BaseInterfaceInputSpec):  # type: ignore[misc]
+    series = File(exists=True, mandatory=True, desc="series (X, Y, Z, T)")
+    tr = traits.Float(mandatory=True, desc="repetition time, s")
+    times = traits.List(traits.Float(), mandatory=True, desc="slice times, s, in stored order; empty: none")
+    axis = traits.Int(2, usedefault=True, desc="slice axis")
+    reference = traits.Float(mandatory=True, desc="reference time, s")
+
+
+class _TimingOutput(TraitedSpec):  # type: ignore[misc]
+    series = File(exists=True, desc="series at the reference time")
+
+
+class CorrectSliceTiming(Step):
+    """Shift every slice to one reference time; without slice times the series passes through."""
+
+    input_spec, output_spec = _TimingInput, _TimingOutput
+    label: ClassVar[str] = "slice timing"
+
+    def step(self, folder: Path) -> dict[str, Any]:
+        """Shift, or pass on."""
+        if not self.inputs.times:
+            return {"series": self.inputs.series}
+        timing = slicetiming.SliceTimes(np.array(self.inputs.times), self.inputs.axis, self.inputs.reference)
+        out = slicetiming.correct(load_series(self.inputs.series), timing, self.inputs.tr)
+        return {"series": save_series(folder / "series.npy", out)}
+
+
+class _MotionInput(BaseInterfaceInputSpec):  # type: ignore[misc]
+    series = File(exists=True, mandatory=True, desc="series (X, Y, Z, T)")
+    grid = File(exists=True, mandatory=True, desc="native grid")
+
+
+class _MotionOutput(TraitedSpec):  # type: ignore[misc]
+    boldref = File(exists=True, desc="realigned median")
+    mask = File(exists=True, desc="rough head mask")
+    matrices = File(exists=True, desc="motion, (T, 4, 4)")
+    facts = File(exists=True, desc="non-steady volumes, centre, flags")
+
+
+class EstimateMotion(Step):
+    """Reference image, non-steady volumes and head motion."""
+
+    input_spec, output_spec = _MotionInput, _MotionOutput
+    label: ClassVar[str] = "motion"
+
+    def step(self, folder: Path) -> dict[str, Any]:
+        """Estimate against the steady volume nearest the median."""
+        series, grid = load_series(self.inputs.series), grid_of(**read_json(self.inputs.grid))
+        found = reference.estimate(series, grid.affine)
+        centre = reference.centre_of(found.mask, grid.affine)
+        flags = []
+        stuck = np.flatnonzero(~(found.motion.last_step < reference.NOT_CONVERGED))
+        if len(stuck):
+            flags.append(f"motion did not converge in {len(stuck)} volumes (first: {stuck[0]})")
+        if found.non_steady:
+            flags.append(f"{found.non_steady} non-steady first volumes (marked, not cut)")
+        facts = {
+            "non_steady": found.non_steady,
+            "centre": centre.tolist(),
+            "flags": flags,
+            "reference_volume": found.index,
+            "passes": found.passes,
+        }
+        return {
+            "boldref": str(write_volume(folder / "boldref.nii.gz", found.image, grid.affine)),
+            "mask": str(write_volume(folder / "mask.nii.gz", found.mask, grid.affine, dtype="uint8")),
+            "matrices": save_series(folder / "matrices.npy", found.motion.matrices),
+            "facts": str(write_json(folder / "facts.json", facts)),
+        }
+
+
+class _CoregInput(BaseInterfaceInputSpec):  # type: ignore[misc]
+    boldref = File(exists=True, mandatory=True, desc="BOLD reference")
+    mask = File(exists=True, mandatory=True, desc="rough head mask")
+    t1w = File(exists=True, mandatory=True, desc="bias-corrected T1w")
+    t1w_mask = File(exists=True, mandatory=True, desc="T1w brain mask")
+    wm = File(exists=True, mandatory=True, desc="white-matter probability, T1w space")
+    gm = File(exists=True, mandatory=True, desc="grey-matter probability, T1w space")
+    key = traits.List(traits.Str(), mandatory=True, desc="key of the random choices")
+    threads = traits.Int(1, usedefault=True, desc="SimpleITK threads")
+
+
+class _CoregOutput(TraitedSpec):  # type: ignore[misc]
+    matrix = File(exists=True, desc="T1w world to BOLD world")
+    facts = File(exists=True, desc="method, costs, flags")
+
+
+class Coregister(Step):
+    """BOLD to T1w: mutual information, then the boundary."""
+
+    input_spec, output_spec = _CoregInput, _CoregOutput
+    label: ClassVar[str] = "coregistration"
+
+    def step(self, folder: Path) -> dict[str, Any]:
+        """Register and keep the matrix with its costs."""
+        t1w, inside = read_volume(self.inputs.t1w), read_volume(self.inputs.t1w_mask)
+        found = coreg.coregister(
+            read_volume(self.inputs.boldref),
+            read_volume(self.inputs.mask),
+            t1w.like(np.where(inside.data > 0.5, t1w.data, np.float32(0))),
+            read_volume(self.inputs.wm),
+            read_volume(self.inputs.gm),
+            key=tuple(self.inputs.key),
+            threads=self.inputs.threads,
+        )
+        facts = {name: getattr(found, name) for name in coreg.FACTS}
+        return {
+            "matrix": str(write_affine(folder / "matrix.txt", found.matrix)),
+            "facts": str(write_json(folder / "facts.json", facts)),
+        }
+
+
+class _ResampleInput(BaseInterfaceInputSpec):  # type: ignore[misc]
+    series = File(exists=True, mandatory=True, desc="series (X, Y, Z, T), raw or slice-timed")
+    grid = File(exists=True, mandatory=True, desc="native grid")
+    matrices = File(exists=True, mandatory=True, desc="motion")
+    coreg = File(exists=True, mandatory=True, desc="T1w world to BOLD world")
+    field = File(exists=True, mandatory=True, desc="template-to-T1w displacement")
+    t1w_mask = File(exists=True, mandatory=True, desc="T1w brain mask")
+    out_shape = traits.List(traits.Int(), mandatory=True, desc="shape of the output grid")
+    out_affine = traits.List(traits.List(traits.Float()), mandatory=True, desc="affine of the output grid")
+    fraction = traits.Float(0.2, usedefault=True, desc="signal rule of the BOLD mask")
+    intensity = traits.Float(10000.0, usedefault=True, desc="median of the brain after scaling")
+
+
+class _ResampleOutput(TraitedSpec):  # type: ignore[misc]
+    native = File(exists=True, desc="realigned native series (T, N) of the BOLD mask, scaled")
+    native_mask = File(exists=True, desc="BOLD mask on the native grid")
+    template = File(exists=True, desc="template series (T, N) of the BOLD mask, scaled")
+    mask = File(exists=True, desc="BOLD mask on the output grid")
+    boldref = File(exists=True, desc="mean BOLD on the output grid")
+    facts = File(exists=True, desc="share of the brain that was imaged, volume of the mask")
+
+
+class ResampleOnce(Step):
+    """One cubic interpolation to the template and to the realigned native grid, with the BOLD mask."""
+
+    input_spec, output_spec = _ResampleInput, _ResampleOutput
+    label: ClassVar[str] = "resampling"
+
+    def step(self, folder: Path) -> dict[str, Any]:
+        """Compose all transforms and read every volume once."""
+        series, native = load_series(self.inputs.series), grid_of(**read_json(self.inputs.grid))
+        matrices, across = load_series(self.inputs.matrices), read_affine(self.inputs.coreg)
+        brain = read_volume(self.inputs.t1w_mask)
+        grid = grid_of(self.inputs.out_shape, self.inputs.out_affine)
+        inside, points = onestep.brain_points(grid, read_field(self.inputs.field), brain)
+        voxels = native.points()
+        own = sample(brain, apply_affine(np.asarray(np.linalg.inv(across), dtype=np.float64), voxels)) > 0.5
+        sets = [voxels[own], apply_affine(across, points)]
+        here, there = onestep.resample_series(lambda t: series[..., t], native.affine, matrices, sets)
+        keep_here = boldmask.signal_mask(here.series, here.seen, fraction=self.inputs.fraction)
+        keep_there = boldmask.signal_mask(there.series, there.seen, fraction=self.inputs.fraction)
+        mask = image_of(keep_there, inside) > 0
+        scale = np.float32(self.inputs.intensity / np.median(there.series[:, keep_there].mean(axis=0)))
+        mean = image_of(there.series.mean(axis=0) * scale, inside)
+        facts = {
+            "coverage": float(keep_there.mean()),
+            "mask_ml": float(mask.sum()) * grid.voxel_ml,
+            "scale": float(scale),
+        }
+        np.multiply(here.series, scale, out=here.series)
+        np.multiply(there.series, scale, out=there.series)
+        native_mask = image_of(keep_here, own.reshape(native.shape))
+        return {
+            "native": save_series(folder / "native.npy", here.series[:, keep_here]),
+            "native_mask": str(write_volume(folder / "native_mask.nii.gz", native_mask, native.affine, dtype="uint8")),
+            "template": save_series(folder / "template.npy", there.series[:, keep_there]),
+            "mask": str(write_volume(folder / "mask.nii.gz", mask, grid.affine, dtype="uint8", template=True)),
+            "boldref": str(write_volume(folder / "boldref.nii.gz", mean, grid.affine, template=True)),
+            "facts": str(write_json(folder / "facts.json", facts)),
+        }
+
+
+class _ConfoundsInput(BaseInterfaceInputSpec):  # type: ignore[misc]
+    native = File(exists=True, mandatory=True, desc="realigned native series (T, N)")
+    native_mask = File(exists=True, mandatory=True, desc="BOLD mask on the native grid")
+    matrices = File(exists=True, mandatory=True, desc="motion")
+    motion_facts = File(exists=True, mandatory=True, desc="non-steady volumes, centre")
+    coreg = File(exists=True, mandatory=True, desc="T1w world to BOLD world")
+    wm = File(exists=True, mandatory=True, desc="white-matter probability, T1w space")
+    csf = File(exists=True, mandatory=True, desc="CSF probability, T1w space")
+    tr = traits.Float(mandatory=True, desc="repetition time, s")
+    components = traits.Int(5, usedefault=True, desc="aCompCor components")
+    cutoff = traits.Float(128.0, usedefault=True, desc="period of the fastest drift cosine, s")
+    fd_radius = traits.Float(50.0, usedefault=True, desc="head radius of FD (Power), mm")
+
+
+class _ConfoundsOutput(TraitedSpec):  # type: ignore[misc]
+    tsv = File(exists=True, desc="confounds table")
+    json = File(exists=True, desc="its description")
+    facts = File(exists=True, desc="flags")
+
+
+class ComputeConfounds(Step):
+    """The confounds table, from the realigned native series."""
+
+    input_spec, output_spec = _ConfoundsInput, _ConfoundsOutput
+    label: ClassVar[str] = "confounds"
+
+    def step(self, folder: Path) -> dict[str, Any]:
+        """Find the noise tissues and build the table."""
+        series, mask = load_series(self.inputs.native), read_volume(self.inputs.native_mask)
+        facts, flags = read_json(self.inputs.motion_facts), []
+        noise: dict[str, compcor.TissueMask] = {}
+        for kind, path in (("wm", self.inputs.wm), ("csf", self.inputs.csf)):
+            noise[kind] = compcor.noise_voxels(read_volume(path), mask, read_affine(self.inputs.coreg), kind)
+            if not noise[kind].inside.any():
+                flags.append(f"no {kind} voxels for the confounds: {noise[kind].rule}")
+        both = noise["wm"].inside | noise["csf"].inside
+        count = max(self.inputs.components, 1)
+        found = compcor.components(
+            series[:, both], self.inputs.tr, count, cutoff=self.inputs.cutoff, skip=facts["non_steady"]
+        )
+        table = confounds.build(
+            matrices=load_series(self.inputs.matrices),
+            centre=np.array(facts["centre"]),
+            brain=series,
+            white=compcor.mean_signal(series, noise["wm"].inside),
+            csf=compcor.mean_signal(series, noise["csf"].inside),
+            compcor=found,
+            rules={kind: one.rule for kind, one in noise.items()},
+            tr=self.inputs.tr,
+            non_steady=facts["non_steady"],
+            cutoff=self.inputs.cutoff,
+            fd_radius=self.inputs.fd_radius,
+        )
+        tsv, json = folder / "confounds.tsv", folder / "confounds.json"
+        confounds.write(table, tsv, json)
+        sizes = {f"{kind}_voxels": int(one.inside.sum()) for kind, one in noise.items()}
+        return {
+            "tsv": str(tsv),
+            "json": str(json),
+            "facts": str(write_json(folder / "facts.json", {"flags": flags, **sizes})),
+        }
+
+
+class _CleanInput(BaseInterfaceInputSpec):  # type: ignore[misc]
+    template = File(exists=True, mandatory=True, desc="template series (T, N)")
+    mask = File(exists=True, mandatory=True, desc="BOLD mask on the output grid")
+    confounds = File(exists=True, mandatory=True, desc="confounds table")
+    tr = traits.Float(mandatory=True, desc="repetition time, s")
+    settings = traits.Str(mandatory=True, desc="CleanConfig as JSON")
+    where = traits.Str(mandatory=True, desc="scan, for messages")
+    keep_preproc = traits.Bool(False, usedefault=True, desc="also write the series before cleaning")
+
+
+class _CleanOutput(TraitedSpec):  # type: ignore[misc]
+    clean = File(exists=True, desc="cleaned 4D series, float32, mean zero")
+    preproc = File(desc="4D series before cleaning")
+    facts = File(exists=True, desc="degrees of freedom, tSNR, global correlation, regressors, flags")
+
+
+class CleanSeries(Step):
+    """Filter series and confounds alike, regress, and write the 4D result."""
+
+    input_spec, output_spec = _CleanInput, _CleanOutput
+    label: ClassVar[str] = "cleaning"
+
+    def step(self, folder: Path) -> dict[str, Any]:
+        """Check the degrees of freedom first: a run that is too short costs nothing more."""
+        config = CleanConfig.model_validate_json(self.inputs.settings)
+        table = confounds.read(self.inputs.confounds)
+        plan = design.plan(config, table, self.inputs.tr, where=self.inputs.where)
+        image: Volume = read_volume(self.inputs.mask)
+        mask = image.data > 0.5
+        series = load_series(self.inputs.template, writable=True)
+        out: dict[str, Any] = {}
+        if self.inputs.keep_preproc:
+            path = folder / "preproc.nii.gz"
+            out["preproc"] = str(write_masked_series(path, series, mask, image.affine, self.inputs.tr))
+        facts = {**plan.facts, "tsnr": float(np.median(intensity.tsnr(series)))}
+        cleaned = clean.apply(plan.operator, series)
+        facts["gcor"] = intensity.gcor(cleaned)
+        path = write_masked_series(folder / "clean.nii.gz", cleaned, mask, image.affine, self.inputs.tr)
+        return {**out, "clean": str(path), "facts": str(write_json(folder / "facts.json", facts))}

@@ -1,0 +1,141 @@
+r"""Preprocess one subject: T1w, then every run, to cleaned series in template space.
+
+A fault of the data quarantines a scan in the manifest (its reason and fix are kept) and the job succeeds; any other
+error fails it. Steps whose input, settings and outputs did not change are reused.
+
+example:
+  boldmill preprocess --tickets results/index/tickets/pumi_sub-001_task-rest.json \
+    --template results/templates/template.json --results results \
+    --out results/preprocess/pumi/sub-001.json --config-json "$(cat preprocess.settings.json)"
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``boldmill preprocess``."""
+    parser.add_argument("--tickets", required=True, nargs="+", type=Path, help="tickets of one subject")
+    parser.add_argument("--template", required=True, type=Path, help="template manifest")
+    parser.add_argument("--results", required=True, type=Path, help="results folder")
+    parser.add_argument("--out", required=True, type=Path, help="subject manifest to write")
+    parser.add_argument("--config-json", required=True, help="settings of the stage, as JSON text")
+    parser.add_argument("--threads", type=int, default=1, help="most threads (1 where settings are deterministic)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Process the subject and write its manifest."""
+    from boldmill.atomic import read_json, write_json
+    from boldmill.errors import ConfigError
+    from boldmill.preprocess.config import CleanConfig, PreprocessConfig
+    from boldmill.provenance.record import Recorder
+    from boldmill.stages import Settings
+
+    settings = Settings(args.config_json)
+    tickets = sorted((read_json(path) for path in args.tickets), key=lambda t: str(t["scan_id"]))
+    people = sorted({(str(t["dataset"]), str(t["subject"]), str(t["root"])) for t in tickets})
+    if len(people) != 1:
+        raise ConfigError("not one subject", "--tickets", f"they are of {people}", "give the tickets of one subject")
+    dataset, subject, root = people[0]
+    preprocess = settings.section("preprocess", PreprocessConfig, dataset)
+    threads = 1 if preprocess.deterministic else max(1, args.threads)
+    for name in THREAD_VARIABLES:  # before numpy is imported
+        os.environ[name] = str(threads)
+
+    from boldmill.preprocess import raw
+    from boldmill.preprocess.n4 import one_thread
+
+    one_thread(threads)
+    raw.verify(tickets)
+    results = args.results.resolve()
+    work = results / "work" / dataset / f"sub-{subject}"
+    shutil.rmtree(work, ignore_errors=True)  # left by a killed job
+    inputs = [*args.tickets, args.template]
+    with Recorder(settings, out=args.out, inputs=inputs) as record:
+        try:
+            flow = _flow(args, settings, dataset, subject, Path(root), preprocess, CleanConfig, threads, work)
+            manifest = flow.manifest(tickets)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        write_json(args.out, manifest)
+        for path in sorted(flow.job.template.values()):
+            record.add_input(path)
+        for ticket in tickets:
+            for entry in raw.entries(ticket):
+                path = Path(root) / entry["path"]
+                known = {"path": str(path), "size": entry["size"], "sha256": entry.get("sha256")}
+                record.add_input(path, known if entry.get("sha256") else None)
+        for path in flow.outputs:
+            record.add_output(path)
+        record.note(cost_cpu_s=flow.costs, threads=threads)
+    counts = [entry["status"] for entry in manifest["scans"].values()]
+    print(f"{args.out}: {counts.count('ok')} of {len(counts)} scans ok")
+    return 0
+
+
+def _flow(
+    args: argparse.Namespace,
+    settings: Any,
+    dataset: str,
+    subject: str,
+    root: Path,
+    preprocess: Any,
+    clean: Any,
+    threads: int,
+    work: Path,
+) -> Any:
+    """Put together what the subject's steps share."""
+    from boldmill import __version__
+    from boldmill.atomic import read_json, sha256_file
+    from boldmill.paths import Layout
+    from boldmill.preprocess.cache import StepCache
+    from boldmill.preprocess.derivatives import Derivatives
+    from boldmill.preprocess.images import Grid
+    from boldmill.preprocess.subject import Job
+    from boldmill.preprocess.subject_flow import SubjectFlow
+    from boldmill.spaces.grid import output_grid
+
+    layout = Layout.at(args.results.resolve())
+    template = read_json(args.template)
+    resolution = float(settings.raw("spaces.resolution"))
+    affine, shape = output_grid(args.template, resolution)
+    derivatives = Derivatives(
+        results=layout.results, root=layout.derivatives(dataset), raw=root.resolve(), dataset=dataset
+    )
+    derivatives.describe()
+    job = Job(
+        derivatives=derivatives,
+        space=str(template["space"]),
+        grid=Grid(shape, affine),
+        template={key: (args.template.parent / name).resolve() for key, name in template["files"].items()},
+        settings=preprocess,
+        clean=settings.section("clean", clean, dataset),
+        seed=settings.seed,
+        threads=threads,
+    )
+    return SubjectFlow(
+        job=job,
+        cache=StepCache(
+            folder=layout.subject(dataset, subject).parent / ".cache" / f"sub-{subject}", results=layout.results
+        ),
+        work=work,
+        common={
+            "boldmill": __version__,
+            "version": settings.version,
+            "seed": settings.seed,
+            "resolution": resolution,
+            "template": sha256_file(args.template),
+        },
+    )

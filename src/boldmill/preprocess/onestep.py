@@ -1,0 +1,106 @@
+"""One spatial interpolation: raw (slice-timed) volumes read once at points that compose motion, coregistration, warp.
+
+Axes: X Y Z voxels, T time, N points of one set; 4x4 world matrices (RAS mm).
+
+``template point x -> T1w x + u(x) -> BOLD reference C(.) -> volume t W[t](.) -> voxel inv(A)(.)``: the first three are
+computed once (``points`` below), the last two are one affine per volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldmill.preprocess.images import Grid, Volume
+from boldmill.preprocess.motion import Float
+from boldmill.preprocess.transforms import apply_affine, map_points, sample
+
+Array = NDArray[Any]
+BLOCK = 131_072
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """``series`` (T, N) float32 at a set of points, and ``seen`` (N,): inside the field of view of every volume."""
+
+    series: Array
+    seen: Array
+
+
+def brain_points(grid: Grid, field: Volume, mask: Volume) -> tuple[Array, Float]:
+    """Return which voxels of a template grid are brain, and where they lie in the T1w.
+
+    Parameters
+    ----------
+    grid : Grid
+        Output grid in template space.
+    field : Volume (X, Y, Z, 3)
+        Template-to-T1w displacement.
+    mask : Volume (X, Y, Z)
+        T1w brain mask.
+
+    Returns
+    -------
+    inside : bool array (grid.shape)
+    points : array (N, 3)
+        T1w world points of the voxels inside, in C order.
+    """
+    points = map_points(field, grid.points())
+    inside = sample(mask, points) > 0.5
+    return inside.reshape(grid.shape), points[inside]
+
+
+def resample_series(
+    volume: Callable[[int], Array],
+    affine: Float,
+    matrices: Float,
+    sets: Sequence[Float],
+    *,
+    order: int = 3,
+    progress: Callable[[range], Any] = iter,
+) -> list[Sampled]:
+    """Read every volume at sets of BOLD-reference points, each volume's spline being computed once.
+
+    Parameters
+    ----------
+    volume : callable
+        Returns volume ``t`` (X, Y, Z).
+    affine : array (4, 4)
+        Voxel to world of the volumes.
+    matrices : array (T, 4, 4)
+        Motion: reference world to volume world.
+    sets : sequence of arrays (N, 3)
+        Points in BOLD-reference world.
+    order : int
+        Spline order; 3 is cubic.
+    progress : callable
+        Wraps the range of volumes (tqdm).
+    """
+    from scipy.ndimage import map_coordinates, spline_filter
+
+    inverse = np.linalg.inv(affine)
+    count = len(matrices)
+    columns = [np.ascontiguousarray(points.T) for points in sets]
+    out = [np.empty((count, points.shape[1]), dtype=np.float32) for points in columns]
+    seen = [np.ones(points.shape[1], dtype=bool) for points in columns]
+    for t in progress(range(count)):
+        data = np.asarray(volume(t), dtype=np.float32)
+        limit = np.array(data.shape)[:, np.newaxis] - 0.5
+        spline = spline_filter(data, order=order, mode="mirror", output=np.float32) if order > 1 else data
+        chain = inverse @ matrices[t]
+        for series, inside, points in zip(out, seen, columns, strict=True):
+            for start in range(0, points.shape[1], BLOCK):
+                part = slice(start, start + BLOCK)
+                index = chain[:3, :3] @ points[:, part] + chain[:3, 3:]
+                map_coordinates(spline, index, output=series[t, part], order=order, mode="mirror", prefilter=False)
+                inside[part] &= ((index > -0.5) & (index < limit)).all(axis=0)
+    return [Sampled(series, inside) for series, inside in zip(out, seen, strict=True)]
+
+
+def bold_points(coregistration: Float, t1w_points: Float) -> Float:
+    """Map T1w world points to BOLD-reference world."""
+    return apply_affine(coregistration, t1w_points)

@@ -1,0 +1,190 @@
+"""The BOLD reference: early faults of the series, non-steady first volumes, and a sharp image to align to.
+
+Axes: X Y Z voxels, T time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldmill.errors import DataFault
+from boldmill.preprocess.motion import Float, displacement
+from boldmill.preprocess.realign import FINE, RADIUS, Motion, realign
+
+Array = NDArray[Any]
+
+LARGE_MOTION = 1.0
+"""Mean displacement (mm) above which a second pass to the realigned median is worth its cost."""
+SUBSET = 24
+"""Volumes that make the reference."""
+NOT_CONVERGED = 0.05
+"""Last step (mm) above which a volume counts as not converged."""
+EARLY = 10
+"""Only the first volumes can be non-steady."""
+
+
+def check_series(series: Array, tr: float | None, *, where: str, min_volumes: int = 10) -> None:
+    """Refuse a series no later step could use.
+
+    Parameters
+    ----------
+    series : array (X, Y, Z, T)
+        Raw BOLD data.
+    tr : float or None
+        Repetition time, s.
+    where : str
+        The file, for the message.
+    min_volumes : int
+        Fewer volumes are refused.
+
+    Raises
+    ------
+    DataFault
+        No repetition time, too few volumes, or volumes without any signal.
+    """
+    if tr is None or not np.isfinite(tr) or tr <= 0:
+        fix = "add RepetitionTime (s) to the JSON sidecar, or exclude the run"
+        raise DataFault("cannot preprocess BOLD", where, f"the repetition time is {tr}", fix)
+    count = series.shape[3]
+    if count < min_volumes:
+        why = f"it has {count} volumes, at least {min_volumes} are needed"
+        raise DataFault("cannot preprocess BOLD", where, why, "exclude the run (it was probably aborted)")
+    flat = series.reshape(-1, count)
+    empty = np.flatnonzero(~(flat.max(axis=0) > flat.min(axis=0)))
+    if len(empty):
+        shown = ", ".join(str(t) for t in empty[:5])
+        why = f"{len(empty)} of {count} volumes hold no signal or no finite value (first: {shown})"
+        raise DataFault("cannot preprocess BOLD", where, why, "restore the file, or exclude the run")
+
+
+def epi_mask(mean: Array, affine: Float) -> Array:
+    """Return a rough head mask (X, Y, Z) of an EPI mean, for realignment and mutual information only."""
+    import nibabel
+    from nilearn.masking import compute_epi_mask
+    from scipy.ndimage import binary_fill_holes
+
+    nifti: Any = nibabel.Nifti1Image
+    image = nifti(np.asarray(mean, dtype=np.float32), affine)
+    try:
+        mask = np.asarray(compute_epi_mask(image, opening=1, verbose=0).dataobj) > 0
+    except (ValueError, RuntimeError) as error:
+        why = f"no head stands out from the background ({' '.join(str(error).split())})"
+        raise DataFault("cannot mask BOLD", "mean image", why, "look at the image; exclude the run") from error
+    filled: Array = binary_fill_holes(mask)
+    if filled.sum() < 200:
+        why = f"the head mask has only {int(filled.sum())} voxels"
+        raise DataFault("cannot mask BOLD", "mean image", why, "look at the image; exclude the run")
+    return filled
+
+
+def count_non_steady(series: Array, mask: Array, threshold: float = 3.5) -> int:
+    """Return how many first volumes precede the steady state: they are marked, never cut.
+
+    A first volume counts while its mean is an outlier above the later ones (modified z over the median absolute
+    deviation, and at least 1 %), or while both its distance from the median image and the intensity step to the next
+    volume (DVARS) are such outliers (and at least 25 % above their medians): a lone step is motion.
+
+    Parameters
+    ----------
+    series : array (X, Y, Z, T)
+        Raw BOLD data.
+    mask : bool array (X, Y, Z)
+        Head mask.
+    threshold : float
+        Modified z above which a value is an outlier (nipype's rule).
+    """
+    values = series[mask][:, : min(60, series.shape[3])].astype(np.float64)  # (V, t)
+    limit = min(EARLY, values.shape[1] // 4)
+    means = values.mean(axis=0)
+    steps = np.sqrt(np.mean(np.diff(values, axis=1) ** 2, axis=0))
+    far = np.sqrt(np.mean((values - np.median(values, axis=1, keepdims=True)) ** 2, axis=0))
+    bright = _high(means, threshold, 1.01)[:limit]
+    jump = _high(steps, threshold, 1.25)[:limit] & _high(far, threshold, 1.25)[:limit]
+    steady = np.flatnonzero(~(bright | jump))
+    return int(steady[0]) if len(steady) else limit
+
+
+def _high(values: Float, threshold: float, ratio: float) -> Array:
+    median = float(np.median(values))
+    spread = float(np.median(np.abs(values - median)))
+    return np.asarray((values > ratio * median) & (0.6745 * (values - median) > threshold * max(spread, 1e-9)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """``image`` (X, Y, Z): the realigned median; ``mask``: head mask; ``motion``; ``non_steady``; ``index``."""
+
+    image: Array
+    mask: Array
+    motion: Motion
+    non_steady: int
+    index: int
+    passes: int
+
+
+def estimate(series: Array, affine: Float) -> Reference:
+    """Estimate head motion and a sharp reference.
+
+    The steady volume nearest to the median image is the first target and fixes the reference's position; the
+    median of a realigned subset is the reference. Where the head moved more than 1 mm, the fine level is repeated
+    against that median.
+
+    Parameters
+    ----------
+    series : array (X, Y, Z, T)
+        Raw BOLD data on its native grid.
+    affine : array (4, 4)
+        Voxel to world.
+    """
+    from scipy.ndimage import binary_dilation
+
+    count = series.shape[3]
+    picks = np.unique(np.linspace(0, count - 1, min(count, SUBSET)).astype(int))
+    rough = np.median(series[..., picks], axis=3)
+    mask = epi_mask(rough, affine)
+    non_steady = count_non_steady(series, mask)
+    picks = np.unique(np.linspace(non_steady, count - 1, min(count - non_steady, SUBSET)).astype(int))
+    rough = np.median(series[..., picks], axis=3)
+    far = [float(np.mean((series[..., t][mask] - rough[mask]) ** 2)) for t in picks]
+    index = int(picks[int(np.argmin(far))])
+
+    def volume(t: int) -> Array:
+        return np.asarray(series[..., t])
+
+    near = binary_dilation(mask)  # the edge of the brain is where motion shows most
+    motion = realign(volume, count, volume(index), affine, near)
+    image = _median(series, motion.matrices, affine, picks)
+    passes = 1
+    if displacement(motion.matrices, _sphere(affine, mask)).max() > LARGE_MOTION:
+        motion = realign(volume, count, image, affine, near, levels=(FINE,), start=motion.matrices)
+        image = _median(series, motion.matrices, affine, picks)
+        passes = 2
+    return Reference(image, mask, motion, non_steady, index, passes)
+
+
+def _median(series: Array, matrices: Float, affine: Float, picks: Array) -> Array:
+    from scipy.ndimage import affine_transform
+
+    inverse = np.linalg.inv(affine)
+    aligned = []
+    for t in picks:
+        chain = inverse @ matrices[t] @ affine
+        moved = affine_transform(series[..., t], chain[:3, :3], chain[:3, 3], order=3, mode="mirror", output=np.float32)
+        aligned.append(moved)
+    return np.asarray(np.median(aligned, axis=0), dtype=np.float32)
+
+
+def _sphere(affine: Float, mask: Array) -> Float:
+    """Return six points at the radius of a head about the centre of a mask."""
+    centre = centre_of(mask, affine)
+    return centre + RADIUS * np.concatenate([np.eye(3), -np.eye(3)])
+
+
+def centre_of(mask: Array, affine: Float) -> Float:
+    """Return the world centre (3,) of a mask, mm: the point rotations are reported about."""
+    where = np.argwhere(mask).mean(axis=0)
+    return np.asarray(affine[:3, :3] @ where + affine[:3, 3])

@@ -1,0 +1,179 @@
+"""Series in and out: scratch arrays between steps, masked 4D images streamed volume by volume, surface series.
+
+Axes: X Y Z voxels, T time, N voxels of a mask in C order, V vertices.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldmill.atomic import atomic
+from boldmill.errors import DataFault
+from boldmill.preprocess.images import Grid, Volume, read_volume
+
+Array = NDArray[Any]
+
+
+def read_bold(path: str | Path) -> Volume:
+    """Read a raw BOLD run (X, Y, Z, T) on its native grid as float32, time outermost in memory.
+
+    Raises
+    ------
+    DataFault
+        A 3D file, a broken file, or one without signal.
+    """
+    volume = read_volume(path, ndim=4, what="BOLD run")
+    if volume.data.shape[3] == 1:
+        why = f"it is one 3D volume {volume.data.shape[:3]}, not a series"
+        raise DataFault("cannot use BOLD run", path, why, "give the 4D series (a _sbref is not a run), or exclude it")
+    return Volume(np.asfortranarray(volume.data), volume.affine, volume.tr)
+
+
+def save_series(path: str | Path, series: Array) -> str:
+    """Write a scratch array; 4D series keep time outermost, so that one volume is one read."""
+    with open(path, "wb") as handle:
+        np.save(handle, series, allow_pickle=False)
+    return str(path)
+
+
+def load_series(path: str | Path, *, writable: bool = False) -> Array:
+    """Map a scratch array into memory; ``writable`` reads it whole instead."""
+    return np.asarray(np.load(path, mmap_mode=None if writable else "r", allow_pickle=False))
+
+
+def write_masked_series(
+    path: str | Path, series: Array, mask: Array, affine: Array, tr: float, *, template: bool = True
+) -> Path:
+    """Write series (T, N) of a mask as a 4D float32 NIfTI, zero outside, one volume in memory at a time.
+
+    The same data always give the same bytes.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends with ``.nii.gz``.
+    series : array (T, N)
+        Values in the C order of the mask's voxels.
+    mask : bool array (X, Y, Z)
+        Where they lie.
+    affine : array (4, 4)
+        Voxel to world.
+    tr : float
+        Repetition time, s.
+    template : bool
+        Whether the world is a template space.
+    """
+    import nibabel
+
+    nifti: Any = nibabel.Nifti1Header
+    header = nifti(endianness="<")
+    header.set_data_dtype("<f4")
+    header.set_data_shape((*mask.shape, len(series)))
+    code = "mni" if template else "scanner"
+    header.set_sform(affine, code=code)
+    header.set_qform(affine, code=code, strip_shears=True)
+    header.set_xyzt_units("mm", "sec")
+    header.set_zooms((*header.get_zooms()[:3], tr))
+    header["vox_offset"] = 352
+    header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    volume = np.zeros(mask.shape, dtype="<f4")
+    with (
+        atomic(path) as temporary,
+        open(temporary, "wb") as handle,
+        gzip.GzipFile(filename="", mode="wb", fileobj=handle, compresslevel=1, mtime=0) as zipped,
+    ):
+        header.write_to(zipped)
+        zipped.write(b"\0" * 4)
+        for row in series:
+            volume[mask] = row
+            zipped.write(volume.tobytes(order="F"))
+    return Path(path)
+
+
+def image_of(values: Array, mask: Array) -> Array:
+    """Return values (N,) of a mask as an image (X, Y, Z), zero outside, float32."""
+    out = np.zeros(mask.shape, dtype=np.float32)
+    out[mask] = values
+    return out
+
+
+def grid_of(shape: Any, affine: Any) -> Grid:
+    """Return a grid from plain numbers (nipype's traits)."""
+    x, y, z = (int(n) for n in shape)
+    return Grid((x, y, z), np.asarray(affine, dtype=np.float64).reshape(4, 4))
+
+
+def read_surface(path: str | Path) -> Array:
+    """Read a surface series (T, V) float32 from GIFTI (``.func.gii``, one array per time point) or ``.mgz``.
+
+    Raises
+    ------
+    DataFault
+        A broken file, or not a series.
+    """
+    import nibabel
+
+    fix = "give a GIFTI with one data array per time point"
+    try:
+        image: Any = nibabel.load(path)
+    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        raise DataFault("cannot read surface series", path, " ".join(str(error).split()), fix) from error
+    except Exception as error:  # expat: the XML of a truncated GIFTI
+        if type(error).__name__ != "ExpatError":
+            raise
+        raise DataFault("cannot read surface series", path, f"broken XML ({error})", fix) from error
+    if hasattr(image, "darrays"):
+        arrays = [np.asarray(array.data, dtype=np.float32) for array in image.darrays]
+        if len({array.shape for array in arrays}) != 1:
+            raise DataFault(
+                "cannot read surface series", path, "its data arrays differ in shape or there are none", fix
+            )
+        series = np.stack(arrays) if arrays[0].ndim == 1 else arrays[0].T
+    else:
+        data = np.asanyarray(image.dataobj, dtype=np.float32)
+        series = data.reshape(-1, data.shape[-1]).T if data.ndim == 4 else data.T
+    if series.ndim != 2 or len(series) < 2:
+        raise DataFault("cannot read surface series", path, f"its shape is {series.shape}", fix)
+    return np.ascontiguousarray(series)
+
+
+STRUCTURE = {"L": "CortexLeft", "R": "CortexRight"}
+
+
+def write_surface(path: str | Path, series: Array, hemisphere: str, tr: float, meta: Mapping[str, str]) -> Path:
+    """Write a surface series (T, V) as a GIFTI of float32 arrays; the same data always give the same bytes.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends with ``.func.gii``.
+    series : array (T, V)
+        Values.
+    hemisphere : str
+        ``"L"`` or ``"R"``.
+    tr : float
+        Repetition time, s.
+    meta : mapping
+        More entries of the file's metadata.
+    """
+    from nibabel import gifti
+
+    make: Any = gifti
+
+    named = {"AnatomicalStructurePrimary": STRUCTURE[hemisphere], "TimeStep": f"{1000.0 * tr:g}", **meta}
+    arrays = [
+        make.GiftiDataArray(
+            np.asarray(row, dtype=np.float32), intent="NIFTI_INTENT_TIME_SERIES", datatype="NIFTI_TYPE_FLOAT32"
+        )
+        for row in series
+    ]
+    image = make.GiftiImage(meta=make.GiftiMetaData(named), darrays=arrays)
+    with atomic(path) as temporary:
+        temporary.write_bytes(image.to_xml())
+    return Path(path)

@@ -1,0 +1,169 @@
+"""One subject: the T1w once, then every run; faults of the data end in the manifest, all others propagate."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from boldmill.errors import DataFault
+from boldmill.preprocess.cache import StepCache, key_of
+from boldmill.preprocess.raw import identity
+from boldmill.preprocess.subject import Job, StepResult
+
+Ticket = Mapping[str, Any]
+ANAT_SETTINGS = ("n4_", "head_", "brain_", "syn_", "deterministic")
+"""Prefixes of the settings the anatomy depends on: a change of another one does not redo it."""
+NO_T1W = DataFault("no T1w image", "subject", "the subject has no T1w image", "add one, or exclude the subject")
+
+
+@dataclass(kw_only=True)
+class SubjectFlow:
+    """Processing of one subject.
+
+    Parameters
+    ----------
+    job : Job
+        What the steps share.
+    cache : StepCache
+        Records of earlier runs.
+    work : Path
+        Scratch folder, removed by the caller.
+    common : dict
+        What every step's key holds: stage version, seed, resolution, template.
+    """
+
+    job: Job
+    cache: StepCache
+    work: Path
+    common: dict[str, Any]
+    outputs: list[Path] = field(default_factory=list)
+    costs: dict[str, Any] = field(default_factory=dict)
+
+    def manifest(self, tickets: Sequence[Ticket]) -> dict[str, Any]:
+        """Process all tickets of the subject (sorted by scan id) and return its manifest."""
+        first = tickets[0]
+        anat, entry, key = self.anatomy(tickets)
+        scans = {str(t["scan_id"]): self.scan(t, anat, key) for t in tickets}
+        return {
+            "schema": 1,
+            "dataset": first["dataset"],
+            "subject": first["subject"],
+            "space": self.job.space,
+            "anat": entry,
+            "scans": scans,
+        }
+
+    def anatomy(self, tickets: Sequence[Ticket]) -> tuple[StepResult | DataFault, dict[str, Any], str]:
+        """Process the first T1w of the first ticket that has one.
+
+        Returns
+        -------
+        anat : StepResult or DataFault
+        entry : dict
+            The manifest's ``anat``.
+        key : str
+            Key of the step, part of the key of every volume run.
+        """
+        from boldmill.preprocess.anat import process_anat
+
+        owner = next((t for t in tickets if t["t1w"]), None)
+        if owner is None:
+            return NO_T1W, {"status": "absent", "files": {}, "qc": {}, "flags": []}, ""
+        t1w = owner["t1w"][0]
+        entities = {"sub": str(owner["subject"]), "ses": str(t1w.get("session") or "")}
+        settings = self.job.settings.model_dump(mode="json")
+        key = key_of(
+            **self.common,
+            step="anat",
+            t1w=[t1w["path"], identity(t1w)],
+            settings={k: v for k, v in settings.items() if k.startswith(ANAT_SETTINGS)},
+        )
+        raw = Path(owner["root"]) / t1w["path"]
+        result = self._step("anat", key, lambda: process_anat(self.job, raw, entities, t1w["path"], self.work / "anat"))
+        if isinstance(result, DataFault):
+            return result, {**_fault(result), "files": {}, "qc": {}, "flags": []}, key
+        entry = self._entry(result)
+        every = sorted({e["path"] for t in tickets for e in t["t1w"]})
+        if len(every) > 1:
+            entry["flags"] = [*entry["flags"], f"several_t1w: used {t1w['path']} of {len(every)}"]
+        return result, entry, key
+
+    def scan(self, ticket: Ticket, anat: StepResult | DataFault, anat_key: str) -> dict[str, Any]:
+        """Process one scan and return its entry in the manifest."""
+        kind, name = str(ticket["kind"]), str(ticket["scan_id"])
+        base: dict[str, Any] = {"stage": "preprocess", "kind": kind}
+        if isinstance(anat, DataFault) and kind != "surface":
+            self.cache.forget(name)
+            return {**base, **_fault(anat), "files": {}, "qc": {}, "flags": []}
+        if kind == "anat":
+            return {**base, "status": "ok", "files": {}, "qc": {}, "flags": []}
+        key = key_of(
+            **self.common,
+            step=kind,
+            anat=anat_key if kind == "volume" else "",
+            ticket={k: ticket.get(k) for k in ("scan_id", "entities", "metadata", "task")},
+            files=[[e["path"], identity(e)] for e in (*ticket["bold"], *filter(None, [ticket.get("confounds")]))],
+            settings=self.job.settings.model_dump(mode="json"),
+            clean=self.job.clean.model_dump(mode="json"),
+        )
+        result = self._step(name, key, lambda: self._run(ticket, anat))
+        if isinstance(result, DataFault):
+            return {**base, **_fault(result), "files": {}, "qc": {}, "flags": []}
+        return {**base, **self._entry(result)}
+
+    def _run(self, ticket: Ticket, anat: StepResult | DataFault) -> StepResult:
+        from boldmill.preprocess.bold import AnatInputs, process_volume_run
+        from boldmill.preprocess.surface import process_surface_run
+
+        if ticket["kind"] == "surface":
+            return process_surface_run(self.job, ticket)
+        if isinstance(anat, DataFault):
+            raise anat
+        files = anat.files
+        given = AnatInputs(
+            t1w=files["t1w"],
+            t1w_mask=files["t1w_mask"],
+            gm=files["gm_native"],
+            wm=files["wm_native"],
+            csf=files["csf_native"],
+            field=files["to_subject"],
+        )
+        return process_volume_run(self.job, ticket, given, self.work / str(ticket["scan_id"]))
+
+    def _step(self, name: str, key: str, compute: Callable[[], StepResult]) -> StepResult | DataFault:
+        started = time.perf_counter()
+        print(f"{name}: start", file=sys.stderr, flush=True)
+        try:
+            result, reused = self.cache.run(name, key, compute)
+        except DataFault as fault:
+            print(f"{name}: quarantined: {fault}", file=sys.stderr, flush=True)
+            return fault
+        finally:
+            shutil.rmtree(self.work / name, ignore_errors=True)
+        how = "unchanged, reused" if reused else "done"
+        print(f"{name}: {how} in {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)
+        cost = result.facts.get("cost") or result.qc.get("cost_cpu_s")
+        if cost and not reused:
+            self.costs[name] = cost
+        self.outputs += [*result.files.values(), *result.extra]
+        return result
+
+    def _entry(self, result: StepResult) -> dict[str, Any]:
+        """The manifest's view of a step: costs are left out, because they differ from run to run."""
+        relative = self.job.derivatives.relative
+        return {
+            "status": "ok",
+            **{k: v for k, v in result.facts.items() if k != "cost"},
+            "files": {k: relative(v) for k, v in sorted(result.files.items())},
+            "qc": {k: v for k, v in result.qc.items() if k != "cost_cpu_s"},
+            "flags": list(result.flags),
+        }
+
+
+def _fault(fault: DataFault) -> dict[str, Any]:
+    return {"status": "quarantined", "reason": " ".join(f"{fault.what}: {fault.why}".split()), "fix": fault.fix}

