@@ -66,12 +66,13 @@ def run(args: argparse.Namespace) -> int:
         predictions = Predictions()
         with environment(device, args.threads):
             model = load(args.model, args.checkpoint, device=device)
-            inputs = _inputs(args.model, model, snapshot, cohort, device, settings.seed, sys.stderr.isatty())
+            note = size_note(args.checkpoint)
+            inputs = _inputs(args.model, model, snapshot, cohort, device, settings.seed, note, sys.stderr.isatty())
             rows: list[Row] = []
             for task in config.tasks:
                 rows += evaluate_task(task, cohort, config, settings.seed, args.model, inputs, predictions)
             if args.model == "fm_app":
-                rows += _split(model, snapshot, group_of, config, settings.seed, device, predictions)
+                rows += _split(model, snapshot, group_of, config, settings.seed, device, predictions, note)
         write_metrics(args.out, rows)
         record.add_output(predictions.write(args.out.with_name(PREDICTIONS)))
         record.note(device=device, snapshot=snapshot.id, n_scans=len(cohort), n_rows=len(rows))
@@ -139,23 +140,32 @@ def evaluate_task(
     return rows
 
 
+def size_note(checkpoint: Path) -> str:
+    """Return what every row of a small model must say; empty for a full preset (``config.json`` beside the weights)."""
+    from boldmill.atomic import read_json
+
+    path = checkpoint.parent / "config.json"
+    preset = read_json(path).get("settings", {}).get("preset", "tiny") if path.exists() else "tiny"
+    return NOT_SCIENCE if preset == "tiny" else ""
+
+
 def _inputs(
-    name: str, model: Any, snapshot: Snapshot, cohort: Cohort, device: str, seed: int, progress: bool
+    name: str, model: Any, snapshot: Snapshot, cohort: Cohort, device: str, seed: int, note: str, progress: bool
 ) -> dict[str, Any]:
     """Return frozen features of the trained network and of its random twin."""
     from boldmill.evaluate.features import random_twin, scan_features, t1w_features
 
-    untrained = f"same network, random weights; {NOT_SCIENCE}"
+    untrained = "; ".join(part for part in ("same network, random weights", note) if part)
     twin = random_twin(name, model, seed).to(device)
     features = {
-        f"{name}_frozen": (scan_features(name, model, snapshot, cohort, device, progress=progress), NOT_SCIENCE),
+        f"{name}_frozen": (scan_features(name, model, snapshot, cohort, device, progress=progress), note),
         f"{name}_random": (scan_features(name, twin, snapshot, cohort, device, progress=progress), untrained),
     }
     encoder = "n/a"
     if name == "fm_app":
         encoder = model.bank.fingerprint
         if model.has_t1w:
-            features["fm_app_t1w_frozen"] = (t1w_features(model, snapshot, cohort, device), NOT_SCIENCE)
+            features["fm_app_t1w_frozen"] = (t1w_features(model, snapshot, cohort, device), note)
     return {"features": features, "text_encoder": encoder}
 
 
@@ -167,9 +177,10 @@ def _split(
     seed: int,
     device: str,
     table: Predictions,
+    note: str,
 ) -> list[Row]:
     from boldmill.evaluate.split import split_rows
     from boldmill.models.fm_app.data import read_scans
 
     learn, test = read_scans(snapshot, "train"), read_scans(snapshot, "heldout")
-    return split_rows(model, learn, test, group_of, config, seed, device, table, NOT_SCIENCE)
+    return split_rows(model, learn, test, group_of, config, seed, device, table, note)

@@ -84,7 +84,7 @@ def scan_scores(fit: Fit, features: Floats, truth: Floats, fold: NDArray[np.int6
 
 def cross_validate(fit: Fit, features: Floats, task: Task, folds: Folds) -> Floats:
     """Return out-of-fold scores (Q, N) of the real labels."""
-    return scan_scores(fit, features, task.truth[None], folds.of[None], folds.number, task)[0]
+    return np.asarray(scan_scores(fit, features, task.truth[None], folds.of[None], folds.number, task)[0])
 
 
 def permutation_null(

@@ -142,7 +142,7 @@ def compare(context: Context, row: Row, ours: Scored, reference: Scored) -> Row:
     task = context.task
     name, metric = next(iter(metrics_of(task.kind).items()))
     both = np.isfinite(ours.scores).all(axis=0) & np.isfinite(reference.scores).all(axis=0)
-    keep = both & (task.heldout if row.protocol == HELDOUT else True)
+    keep = np.asarray(both & task.heldout if row.protocol == HELDOUT else both)
     row = replace(row, metric=f"{name}_over_{reference.method}", n_test=int(keep.sum()), p_permutation=np.nan)
     row = replace(row, value=np.nan, ci_low=np.nan, ci_high=np.nan)
     if keep.sum() < MIN_TESTED:

@@ -3,9 +3,10 @@
 Axes: S subjects, K seen phenotypes, D width of ROI features, E width of text vectors.
 
 The ladder (section 6.4 of the fact sheet): (a) the nearest seen prediction by text, (b) the text-weighted mean of seen
-predictions, (c) their plain mean, (d) the synthesiser, (f) controls of (d): texts permuted against weights, a random
-vector, nonsense words; (h) ridge on the unseen labels themselves, the ceiling. Zero-shot is claimed only where (d) is
-above (a), (b), (c) and (f) with signed r.
+predictions, (c) their plain mean, (d) the synthesiser, (f) controls of (d): the words of every other phenotype, weights
+permuted against words, random vectors, nonsense words; (h) ridge on the unseen labels themselves, the ceiling.
+Zero-shot is claimed only where (d) is above (a), (b), (c) and (f) with signed r. The masked decoder (e) is no part of
+the model.
 """
 
 from __future__ import annotations
@@ -75,7 +76,10 @@ def ladder(model: Predictor, inputs: Any, modality: Modality, name: str, text: s
         seen = model.network.seen(model.roi(inputs, modality)).cpu().numpy().astype(np.float64)
     first, note = nearest_seen(bank, vector, seen)
     made = model.predict_unseen(inputs, modality, vector)
-    # A control keeps image, map and seen weights, and breaks only the tie between words and weights.
+    # Words act twice, through the active map and through the weights: other words change both, permuted weights one.
+    others = [bank.vectors[i] for i in range(len(bank.ids))]
+    others += [model.text_vector(words[1]) for key, words in sorted(model.facts["unseen"].items()) if key != name]
+    swapped = [model.predict_unseen(inputs, modality, other) for other in others]
     shuffled, random = [], []
     for draw in range(CONTROL_DRAWS):
         rng = generator("zero-shot control", name, draw, seed)
@@ -98,7 +102,10 @@ def ladder(model: Predictor, inputs: Any, modality: Modality, name: str, text: s
         Rung(name="zeroshot_b_text_mean", scores=text_weighted(bank, vector, seen)[None], note=f"tau = {TAU}"),
         Rung(name="zeroshot_c_plain_mean", scores=seen.mean(axis=1)[None], note="unweighted mean of seen z-scores"),
         Rung(name=f"zeroshot_d_{kind}", scores=made[None], note=f"synthesiser setting {synthesizer.setting:.3g}"),
-        Rung(name="zeroshot_f_permuted_text", scores=np.stack(shuffled), note=f"mean of {CONTROL_DRAWS} permutations"),
+        Rung(name="zeroshot_f_permuted_text", scores=np.stack(swapped), note=f"mean over {len(others)} other texts"),
+        Rung(
+            name="zeroshot_f_permuted_weights", scores=np.stack(shuffled), note=f"mean of {CONTROL_DRAWS} permutations"
+        ),
         Rung(name="zeroshot_f_random_vector", scores=np.stack(random), note=f"mean of {CONTROL_DRAWS} vectors"),
         Rung(name="zeroshot_f_nonsense_text", scores=nonsense[None], note="words without meaning"),
     ]

@@ -33,7 +33,7 @@ def make_cohort(
         {
             "group": ["patient" if group[i] else "control" for i, _ in scans],
             "age": [20.0 + i for i, _ in scans],
-            "score": [float(fc[[k for k, (j, _) in enumerate(scans) if j == i][0], :20].sum()) for i, _ in scans],
+            "score": [float(fc[next(k for k, (j, _) in enumerate(scans) if j == i), :20].sum()) for i, _ in scans],
         },
         index=ids,
     )

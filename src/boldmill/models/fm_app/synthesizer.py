@@ -1,6 +1,6 @@
 """Weights of an unseen phenotype from its text: ridge hypernetwork or kernel smoother over the seen weights.
 
-Axes: K seen phenotypes, E width of text vectors, D width of a weight vector.
+Axes: S training subjects, K seen phenotypes, E width of text vectors, D width of a weight vector.
 
 Both are fitted on the seen phenotypes' weights only; their one setting is chosen by leaving one seen phenotype out.
 Where the texts say nothing about the weights, both fall back to the mean of the seen weights.
@@ -43,8 +43,18 @@ class Synthesizer:
     setting: float
 
     @classmethod
-    def fit(cls, kind: str, text: Floats, weights: Floats) -> Synthesizer:
-        """Choose the setting by leaving one seen phenotype out (squared error of its weights)."""
+    def fit(cls, kind: str, text: Floats, weights: Floats, pooled: Floats | None = None) -> Synthesizer:
+        """Choose the setting by leaving one seen phenotype out.
+
+        Parameters
+        ----------
+        text, weights : (K, E) and (K, D) array
+            Centred texts and head weights of the seen phenotypes.
+        pooled : (S, K, D) array, optional
+            Pooled features of the training scans. With them the error is that of the predictions of the phenotype left
+            out, less their mean: directions of the weights that no scan uses do not count. Without them it is the
+            squared error of the weights.
+        """
         if kind not in ("ridge", "kernel"):
             raise ValueError(f"synthesiser {kind!r} is neither ridge nor kernel")
         text, weights = np.asarray(text, np.float64), np.asarray(weights, np.float64)
@@ -56,7 +66,11 @@ class Synthesizer:
                 for k in range(len(text)):
                     rest = np.arange(len(text)) != k
                     coefficients = _mix(kind, text[rest], text[k], setting)
-                    error += float(((coefficients @ weights[rest] - weights[k]) ** 2).sum())
+                    off = coefficients @ weights[rest] - weights[k]
+                    if pooled is not None:
+                        off = pooled[:, k] @ off
+                        off = off - off.mean()
+                    error += float((off**2).sum())
                 if error < least * (1 - 1e-9):
                     chosen, least = setting, error
         return cls(kind=kind, text=text, weights=weights, setting=float(chosen))

@@ -135,7 +135,10 @@ def train(
     if arch.features:
         history += _stage_t1w(network, config, settings, learn, watch, scores_of, out_dir, progress)
     weights = network.heads.weight.detach().cpu().numpy()
-    synthesizer = Synthesizer.fit(config.synthesizer, bank.matrix(seen), weights)
+    with torch.no_grad():
+        roi = network.eval().roi_fmri(torch.from_numpy(learn.fc).to(device))
+        pooled = network.pool(roi, network.text)[0].cpu().numpy().astype(np.float64)
+    synthesizer = Synthesizer.fit(config.synthesizer, bank.matrix(seen), weights, pooled)
     architecture = {
         "network": arch.as_dict(),
         "bank": {"titles": list(bank.titles), "texts": list(bank.texts), "fingerprint": bank.fingerprint},

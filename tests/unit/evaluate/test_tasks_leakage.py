@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from boldmill.errors import ConfigError, LeakageError
+from boldmill.evaluate.cohort import fisher_z, group_of
+from boldmill.evaluate.config import TaskConfig
+from boldmill.evaluate.leakage import pretraining_subjects, refuse_overlap
+from boldmill.evaluate.tasks import CannotEvaluate, label_text, make_task
+
+
+def test_overlap_is_refused_by_name():
+    with pytest.raises(LeakageError, match="demo/03"):
+        refuse_overlap(["demo/01", "demo/03"], {"demo/03", "demo/09"}, what="x")
+    refuse_overlap(["demo/01"], {"demo/03"}, what="x")
+
+
+def test_a_relative_in_training_is_leakage_too():
+    groups = {"demo/01": "demo/family-7", "demo/03": "demo/family-7"}
+    with pytest.raises(LeakageError, match="demo/01"):
+        refuse_overlap(["demo/01"], {"demo/03"}, groups, what="x")
+
+
+def test_a_checkpoint_without_its_list_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot rule out leakage"):
+        pretraining_subjects(tmp_path / "model.safetensors")
+    (tmp_path / "subjects.json").write_text(json.dumps({"subjects": ["a/1"]}))
+    assert pretraining_subjects(tmp_path / "model.safetensors") == {"a/1"}
+
+
+def test_positive_label_and_heldout(cohort):
+    data = cohort(n=8, edges=6, heldout=3)
+    task = make_task(TaskConfig(name="g", column="group", positive="control"), data)
+    assert task.truth.tolist() == [1, 0] * 4
+    assert task.heldout.tolist() == [True] * 3 + [False] * 5
+    assert make_task(TaskConfig(name="g", column="group"), data).truth.tolist() == [0, 1] * 4  # the last sorted
+
+
+def test_wrong_names_are_refused_with_the_nearest(cohort):
+    with pytest.raises(ConfigError, match="did you mean 'group'"):
+        make_task(TaskConfig(name="g", column="grup"), cohort(edges=6))
+    with pytest.raises(ConfigError, match="did you mean 'patient'"):
+        make_task(TaskConfig(name="g", column="group", positive="patients"), cohort(edges=6))
+    with pytest.raises(ConfigError, match="not a number"):
+        make_task(TaskConfig(name="g", column="group", kind="regression"), cohort(edges=6))
+
+
+def test_missing_labels_leave_the_scan_out(cohort):
+    data = cohort(n=8, edges=6)
+    data.phenotypes.loc[data.scan_ids[0], "group"] = None
+    data.phenotypes.loc[data.scan_ids[1], "group"] = "n/a"
+    assert len(make_task(TaskConfig(name="g", column="group"), data).subjects) == 6
+    data.phenotypes["group"] = "same"
+    with pytest.raises(CannotEvaluate, match="nothing to tell apart"):
+        make_task(TaskConfig(name="g", column="group"), data)
+
+
+def test_small_helpers():
+    assert [label_text(v) for v in (1.0, "a ", None, "n/a", 0.5)] == ["1", "a", None, None, "0.5"]
+    assert group_of("d", "d/1", "") == "d/1"
+    assert group_of("d", "d/1", "7") == "d/family-7"
+    assert np.isfinite(fisher_z(np.array([1.0, -1.0]))).all()
