@@ -1,17 +1,22 @@
 """Digest of a module's code and of all it imports from its package: what a stage's bytes can depend on.
 
 Comments, docstrings, layout, and the fields of configuration classes (their values are in the tracked settings) are
-left out. Imports inside functions count, and so does a string that names a module, because commands import lazily.
+left out. Imports inside functions count, and so does a string that names a module, because commands import lazily; an
+f-string names every module it can stand for.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 INFRASTRUCTURE = ("errors", "atomic", "paths", "cli", "stages", "stages_lock", "code_digest", "provenance", "config")
 """Modules no output byte depends on, or (configuration) only through settings that are tracked as values."""
+
+DATA = (".html", ".css", ".js", ".json", ".tsv", ".csv", ".txt", ".npz")
 
 
 class Sources:
@@ -30,8 +35,14 @@ class Sources:
     def __init__(self, root: Path, package: str, infrastructure: tuple[str, ...] = INFRASTRUCTURE) -> None:
         self.root, self.package = root, package
         self.left_out = tuple(f"{package}.{name}" for name in infrastructure)
+        self._modules = sorted(self._names())
         self._trees: dict[str, ast.Module] = {}
         self._digests: dict[str, str] = {}
+
+    def _names(self) -> Iterator[str]:
+        for file in self.root.rglob("*.py"):
+            parts = file.relative_to(self.root).with_suffix("").parts
+            yield ".".join((self.package, *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
     def path(self, module: str) -> Path | None:
         """Return the file of a module of this package, or None."""
@@ -47,30 +58,37 @@ class Sources:
         """Return whether a module is there."""
         return self.path(module) is not None
 
-    def digest(self, module: str, left_out: tuple[str, ...] = ()) -> str:
+    def digest(self, module: str, not_chosen: tuple[str, ...] = ()) -> str:
         """Return the sha256 over the code of a module's closure, hex."""
         total = hashlib.sha256()
-        for name in sorted(self.closure(module, left_out)):
+        for name in sorted(self.closure(module, not_chosen)):
             total.update(f"{name} {self._digest_of(name)}\n".encode())
         return total.hexdigest()
 
-    def closure(self, module: str, left_out: tuple[str, ...] = ()) -> set[str]:
-        """Return a module and all modules of the package it imports, directly or not."""
-        skipped = (*self.left_out, *left_out)
+    def closure(self, module: str, not_chosen: tuple[str, ...] = ()) -> set[str]:
+        """Return a module and all modules of the package it imports, directly or not.
+
+        Parameters
+        ----------
+        module : str
+            Where to start; it counts even if it is infrastructure itself.
+        not_chosen : tuple of str
+            Packages an f-string could name but does not; a plain import of them still counts.
+        """
         found: set[str] = set()
         todo = [module]
         while todo:
             name = todo.pop()
-            if name in found or self.path(name) is None or any(name == s or name.startswith(f"{s}.") for s in skipped):
+            if name in found or self.path(name) is None or (name != module and _below(name, self.left_out)):
                 continue
             found.add(name)
-            todo += self.imports(name)
+            todo += self.imports(name, not_chosen)
             parent = name.rpartition(".")[0]
             if parent and parent != self.package:  # importing a module runs its package's __init__
                 todo.append(parent)
         return found
 
-    def imports(self, module: str) -> list[str]:
+    def imports(self, module: str, not_chosen: tuple[str, ...] = ()) -> list[str]:
         """Return the modules of the package that a module names anywhere in its code."""
         found: list[str] = []
         for node in ast.walk(self._tree(module)):
@@ -81,7 +99,16 @@ class Sources:
                 found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
-        return [name for name in found if self.exists(name) and name != self.package]
+            elif isinstance(node, ast.JoinedStr):
+                found += [name for name in self._matching(node) if not _below(name, not_chosen)]
+        return [name for name in found if name in self._modules and name != self.package]
+
+    def _matching(self, node: ast.JoinedStr) -> list[str]:
+        parts = [re.escape(str(p.value)) if isinstance(p, ast.Constant) else "[a-z0-9_]+" for p in node.values]
+        if not parts[0].startswith(re.escape(f"{self.package}.")):
+            return []
+        pattern = re.compile("".join(parts))
+        return [name for name in self._modules if pattern.fullmatch(name)]
 
     def _absolute(self, module: str, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -100,9 +127,18 @@ class Sources:
 
     def _digest_of(self, module: str) -> str:
         if module not in self._digests:
-            text = ast.dump(self._tree(module), include_attributes=False)
-            self._digests[module] = hashlib.sha256(text.encode()).hexdigest()
+            total = hashlib.sha256(ast.dump(self._tree(module), include_attributes=False).encode())
+            path = self.path(module)
+            if path is not None and path.name == "__init__.py":  # tables and page templates a package carries
+                for data in sorted(path.parent.iterdir()):
+                    if data.is_file() and data.suffix in DATA:
+                        total.update(f"{data.name} {hashlib.sha256(data.read_bytes()).hexdigest()}\n".encode())
+            self._digests[module] = total.hexdigest()
         return self._digests[module]
+
+
+def _below(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 class _Bare(ast.NodeTransformer):

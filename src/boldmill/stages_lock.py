@@ -44,12 +44,15 @@ def current() -> dict[str, dict[str, Any]]:
     found = {}
     for name, chosen in STAGES.items():
         if sources.exists(chosen.module):
-            found[name] = {"version": chosen.version, "digest": sources.digest(chosen.module, _left_out(name, chosen))}
+            found[name] = {
+                "version": chosen.version,
+                "digest": sources.digest(chosen.module, _not_chosen(name, chosen)),
+            }
     return found
 
 
-def _left_out(name: str, chosen: Stage) -> tuple[str, ...]:
-    """Return packages a stage's module imports but the stage never runs: training one model runs no other."""
+def _not_chosen(name: str, chosen: Stage) -> tuple[str, ...]:
+    """Return packages a stage's module could load by name but does not: training one model loads no other."""
     models = ("brainmass", "fmri_mae", "fm_app")
     model = name.removeprefix("train_")
     if chosen.module != "boldmill.train.command" or model not in models:

@@ -52,8 +52,8 @@ def package(tmp_path: Path):
     return tmp_path / "pkg"
 
 
-def digest(package, module="pkg.run.command", left_out=()):
-    return Sources(package, "pkg").digest(module, left_out)
+def digest(package, module="pkg.run.command"):
+    return Sources(package, "pkg").digest(module)
 
 
 def edit(package, name, old, new):
@@ -120,10 +120,31 @@ def test_fields_of_configuration_classes_are_tracked_as_values_their_methods_as_
     assert digest(package) != before
 
 
-def test_left_out_packages_do_not_count(package):
-    before = digest(package, left_out=("pkg.deep",))
-    edit(package, "deep/inner.py", "a + b", "a - b")
-    assert digest(package, left_out=("pkg.deep",)) == before
+def test_an_f_string_names_every_module_it_can_stand_for_but_those_not_chosen(package):
+    edit(package, "run/command.py", "add(1, 2)", "import_module(f'pkg.{name}.inner').plus(1, 2)")
+    edit(package, "run/command.py", "    from pkg.maths import add\n", "")
+    sources = Sources(package, "pkg")
+    assert sources.closure("pkg.run.command") >= {"pkg.deep.inner"}
+    assert "pkg.maths" not in sources.closure("pkg.run.command")
+    assert "pkg.deep.inner" not in sources.closure("pkg.run.command", ("pkg.deep",))
+
+
+def test_data_files_of_a_package_count(package):
+    before = digest(package)
+    (package / "deep" / "notes.md").write_text("a")
+    assert digest(package) == before
+    (package / "deep" / "table.tsv").write_text("a")
+    assert digest(package) != before
+
+
+def test_a_plain_import_counts_even_if_not_chosen(package):
+    assert "pkg.deep.inner" in Sources(package, "pkg").closure("pkg.run.command", ("pkg.deep",))
+
+
+def test_a_stage_that_is_infrastructure_itself_has_its_own_code(package):
+    before = digest(package, "pkg.errors")
+    edit(package, "errors.py", "class E", "class F")
+    assert digest(package, "pkg.errors") != before
 
 
 @pytest.fixture
@@ -194,9 +215,9 @@ def test_show_lists_every_stage(capsys):
 
 
 def test_training_one_model_does_not_depend_on_the_others():
-    left_out = stages_lock._left_out("train_fm_app", STAGES["train_fm_app"])
-    assert left_out == ("boldmill.models.brainmass", "boldmill.models.fmri_mae")
-    assert stages_lock._left_out("evaluate", STAGES["evaluate"]) == ()
+    not_chosen = stages_lock._not_chosen("train_fm_app", STAGES["train_fm_app"])
+    assert not_chosen == ("boldmill.models.brainmass", "boldmill.models.fmri_mae")
+    assert stages_lock._not_chosen("evaluate", STAGES["evaluate"]) == ()
 
 
 def test_committed_lock_agrees_with_the_code():
