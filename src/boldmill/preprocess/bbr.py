@@ -25,6 +25,8 @@ BOUND = 12.0
 """Bound of each parameter (mm, degrees): an unbounded search escapes."""
 SLOPE = 0.05
 POINTS = 20_000
+SMOOTH = 1.2
+"""Gaussian sigma of the white-matter map, mm: a rough surface raises the cost, at any voxel size, without moving it."""
 ACCEPT_COST = 0.9
 ACCEPT_SIGN = 0.6
 ACCEPT_MOVE = 15.0
@@ -81,7 +83,7 @@ def boundary(white: Volume, grey: Volume, *, key: tuple[str | int, ...], points:
     white = crop_volume(white, np.asarray(low), np.asarray(high))
     if float(white.grid.zooms.min()) < 0.95:  # finer grids cost much and move the result by less than 0.1 mm
         white = resample(white, regrid(white.grid, 1.0))
-    smooth = gaussian_filter(np.asarray(white.data, dtype=np.float32), 0.7)
+    smooth = gaussian_filter(np.asarray(white.data, dtype=np.float32), SMOOTH / white.grid.zooms)
     if not smooth.min() < 0.5 < smooth.max():
         raise DataFault("cannot find the white-matter surface", "T1w", "its probability never crosses 0.5", fix)
     vertices = surface(smooth, 0.5)[0].astype(np.float64)

@@ -8,7 +8,6 @@ folder, moves the results to their BIDS-Derivatives names, writes sidecars, and 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from boldmill.atomic import atomic, read_json, write_text
+from boldmill.atomic import read_json
 from boldmill.errors import DataFault
-from boldmill.preprocess import motion as rigid
+from boldmill.preprocess.bold_outputs import covered_share, publish, quality_of
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.confounds import read as read_confounds
-from boldmill.preprocess.images import Grid, read_volume
-from boldmill.preprocess.series_io import load_series
+from boldmill.preprocess.images import Grid
 from boldmill.preprocess.slicetiming import SliceTimes, slice_times
 from boldmill.preprocess.subject import Job, StepResult
-from boldmill.preprocess.transforms import sample
 
 MIN_VOLUMES = 10
 STEPS = ("motion", "coreg", "resample", "confounds", "clean")
@@ -183,7 +180,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     -------
     StepResult
         ``files``: clean, mask, confounds, boldref, boldref_native, hmc, coreg (and preproc if kept).
-        ``facts``: tr, n_volumes, space.
+        ``facts``: tr, n_volumes, space, cost (by step).
 
     Raises
     ------
@@ -212,16 +209,15 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     made, costs = run_workflow(wf, work)
     facts = {name: read_json(made[f"{name}_facts"]) for name in STEPS}
     table = read_confounds(made["confounds"])
-    quality = _quality(table.columns, facts)
-    quality["coverage"] = _coverage(Path(made["mask"]), job.template["brain_mask"])
-    quality["cost_cpu_s"] = {name: cost["cpu_s"] for name, cost in costs.items()}
+    quality = quality_of(table.columns, facts)
+    quality["coverage"] = covered_share(Path(made["mask"]), job.template["brain_mask"])
     flags = [flag for name in STEPS for flag in facts[name].get("flags", [])]
     if quality["mean_fd"] > HUGE_FD:
         flags.append(f"large motion: mean FD {quality['mean_fd']:.2f} mm")
     if timing is None:
         flags.append("no slice timing: the sidecar gives no usable SliceTiming")
-    files, extra = _publish(job, ticket, made, timing, tr, facts)
-    described = {"tr": tr, "n_volumes": table.n_rows, "space": job.space}
+    files, extra = publish(job, ticket, made, timing, tr, facts)
+    described = {"tr": tr, "n_volumes": table.n_rows, "space": job.space, "cost": costs}
     return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=described)
 
 
@@ -263,103 +259,3 @@ def image_shape(path: Path) -> tuple[int, ...]:
     ) as error:
         fix = "replace the file with an intact copy and run `snakemake ingest` again"
         raise DataFault("cannot read BOLD run", path, f"the header is broken ({error})", fix) from error
-
-
-def _publish(
-    job: Job,
-    ticket: Mapping[str, Any],
-    made: Mapping[str, Any],
-    timing: SliceTimes | None,
-    tr: float,
-    facts: Mapping[str, Any],
-) -> tuple[dict[str, Path], list[Path]]:
-    """Move the results from scratch to their BIDS-Derivatives names and write the sidecars."""
-    d, entities = job.derivatives, ticket["entities"]
-    names = {
-        "clean": d.path(entities, "func", "bold", space=job.space, desc="clean"),
-        "preproc": d.path(entities, "func", "bold", space=job.space, desc="preproc"),
-        "mask": d.path(entities, "func", "mask", space=job.space, desc="brain"),
-        "boldref": d.path(entities, "func", "boldref", space=job.space),
-        "boldref_native": d.path(entities, "func", "boldref", desc="coreg"),
-        "confounds": d.path(entities, "func", "timeseries", ".tsv", desc="confounds"),
-        "confounds_json": d.path(entities, "func", "timeseries", ".json", desc="confounds"),
-        "coreg": d.path(entities, "func", "xfm", ".txt", from_="T1w", to="boldref", mode="points", desc="coreg"),
-        "hmc": d.path(entities, "func", "xfm", ".txt", from_="boldref", to="orig", mode="points", desc="hmc"),
-    }
-    files: dict[str, Path] = {}
-    for key, target in names.items():
-        if made.get(key):
-            _move(Path(made[key]), target)
-            files[key] = target
-    rows = [" ".join(repr(float(v)) for v in matrix.ravel()) for matrix in load_series(made["matrices"])]
-    files["hmc"] = write_text(names["hmc"], "\n".join(rows) + "\n")
-    extra = [files.pop("confounds_json")]
-    sources = [d.uri_raw(entry["path"]) for entry in ticket["bold"]]
-    series = {
-        "RepetitionTime": tr,
-        "TaskName": ticket["task"],
-        "SkullStripped": True,
-        "SliceTimingCorrected": timing is not None,
-        "StartTime": timing.reference if timing else None,
-    }
-    cleaning = {
-        "Strategy": job.clean.model_dump(mode="json"),
-        "Regressors": facts["clean"]["regressors"],
-        "DegreesOfFreedom": facts["clean"]["dof_words"],
-        "Units": "arbitrary",
-    }
-    fields: dict[str, dict[str, Any]] = {
-        "clean": {**series, **cleaning},
-        "preproc": series,
-        "mask": {"Type": "Brain"},
-        "boldref": {"SkullStripped": True},
-        "boldref_native": {"SkullStripped": False},
-        "coreg": {"Description": "4x4 matrix: T1w world (RAS, mm) to BOLD-reference world"},
-        "hmc": {"Description": "one 4x4 matrix per row and volume: BOLD-reference world (RAS, mm) to volume world"},
-    }
-    extra += [d.sidecar(files[key], sources=sources, **fields[key]) for key in sorted(fields) if key in files]
-    return files, extra
-
-
-def _move(source: Path, target: Path) -> None:
-    with atomic(target) as temporary:
-        try:
-            source.replace(temporary)
-        except OSError:  # scratch is on another disk
-            shutil.copyfile(source, temporary)
-
-
-def _quality(columns: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    mean_fd, max_fd = rigid.summary(columns["framewise_displacement"])
-    coreg, cleaned = facts["coreg"], facts["clean"]
-    return {
-        "mean_fd": mean_fd,
-        "max_fd": max_fd,
-        "mean_fd_jenkinson": rigid.summary(columns["framewise_displacement_jenkinson"])[0],
-        "mean_rmsd": rigid.summary(columns["rmsd"])[0],
-        "mean_dvars": rigid.summary(columns["dvars"])[0],
-        "mean_std_dvars": rigid.summary(columns["std_dvars"])[0],
-        "tsnr": cleaned["tsnr"],
-        "gcor": cleaned["gcor"],
-        "residual_dof": cleaned["residual_dof"],
-        "effective_dof": cleaned["effective_dof"],
-        "n_regressors": cleaned["n_regressors"],
-        "non_steady": facts["motion"]["non_steady"],
-        "coreg_method": coreg["method"],
-        "bbr_cost": coreg["cost"],
-        "bbr_sign": coreg["sign"],
-        "bbr_cost_header": coreg["cost_header"],
-        "bbr_moved_mm": coreg["moved"],
-        "coreg_from_header_mm": coreg["from_header"],
-        "mask_ml": facts["resample"]["mask_ml"],
-        "brain_covered": facts["resample"]["coverage"],
-        "csf_voxels": facts["confounds"]["csf_voxels"],
-        "wm_voxels": facts["confounds"]["wm_voxels"],
-    }
-
-
-def _coverage(mask: Path, template_mask: Path) -> float:
-    """Share of the template brain inside the run's mask."""
-    run = read_volume(mask)
-    brain = sample(read_volume(template_mask), run.grid.points(), order=0).reshape(run.data.shape) > 0.5
-    return float((run.data[brain] > 0.5).mean()) if brain.any() else 0.0

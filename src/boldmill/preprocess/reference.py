@@ -85,8 +85,8 @@ def count_non_steady(series: Array, mask: Array, threshold: float = 3.5) -> int:
     """Return how many first volumes precede the steady state: they are marked, never cut.
 
     A first volume counts while its mean is an outlier above the later ones (modified z over the median absolute
-    deviation, and at least 1 %), or while the intensity step to the next volume is such an outlier (and at least 25 %
-    above the median step).
+    deviation, and at least 1 %), or while both its distance from the median image and the intensity step to the next
+    volume (DVARS) are such outliers (and at least 25 % above their medians): a lone step is motion.
 
     Parameters
     ----------
@@ -101,16 +101,17 @@ def count_non_steady(series: Array, mask: Array, threshold: float = 3.5) -> int:
     limit = min(EARLY, values.shape[1] // 4)
     means = values.mean(axis=0)
     steps = np.sqrt(np.mean(np.diff(values, axis=1) ** 2, axis=0))
-    by_mean = _leading(means, limit, threshold, 1.01)
-    return max(by_mean, _leading(steps, limit, threshold, 1.25))
+    far = np.sqrt(np.mean((values - np.median(values, axis=1, keepdims=True)) ** 2, axis=0))
+    bright = _high(means, threshold, 1.01)[:limit]
+    jump = _high(steps, threshold, 1.25)[:limit] & _high(far, threshold, 1.25)[:limit]
+    steady = np.flatnonzero(~(bright | jump))
+    return int(steady[0]) if len(steady) else limit
 
 
-def _leading(values: Float, limit: int, threshold: float, ratio: float) -> int:
+def _high(values: Float, threshold: float, ratio: float) -> Array:
     median = float(np.median(values))
     spread = float(np.median(np.abs(values - median)))
-    high = (values > ratio * median) & (0.6745 * (values - median) > threshold * max(spread, 1e-9))
-    steady = np.flatnonzero(~high[:limit])
-    return int(steady[0]) if len(steady) else limit
+    return np.asarray((values > ratio * median) & (0.6745 * (values - median) > threshold * max(spread, 1e-9)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +140,8 @@ def estimate(series: Array, affine: Float) -> Reference:
     affine : array (4, 4)
         Voxel to world.
     """
+    from scipy.ndimage import binary_dilation
+
     count = series.shape[3]
     picks = np.unique(np.linspace(0, count - 1, min(count, SUBSET)).astype(int))
     rough = np.median(series[..., picks], axis=3)
@@ -152,11 +155,12 @@ def estimate(series: Array, affine: Float) -> Reference:
     def volume(t: int) -> Array:
         return np.asarray(series[..., t])
 
-    motion = realign(volume, count, volume(index), affine, mask)
+    near = binary_dilation(mask)  # the edge of the brain is where motion shows most
+    motion = realign(volume, count, volume(index), affine, near)
     image = _median(series, motion.matrices, affine, picks)
     passes = 1
     if displacement(motion.matrices, _sphere(affine, mask)).max() > LARGE_MOTION:
-        motion = realign(volume, count, image, affine, mask, levels=(FINE,), start=motion.matrices)
+        motion = realign(volume, count, image, affine, near, levels=(FINE,), start=motion.matrices)
         image = _median(series, motion.matrices, affine, picks)
         passes = 2
     return Reference(image, mask, motion, non_steady, index, passes)
