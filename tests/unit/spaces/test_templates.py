@@ -14,7 +14,7 @@ from boldmill.atomic import read_json, sha256_file, write_json
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError, MachineFault
 from boldmill.preprocess.images import Grid, Volume, read_volume, write_volume
-from boldmill.spaces import templates_command
+from boldmill.spaces import templates, templates_command
 from boldmill.spaces.config import SpacesConfig
 from boldmill.spaces.templates import Template, _tissue, check_contrast, from_demo, load_template
 from boldmill.stages import stage_json
@@ -35,10 +35,10 @@ def template(wm: float = 100, gm: float = 60, csf: float = 20) -> dict[str, Volu
 
 
 def demo_folder(folder: Path, volumes: dict[str, Volume], space: str = "MNI152NLin2009aSym") -> SpacesConfig:
+    files = {key: f"{key}.nii.gz" for key in volumes}
     for key, volume in volumes.items():
-        name = "head_T1w" if key == "head" else key
-        write_volume(folder / f"{name}.nii.gz", volume.data, volume.affine)
-    write_json(folder / "template.json", {"space": space})
+        write_volume(folder / files[key], volume.data, volume.affine)
+    write_json(folder / "template.json", {"space": space, "files": files})
     return SpacesConfig(template_source="demo", template="MNI152NLin2009aSym", demo_template=str(folder))
 
 
@@ -55,10 +55,9 @@ def test_t2_contrast_is_refused(tmp_path: Path) -> None:
 
 
 def test_demo_source_says_what_is_missing(tmp_path: Path) -> None:
-    config = demo_folder(tmp_path, template())
-    with pytest.raises(ConfigError, match="spaces.template: MNI152NLin6Asym"):
+    with pytest.raises(ConfigError, match=r"spaces\.template: MNI152NLin6Asym"):
         from_demo(demo_folder(tmp_path, template(), space="MNI152NLin6Asym"))
-    write_json(tmp_path / "template.json", {"space": "MNI152NLin2009aSym"})
+    config = demo_folder(tmp_path, template())
     (tmp_path / "gm.nii.gz").unlink()
     with pytest.raises(ConfigError, match=r"gm\.nii\.gz.*boldmill demo-data"):
         from_demo(config)
@@ -135,6 +134,7 @@ def test_templateflow_mask_has_its_ventricles_and_priors_follow_the_template(
     home = data_root() / "templateflow"
     monkeypatch.setattr(_cache.config, "root", home)
     _cache.__dict__.pop("layout", None)
+    monkeypatch.setattr(templates, "PRIOR_ITERATIONS", (40, 15, 0))  # a quarter of the cost
     out = tmp_path / "template.json"
     assert call(out) == 0
     manifest = read_json(out)
@@ -144,7 +144,7 @@ def test_templateflow_mask_has_its_ventricles_and_priors_follow_the_template(
     assert mask.data[tuple(index[:3])] == 1
     move = manifest["moves"][0]
     assert (move["from"], move["to"]) == ("MNI152NLin2009aSym", "MNI152NLin6Asym")
-    assert move["correlation"] > 0.93 > move["correlation_before"]
+    assert move["correlation"] > 0.88 > move["correlation_before"]
     assert 1.5 < move["mean_shift_mm"] < 3.5
 
 
