@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -46,7 +47,6 @@ def parse(raw: Mapping[str, Any], where: str | Path = "config.yaml") -> Config:
     ConfigError
         An unknown key (with the nearest valid one) or a value outside its type or range.
     """
-    import jsonschema
     from pydantic import ValidationError
 
     _refuse_unknown(raw, Config, where, "")
@@ -59,8 +59,16 @@ def parse(raw: Mapping[str, Any], where: str | Path = "config.yaml") -> Config:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(top level)"
         raise ConfigError("invalid configuration", where, f"{key}: {first['msg']}", f"correct `{key}`") from error
-    jsonschema.validate(config.model_dump(mode="json"), json_schema())
+    _validator().validate(config.model_dump(mode="json"))
     return config
+
+
+@cache
+def _validator() -> Any:
+    """Return the validator of the published schema, so that what users and editors check against is what runs."""
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json_schema())
 
 
 def load(*paths: str | Path) -> Config:

@@ -6,13 +6,19 @@ import numpy as np
 
 from boldmill.preprocess.images import Grid, Volume
 
+Triple = tuple[float, float, float]
+
 GRID = Grid((46, 54, 46), np.array([[4.0, 0, 0, -90], [0, 4, 0, -106], [0, 0, 4, -82], [0, 0, 0, 1]]))
 """4 mm, 184 x 216 x 184 mm."""
 
 
+<<<<<<< HEAD
 def _inside(
     x: np.ndarray, radii: tuple[float, float, float], centre: tuple[float, float, float] = (0, 0, 0)
 ) -> np.ndarray:
+=======
+def _inside(x: np.ndarray, radii: Triple, centre: Triple = (0, 0, 0)) -> np.ndarray:
+>>>>>>> anat
     return (((x - np.array(centre)) / np.array(radii)) ** 2).sum(axis=-1)
 
 
@@ -53,7 +59,7 @@ def volume(name: str, grid: Grid = GRID) -> Volume:
     return Volume(data.reshape(grid.shape).astype(np.float32), grid.affine)
 
 
-def rigid(degrees: tuple[float, float, float], shift: tuple[float, float, float], scale: float = 1.0) -> np.ndarray:
+def rigid(degrees: Triple, shift: Triple, scale: float = 1.0) -> np.ndarray:
     """4x4 matrix: rotations about x, y, z, a scale and a shift (mm)."""
     a, b, c = np.radians(degrees)
     rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])

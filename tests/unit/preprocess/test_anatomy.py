@@ -112,7 +112,7 @@ def test_rule_of_extracted_brains(zeros: float, ml: float, expected: bool) -> No
 
 def test_head_and_extracted_brain_of_the_phantom() -> None:
     head, brain = phantom.moved(np.eye(4)), phantom.volume("brain").data > 0.5
-    crop, size = crop_to_head(head)
+    _, size = crop_to_head(head)
     assert size > 2000
     assert not is_brain_extracted(zero_share(head), size)
     wide = Grid((60, 70, 60), np.array([[4.0, 0, 0, -118], [0, 4, 0, -138], [0, 0, 4, -110], [0, 0, 0, 1]]))
