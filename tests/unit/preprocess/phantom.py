@@ -12,13 +12,7 @@ GRID = Grid((46, 54, 46), np.array([[4.0, 0, 0, -90], [0, 4, 0, -106], [0, 0, 4,
 """4 mm, 184 x 216 x 184 mm."""
 
 
-<<<<<<< HEAD
-def _inside(
-    x: np.ndarray, radii: tuple[float, float, float], centre: tuple[float, float, float] = (0, 0, 0)
-) -> np.ndarray:
-=======
 def _inside(x: np.ndarray, radii: Triple, centre: Triple = (0, 0, 0)) -> np.ndarray:
->>>>>>> anat
     return (((x - np.array(centre)) / np.array(radii)) ** 2).sum(axis=-1)
 
 
