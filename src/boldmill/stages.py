@@ -86,22 +86,23 @@ def stage_json(config: Config, name: str, dataset: str | None = None) -> str:
     """
     chosen = stage(name)
     dumped = config.model_dump(mode="json")
+    overrides = {entry["name"]: entry.pop("overrides") for entry in dumped["datasets"]}
     value: dict[str, Any] = {"stage": name, "version": chosen.version, "config": {}, "overrides": {}}
     if chosen.seeded:
         value["seed"] = config.seed
     for key in chosen.reads:
         _put(value["config"], key, _get(dumped, key))
-    for entry in dumped["datasets"]:
-        if dataset not in (None, entry["name"]):
+    for owner, sections in overrides.items():
+        if dataset not in (None, owner):
             continue
         relevant: dict[str, Any] = {}
         for key in chosen.reads:
             section, _, rest = key.partition(".")
-            over = entry["overrides"].get(section)
+            over = sections.get(section)
             if over and (not rest or rest in over):
                 relevant.setdefault(section, {}).update({rest: over[rest]} if rest else over)
         if relevant:
-            value["overrides"][entry["name"]] = relevant
+            value["overrides"][owner] = relevant
     return canonical_json(value)
 
 

@@ -40,7 +40,9 @@ class Config(Section):
     """The whole configuration."""
 
     project: str = Field(default="boldmill", description="name shown in the report")
-    results: str = Field(default="results", description="folder for everything the workflow writes")
+    results: str = Field(
+        default="results", pattern=r"^[\w./+-]+$", description="folder for everything the workflow writes (no spaces)"
+    )
     seed: int = Field(default=20261120, ge=0, description="base seed; every draw is keyed by it and by what it is for")
     datasets: list[DatasetConfig] = Field(default=[], description="BIDS data sets, raw or derivative")
     index: IndexConfig = IndexConfig()

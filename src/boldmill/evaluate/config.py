@@ -27,3 +27,6 @@ class EvaluateConfig(Section):
     repeats: int = Field(default=5, ge=1, description="repeats of the cross-validation")
     bootstrap: int = Field(default=1000, ge=100, description="bootstrap draws of the 95 % interval")
     permutations: int = Field(default=500, ge=99, description="label permutations of the p-value")
+    select_edges: int = Field(
+        default=30, ge=1, description="edges the FC classification baseline keeps by ANOVA, chosen in the training fold"
+    )

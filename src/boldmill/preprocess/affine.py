@@ -117,7 +117,7 @@ def refine(
     method.SetMetricSamplingPercentage(sampled, 1)
     method.SetInterpolator(itk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=1.0, minStep=1e-4, numberOfIterations=iterations, relaxationFactor=0.6
+        learningRate=2.0, minStep=1e-4, numberOfIterations=iterations, relaxationFactor=0.8
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel([int(s) for s in shrink])

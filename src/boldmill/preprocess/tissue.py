@@ -14,7 +14,6 @@ from boldmill.preprocess.images import Array, Float
 from boldmill.rng import generator
 
 CLASSES = ("csf", "gm", "wm")
-START = (8.0, 45.0, 85.0)
 FLOOR = 0.02
 """Least prior of each class: anatomy that the template lacks stays possible."""
 SAMPLE = 60_000
@@ -66,14 +65,14 @@ def fit(values: Array, priors: Array, *, steps: int = STEPS) -> Mixture:
     if len(chosen) > SAMPLE:
         chosen = np.sort(generator("tissue", "sample").choice(len(values), SAMPLE, replace=False))
     x, prior = np.asarray(values[chosen], dtype=np.float64), with_floor(priors[chosen])
-    mixture = Mixture(np.percentile(x, START), np.full(3, x.std() / 3 + 1e-12))
     smallest = 1e-3 * (x.std() + 1e-12)
+    weight = prior  # starting from the priors, not from the order of intensities, lets a wrong contrast show
     for _ in range(steps):
-        weight = posterior(x, prior, mixture)
         total = weight.sum(axis=0) + 1e-12
         mean = (weight * x[:, np.newaxis]).sum(axis=0) / total
         sd = np.sqrt((weight * (x[:, np.newaxis] - mean) ** 2).sum(axis=0) / total)
         mixture = Mixture(mean, np.maximum(sd, smallest))
+        weight = posterior(x, prior, mixture)
     csf, gm, wm = (float(m) for m in mixture.mean)
     if not csf < gm < wm:
         why = f"mean intensities are CSF {csf:.3g}, GM {gm:.3g}, WM {wm:.3g}, not rising as in a T1w"

@@ -5,8 +5,9 @@ pixels of 1.2 mm, box x -336..336, y -122.8..146 mm, row 0 on top. Weights are b
 of the flat vertices; the pixel mask is membership in a mesh triangle with all sides under 16 mm.
 
 Vertices that no triangle of the flat mesh uses carry junk coordinates, so a vertex counts only if a kept triangle uses
-it. The medial wall is not cut out again: the flat patch already ends there, and a cut by an atlas would make the grid
-depend on the atlas.
+it. The medial wall is cut out by FreeSurfer's label, so that the grid does not depend on the atlas. Cut
+this way nilearn's fsaverage5 flattening gives 77,609 pixels in 363 patches, IoU 0.984 with the published mask (77,763 in
+364); uncut it gives 80,007 in 368, IoU 0.962, and data from outside the cortex.
 
 Axes: V vertices (left, then right), F triangles, H W pixels, N pixels of the mask in row-major order.
 """
@@ -28,6 +29,7 @@ BOX = (-336.0, 336.0, -122.8, 146.0)
 HEIGHT, WIDTH = 224, 560
 LONGEST_SIDE = 16.0
 PATCH = 16
+GRID_NAME = "fsaverage5-flat-224x560"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,11 +94,13 @@ def layout(left: Surface, right: Surface) -> tuple[NDArray[np.float64], NDArray[
     return np.vstack([first, second]), np.vstack([left.faces, right.faces + len(first)])
 
 
-def kept_triangles(points: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the triangles (F', 3) whose longest side is under 16 mm; longer ones bridge a cut."""
+def kept_triangles(
+    points: NDArray[np.float64], faces: NDArray[np.int64], cortex: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Return the triangles (F', 3) with all corners on cortex and no side of 16 mm or more (those bridge a cut)."""
     corners = points[faces]
     sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
-    kept: NDArray[np.int64] = faces[sides.max(1) < LONGEST_SIDE]
+    kept: NDArray[np.int64] = faces[(sides.max(1) < LONGEST_SIDE) & cortex[faces].all(1)]
     return kept
 
 
@@ -132,13 +136,15 @@ def barycentric(points: NDArray[np.float64], targets: NDArray[np.float64]) -> An
     return matrix
 
 
-def flat_grid(left: Surface, right: Surface, name: str) -> FlatGrid:
+def flat_grid(left: Surface, right: Surface, cortex: NDArray[np.bool_], name: str) -> FlatGrid:
     """Build the grid of a pair of flat hemispheres.
 
     Parameters
     ----------
     left, right : Surface
         Flat surfaces (z is ignored).
+    cortex : (V,) array of bool
+        Vertices that are not medial wall.
     name : str
         Name of the grid.
     """
@@ -146,7 +152,7 @@ def flat_grid(left: Surface, right: Surface, name: str) -> FlatGrid:
     from scipy.sparse import csr_array
 
     points, faces = layout(left, right)
-    faces = kept_triangles(points, faces)
+    faces = kept_triangles(points, faces, cortex)
     used = np.zeros(len(points), bool)
     used[faces] = True
     grid = sample_points()
@@ -163,9 +169,9 @@ def flat_grid(left: Surface, right: Surface, name: str) -> FlatGrid:
 def fsaverage5_flat_grid() -> FlatGrid:
     """Return the offline grid: nilearn's fsaverage5 flattening in the published layout.
 
-    Its mask has IoU 0.96 with the published one (fsLR-32k, another flattening): other pixels, hence another name.
+    The published surface is another carrying of the same flattening: other pixels at the edges, hence another name.
     """
-    from boldmill.spaces.surfaces import fsaverage5
+    from boldmill.spaces.surfaces import fsaverage5, fsaverage5_cortex
 
     left, right = (fsaverage5("flat", h) for h in HEMISPHERES)
-    return flat_grid(left, right, "fsaverage5-flat-224x560")
+    return flat_grid(left, right, fsaverage5_cortex(), GRID_NAME)

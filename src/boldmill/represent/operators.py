@@ -94,6 +94,13 @@ def save_arrays(path: Path, **arrays: NDArray[Any]) -> Path:
     return path
 
 
+def save_raw(path: Path, **arrays: Any) -> Path:
+    """Write arrays as an uncompressed ``.npz`` atomically (z-scored float16 does not compress)."""
+    with atomic(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
+    return path
+
+
 def save_operator(path: Path, matrix: Any) -> Path:
     """Write a csr_array as ``.npz`` (``data indices indptr shape``), atomically, with bytes fixed by the content."""
     return save_arrays(

@@ -30,11 +30,12 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.errors import ConfigError
     from boldmill.provenance.record import Recorder
     from boldmill.represent.flatgrid import BOX, PIXEL, fsaverage5_flat_grid
-    from boldmill.represent.operators import membership, save_operator, trilinear
+    from boldmill.represent.operators import membership, save_arrays, save_operator, trilinear
     from boldmill.spaces.config import SpacesConfig
     from boldmill.spaces.grid import output_grid
     from boldmill.spaces.moves import MNI305, path_between
     from boldmill.spaces.ribbon import ribbon_points
+    from boldmill.spaces.surfaces import HEMISPHERES, fsaverage5_scalar
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
@@ -72,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
                 "sha256": sha256_file(path),
                 "how": _HOW[name].format(depths=depths, space=space),
             }
-        mask = _save_mask(args.out.parent / "flat_mask.npz", flat.mask)
+        folds = flat.operator @ np.concatenate([fsaverage5_scalar("sulc", h) for h in HEMISPHERES]).astype(np.float32)
+        mask = save_arrays(args.out.parent / "flat_mask.npz", mask=flat.mask, sulc=folds)
         record.add_output(mask)
         manifest = {
             "schema": 1,
@@ -106,9 +108,3 @@ _HOW = {
     "volume_to_fsaverage5": "trilinear samples of {space} at {depths} depths between white and pial (MNI305, moved)",
     "flat": "barycentric in the Delaunay triangulation of the flat vertices, pixels of the mask row by row",
 }
-
-
-def _save_mask(path: Path, mask: Any) -> Path:
-    from boldmill.represent.operators import save_arrays
-
-    return save_arrays(path, mask=mask)

@@ -118,3 +118,21 @@ def fsaverage5_scalar(kind: str, hemisphere: str) -> NDArray[np.float64]:
     path = package_file("nilearn", f"datasets/data/fsaverage5/{kind}_{side}.gii.gz")
     image: Any = nib.load(path)
     return np.asarray(image.agg_data(), np.float64)
+
+
+@lru_cache(maxsize=1)
+def fsaverage5_cortex() -> NDArray[np.bool_]:
+    """Return which fsaverage5 vertices (20,484) are cortex: all but FreeSurfer's medial wall (888 left, 881 right).
+
+    No installed package carries that label as a file. The fsaverage5 run in `brainspace` was masked with it: a vertex
+    whose series is constant there is medial wall. Independent of the atlas, so that the flat grid is.
+    """
+    import nibabel as nib
+
+    folder = "datasets/preprocessing/sub-010188_ses-02_task-rest_acq-AP_run-01.fsa5"
+    halves = []
+    for side in "lr":
+        image: Any = nib.load(package_file("brainspace", f"{folder}.{side}h.mgz"))
+        series = np.asarray(image.dataobj).reshape(-1, image.shape[-1])
+        halves.append(series.max(1) > series.min(1))
+    return np.concatenate(halves)

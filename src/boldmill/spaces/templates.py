@@ -131,20 +131,20 @@ def warp_priors(head: Volume, mask: Array, space: str) -> tuple[Volume, Volume, 
     return resample(gm, head.grid, warp.to_subject), resample(wm, head.grid, warp.to_subject), move
 
 
-DEMO_FILES = {"head": "head_T1w", "mask": "brain_mask", "gm": "gm", "wm": "wm", "csf": "csf"}
+DEMO_FILES = {"head": "head", "mask": "brain_mask", "gm": "gm", "wm": "wm", "csf": "csf"}
+"""Volume -> its name in the `files` of the demo's template.json."""
 
 
 def from_demo(config: SpacesConfig) -> Template:
     """Read the demo cohort's own head template from the folder ``spaces.demo_template``."""
     folder = Path(config.demo_template)
-    paths = {key: folder / f"{stem}.nii.gz" for key, stem in DEMO_FILES.items()}
     manifest = folder / "template.json"
-    for path in (manifest, *paths.values()):
-        if not path.is_file():
-            raise ConfigError(
-                "missing demo template", path, "there is no such file", "run `boldmill demo-data`, or name its folder"
-            )
-    space = str(read_json(manifest)["space"])
+    _require(manifest)
+    about = read_json(manifest)
+    paths = {key: folder / about["files"][name] for key, name in DEMO_FILES.items()}
+    for path in paths.values():
+        _require(path)
+    space = str(about["space"])
     if space != config.template:
         why = f"the demo's head lies in {space}, the configuration asks for {config.template}"
         raise ConfigError("wrong template space", manifest, why, f"set spaces.template: {space}")
@@ -159,6 +159,12 @@ def from_demo(config: SpacesConfig) -> Template:
         space=space, source="demo", head=volumes["head"], mask=mask, gm=volumes["gm"], wm=volumes["wm"],
         csf=volumes["csf"], inputs=[manifest, *paths.values()],
     )  # fmt: skip
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        fix = "run `boldmill demo-data`, or name its folder"
+        raise ConfigError("missing demo template", path, "there is no such file", fix)
 
 
 def check_contrast(template: Template) -> None:

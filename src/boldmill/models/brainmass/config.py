@@ -13,6 +13,16 @@ class BrainMassConfig(Section):
     """Masked-ROI modelling and latent alignment on FC (arXiv 2403.01433)."""
 
     preset: Literal["tiny", "S", "B", "L"] = Field(default="tiny", description="size; tiny is for laptops and tests")
+    forward_style: Literal["uniform", "paper"] = Field(
+        default="uniform",
+        description="extra tokens and positions in every pass; paper: in masked passes only, as published",
+    )
+    width: int | None = Field(
+        default=None,
+        ge=1,
+        description="channels of a token; null: the number of ROIs, or the next multiple of the heads with a learned "
+        "projection",
+    )
     epochs: int = Field(default=20, ge=1, description="passes over the training scans")
     batch: int = Field(default=32, ge=2, description="scans per step")
     lr: float = Field(default=3e-4, gt=0, description="AdamW learning rate")

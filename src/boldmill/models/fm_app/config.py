@@ -19,6 +19,9 @@ class FmAppConfig(Section):
     )
     unseen: list[str] = Field(default=[], description="phenotypes kept out of training, predicted from text alone")
     phenotypes: list[str] = Field(default=[], description="phenotypes used; empty: every numeric column with words")
+    sentinels: dict[str, list[float]] = Field(
+        default={}, description="codes that mean a missing value, per phenotype, e.g. {creatinine: [-9, 99999]}"
+    )
     map: Literal["softmax", "sinkhorn"] = Field(default="softmax", description="phenotype active map")
     epochs_fmri: int = Field(default=60, ge=1, description="passes of stage 1 (fMRI)")
     epochs_t1w: int = Field(default=60, ge=1, description="passes of stage 2 (T1w learns from fMRI)")

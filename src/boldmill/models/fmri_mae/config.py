@@ -16,6 +16,12 @@ class FmriMaeConfig(Section):
     patch: int = Field(default=16, ge=4, description="patch side, pixels")
     patch_t: int = Field(default=4, ge=1, description="patch length, frames")
     mask_ratio: float = Field(default=0.9, gt=0, lt=1, description="share of patches hidden (tube masking)")
+    decode_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="share of the hidden patches that are predicted in training (sparse decoding); 1: all",
+    )
     steps: int = Field(default=200, ge=1, description="optimiser steps")
     batch: int = Field(default=4, ge=1, description="clips per step")
     lr: float = Field(default=1e-3, gt=0, description="peak AdamW learning rate")

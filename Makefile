@@ -1,0 +1,44 @@
+# make install | demo | test | lint | clean. Needs Python 3.11+ and a package index, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONFIG ?= config.yaml
+
+.PHONY: install demo test lint format clean help
+
+help:
+	@sed -n '1s/^# //p' Makefile
+
+# torch and brainspace come first: torch, because a CPU-only box that offers torch 2.13.0+cpu satisfies the pin;
+# brainspace without its dependencies, because only its data files are read.
+$(VENV)/.installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps brainspace==0.3.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt -e '.[test]'
+	@touch $@
+
+install: $(VENV)/.installed
+	@echo "Installed in $(VENV). Activate with: source $(VENV)/bin/activate"
+
+demo: install
+	@$(BIN)/boldmill demo-data --out resources/demo
+	@PATH="$(abspath $(BIN)):$$PATH" snakemake --profile local --configfile $(CONFIG)
+	@echo "Report: $(abspath results/report/index.html)"
+
+test: install
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+
+format: install
+	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests
+	$(BIN)/snakefmt Snakefile workflow
+
+clean:
+	rm -rf $(VENV) .snakemake results resources build src/*.egg-info

@@ -1,0 +1,1 @@
+"""Measurements: ours and a peer, side by side, in the same run."""

@@ -1,0 +1,114 @@
+"""Frozen features of every scan from a trained model, and from the same network with fresh random weights.
+
+Axes: N scans, P parcels, C clips of a scan, D feature width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldmill.evaluate.cohort import Cohort
+
+if TYPE_CHECKING:
+    from boldmill.shards.reader import Snapshot
+
+Floats = NDArray[np.float64]
+
+BATCH = 16
+"""Scans or clips per forward pass."""
+
+
+def scan_features(
+    name: str, model: Any, snapshot: Snapshot, cohort: Cohort, device: str, *, progress: bool = False
+) -> Floats:
+    """Return features (N, D); a row of NaN is a scan the model has no input for.
+
+    BrainMass and FM-APP read the full-length FC (diagonal 1), never a random view. fMRI-MAE reads all clips of a scan
+    and its mean patch embeddings are averaged over the clips.
+    """
+    import torch
+
+    with torch.no_grad():
+        if name == "fmri_mae":
+            return _clip_features(model, snapshot, cohort, device, progress)
+        return _fc_features(model, snapshot, cohort, device, zero=name == "brainmass")
+
+
+def t1w_features(model: Any, snapshot: Snapshot, cohort: Cohort, device: str) -> Floats:
+    """Return FM-APP's frozen T1w features (N, D); NaN rows are scans of subjects without T1w."""
+    import torch
+
+    from boldmill.models.fm_app.data import morphometry_of
+
+    out = np.full((len(cohort), model.network.arch.d), np.nan)
+    with torch.no_grad():
+        for i, scan_id in enumerate(cohort.scan_ids):
+            values = morphometry_of(snapshot, scan_id)
+            if values is not None:
+                out[i] = model.network.features_t1w(torch.from_numpy(values)[None].to(device))[0].cpu().numpy()
+    return out
+
+
+def random_twin(name: str, model: Any, seed: int) -> Any:
+    """Return the same network with fresh weights: what the architecture gives without any training.
+
+    Settings that are fitted to data and are no weights (pixel mask, input scales) are kept.
+    """
+    from boldmill.train.device import seed_step
+
+    seed_step("random twin", name, seed)
+    if name == "brainmass":
+        from boldmill.models.brainmass.model import BrainMass
+
+        return BrainMass(model.arch).eval()
+    if name == "fmri_mae":
+        from boldmill.models.fmri_mae.model import FmriMae
+
+        return FmriMae(model.arch, model.grid.mask.cpu().numpy()).eval()
+    from boldmill.models.fm_app.network import FmApp
+
+    twin = FmApp(model.network.arch)
+    buffers = dict(model.network.named_buffers())
+    for key, value in twin.named_buffers():
+        value.copy_(buffers[key])
+    return twin.eval()
+
+
+def _fc_features(model: Any, snapshot: Snapshot, cohort: Cohort, device: str, *, zero: bool) -> Floats:
+    import torch
+
+    from boldmill.represent.fc import unvectorise
+
+    parts = []
+    for start in range(0, len(cohort), BATCH):
+        fc = np.asarray(unvectorise(snapshot.fc(cohort.scan_ids[start : start + BATCH])), dtype=np.float32)
+        if zero:
+            fc = np.nan_to_num(fc, nan=0.0)
+            diagonal = np.arange(fc.shape[-1])
+            fc[:, diagonal, diagonal] = 1.0
+        parts.append(model.features(torch.from_numpy(fc).to(device)).cpu().numpy())
+    return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, 1))
+
+
+def _clip_features(model: Any, snapshot: Snapshot, cohort: Cohort, device: str, progress: bool) -> Floats:
+    import torch
+    from tqdm import tqdm
+
+    rows = snapshot.rows("flat_clips")
+    filmed = set(snapshot.scans(having="flat_clips")["scan_id"])
+    model.check_mask(snapshot.flat_mask)
+    out: list[Floats | None] = []
+    for scan_id in tqdm(cohort.scan_ids, disable=not progress, desc="features", unit="scan"):
+        own = rows.all_of(scan_id) if scan_id in filmed else []
+        total, count = np.zeros(0), 0
+        for start in range(0, len(own), BATCH):
+            clips = np.stack([rows.array(row, "values") for row in own[start : start + BATCH]])
+            embedded = model.features(torch.from_numpy(clips).to(device)).cpu().numpy().astype(np.float64)
+            total = embedded.sum(axis=0) + (total if count else 0.0)
+            count += len(embedded)
+        out.append(total / count if count else None)
+    width = next((row.size for row in out if row is not None), 1)
+    return np.stack([np.full(width, np.nan) if row is None else row for row in out]) if out else np.zeros((0, 1))

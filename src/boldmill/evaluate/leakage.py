@@ -1,0 +1,56 @@
+"""No subject is tested by a model that was trained on it, or on a member of its family."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from boldmill.atomic import read_json
+from boldmill.errors import ConfigError, LeakageError
+
+SHOWN = 10
+
+
+def pretraining_subjects(checkpoint: str | Path) -> frozenset[str]:
+    """Return ``"<dataset>/<subject>"`` of everyone a checkpoint was trained on (``subjects.json`` beside it).
+
+    Raises
+    ------
+    ConfigError
+        The list is missing: without it nothing can be shown to be unseen.
+    """
+    path = Path(checkpoint).parent / "subjects.json"
+    try:
+        return frozenset(map(str, read_json(path)["subjects"]))
+    except (OSError, KeyError, ValueError) as error:
+        why = f"the list of pre-training subjects cannot be read ({type(error).__name__})"
+        raise ConfigError(
+            "cannot rule out leakage", path, why, "train with `boldmill train`, which writes it"
+        ) from error
+
+
+def refuse_overlap(
+    tested: Iterable[str], trained: Collection[str], group_of: Mapping[str, str] | None = None, *, what: str
+) -> None:
+    """Raise :class:`LeakageError`, naming subjects, where a tested subject or its family was trained on.
+
+    Parameters
+    ----------
+    tested, trained : iterable of str
+        ``"<dataset>/<subject>"``.
+    group_of : mapping, optional
+        Subject -> family (or the subject itself).
+    what : str
+        The model or probe concerned.
+    """
+    groups = group_of or {}
+    seen_groups = {groups.get(subject, subject) for subject in trained}
+    both = sorted(s for s in set(tested) if s in trained or groups.get(s, s) in seen_groups)
+    if both:
+        names = ", ".join(both[:SHOWN]) + (f" and {len(both) - SHOWN} more" if len(both) > SHOWN else "")
+        raise LeakageError(
+            "test subjects were seen in training",
+            what,
+            f"{len(both)} subjects (or members of their family): {names}",
+            "evaluate with the snapshot the model was trained on, or train again on this one",
+        )

@@ -1,0 +1,130 @@
+"""Scores of predictions, weighted so that one call gives the value and its whole bootstrap.
+
+Axes: B draws (rows of weights), N subjects. Every metric takes truth (N,), score (N,), weights (B, N) and returns (B,);
+where a draw leaves it undefined (a single class, no variance) the value is NaN. A classification score is a log-odds or
+margin: above 0 means positive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Metric = Callable[[NDArray[Any], Floats, Floats], Floats]
+
+
+def _ratio(top: Floats, bottom: Floats) -> Floats:
+    """Divide, with NaN where the denominator is 0."""
+    return np.asarray(np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0))
+
+
+def _table(truth: NDArray[Any], score: Floats, weights: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return weighted true positives, false negatives, true negatives, false positives, each (B,)."""
+    positive, called = truth.astype(bool), score > 0
+    hit = [weights[:, a & b].sum(axis=1) for a in (positive, ~positive) for b in (called, ~called)]
+    return hit[0], hit[1], hit[3], hit[2]
+
+
+def accuracy(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Share of correct calls."""
+    tp, fn, tn, fp = _table(truth, score, weights)
+    return _ratio(tp + tn, tp + tn + fp + fn)
+
+
+def sensitivity(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """True positive rate TP / (TP + FN): of the truly positive, the share called positive."""
+    tp, fn, _, _ = _table(truth, score, weights)
+    return _ratio(tp, tp + fn)
+
+
+def specificity(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """True negative rate TN / (TN + FP)."""
+    _, _, tn, fp = _table(truth, score, weights)
+    return _ratio(tn, tn + fp)
+
+
+def balanced_accuracy(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Mean of sensitivity and specificity."""
+    return (sensitivity(truth, score, weights) + specificity(truth, score, weights)) / 2
+
+
+def f1(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Harmonic mean of precision and sensitivity of the positive class."""
+    tp, fn, _, fp = _table(truth, score, weights)
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def auc(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Area under the ROC curve: P(score of a positive > score of a negative), ties counting one half."""
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
+    positive = truth.astype(bool)[order]
+    ordered = weights[:, order]
+    pos = np.add.reduceat(ordered * positive, starts, axis=1)
+    neg = np.add.reduceat(ordered * ~positive, starts, axis=1)
+    below = np.cumsum(neg, axis=1) - neg / 2
+    return _ratio((pos * below).sum(axis=1), pos.sum(axis=1) * neg.sum(axis=1))
+
+
+def mae(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Mean absolute error, in the unit of the target."""
+    return _ratio(weights @ np.abs(truth - score), weights.sum(axis=1))
+
+
+def r2(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Coefficient of determination against the mean of the tested subjects (0 for that mean, may be negative)."""
+    total = weights.sum(axis=1)
+    mean = _ratio(weights @ truth, total)
+    spread = (weights * (truth[None] - mean[:, None]) ** 2).sum(axis=1)
+    left = weights @ (truth - score) ** 2
+    return np.asarray(1 - _ratio(left, np.where(spread > 1e-12, spread, 0.0)))
+
+
+def pearson_r(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Signed Pearson correlation of truth and prediction."""
+    total = weights.sum(axis=1)[:, None]
+    safe = np.where(total > 0, total, np.nan)
+    a = truth[None] - (weights @ truth)[:, None] / safe
+    b = score[None] - (weights @ score)[:, None] / safe
+    bottom = np.sqrt((weights * a**2).sum(axis=1) * (weights * b**2).sum(axis=1))
+    floor = 1e-12 * (1 + np.abs(truth).max(initial=0)) * (1 + np.abs(score).max(initial=0))
+    return _ratio((weights * a * b).sum(axis=1), np.where(bottom > floor, bottom, 0.0))
+
+
+CLASSIFICATION: dict[str, Metric] = {
+    "auc": auc,
+    "balanced_accuracy": balanced_accuracy,
+    "accuracy": accuracy,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "f1": f1,
+}
+REGRESSION: dict[str, Metric] = {"pearson_r": pearson_r, "mae": mae, "r2": r2}
+LOWER_IS_BETTER = frozenset({"mae"})
+
+
+def metrics_of(kind: str) -> dict[str, Metric]:
+    """Return the metrics of a kind of task, the leading one first."""
+    return CLASSIFICATION if kind == "classification" else REGRESSION
+
+
+def over_repeats(metric: Metric, truth: NDArray[Any], scores: Floats, weights: Floats | None = None) -> Floats:
+    """Return the mean over repeats of a metric, per draw.
+
+    Parameters
+    ----------
+    metric : callable
+        One of this module.
+    truth : (N,) array
+        One label or value per subject.
+    scores : (Q, N) float array
+        One score per repeat and subject.
+    weights : (B, N) float array, optional
+        How often each draw takes each subject; default: every subject once (B = 1).
+    """
+    rows = np.ones((1, truth.size)) if weights is None else weights
+    return np.asarray(np.mean([metric(truth, score, rows) for score in scores], axis=0))

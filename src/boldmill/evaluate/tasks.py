@@ -1,0 +1,152 @@
+"""A task: which scans have the label, and the label as a number.
+
+Axes: N scans, S subjects.
+
+One scan is one sample for a probe; scores are averaged over the scans of a subject before anything is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldmill.errors import BoldmillError, ConfigError, nearest
+from boldmill.evaluate.cohort import HELDOUT, Cohort
+from boldmill.evaluate.config import TaskConfig
+
+MIN_SUBJECTS = 4
+"""Fewest labelled subjects of a task (two folds of two)."""
+
+
+class CannotEvaluate(BoldmillError):
+    """The cohort is too small for a number: the row says n/a and why, everything else goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Labelled scans of one task.
+
+    Parameters
+    ----------
+    name, kind, column : str
+        As configured.
+    rows : (N,) int array
+        Rows of the cohort.
+    member : (N,) int array
+        Subject of each scan, an index into ``subjects``.
+    subjects, groups : tuple of str
+        The S subjects, sorted, and the group of each.
+    truth : (S,) array
+        1 for the positive class and 0 for all others, or the value.
+    heldout : (S,) bool array
+        Subjects that no model was pre-trained on.
+    """
+
+    name: str
+    kind: str
+    column: str
+    rows: NDArray[np.int64]
+    member: NDArray[np.int64]
+    subjects: tuple[str, ...]
+    groups: tuple[str, ...]
+    truth: NDArray[np.float64]
+    heldout: NDArray[np.bool_]
+
+    def of_subjects(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Average scan scores (..., N) over the scans of each subject (..., S); scans without a score are left out."""
+        known = np.isfinite(scores)
+        out = np.zeros((*scores.shape[:-1], len(self.subjects)))
+        count = np.zeros_like(out)
+        for scan, subject in enumerate(self.member):
+            out[..., subject] += np.where(known[..., scan], scores[..., scan], 0.0)
+            count[..., subject] += known[..., scan]
+        return np.divide(out, count, out=np.full_like(out, np.nan), where=count > 0)
+
+
+def make_task(config: TaskConfig, cohort: Cohort) -> Task:
+    """Return the labelled scans of a task.
+
+    Raises
+    ------
+    ConfigError
+        The column exists nowhere.
+    CannotEvaluate
+        Too few labelled subjects, or no variance.
+    """
+    if config.column not in cohort.phenotypes.columns:
+        known = [str(c) for c in cohort.phenotypes.columns]
+        why = f"no participants table has the column `{config.column}`{nearest(config.column, known)}"
+        raise ConfigError("unknown phenotype", f"evaluate.tasks[{config.name}]", why, "correct the column")
+    labels = cohort.phenotypes[config.column].tolist()
+    wanted = [not config.datasets or dataset in config.datasets for dataset in cohort.datasets]
+    values = _values(config, labels, wanted)
+    rows = np.array([i for i, v in enumerate(values) if wanted[i] and np.isfinite(v)], dtype=np.int64)
+    subjects = tuple(sorted({cohort.subjects[i] for i in rows}))
+    if len(subjects) < MIN_SUBJECTS:
+        why = f"only {len(subjects)} subjects have a value of `{config.column}`"
+        raise CannotEvaluate("task is too small", config.name, why, f"at least {MIN_SUBJECTS} are needed")
+    position = {subject: i for i, subject in enumerate(subjects)}
+    member = np.array([position[cohort.subjects[i]] for i in rows], dtype=np.int64)
+    first = [int(rows[np.flatnonzero(member == i)[0]]) for i in range(len(subjects))]
+    for i, subject in enumerate(subjects):
+        if np.unique(values[rows[member == i]]).size > 1:
+            why = f"`{config.column}` differs between scans of the subject"
+            raise CannotEvaluate("label is not one per subject", subject, why, "give one value per subject")
+    truth = values[first]
+    if np.unique(truth).size < 2:
+        raise CannotEvaluate("nothing to tell apart", config.name, "all labels are equal", "choose another column")
+    return Task(
+        name=config.name,
+        kind=config.kind,
+        column=config.column,
+        rows=rows,
+        member=member,
+        subjects=subjects,
+        groups=tuple(cohort.groups[i] for i in first),
+        truth=truth,
+        heldout=np.array([cohort.splits[i] == HELDOUT for i in first]),
+    )
+
+
+def _values(config: TaskConfig, labels: Sequence[Any], wanted: Sequence[bool]) -> NDArray[np.float64]:
+    """Return labels as numbers, NaN where missing."""
+    if config.kind == "regression":
+        out = np.full(len(labels), np.nan)
+        for i, value in enumerate(labels):
+            try:
+                out[i] = np.nan if value is None else float(value)
+            except (TypeError, ValueError):
+                if wanted[i]:
+                    raise ConfigError(
+                        "not a number",
+                        f"evaluate.tasks[{config.name}]",
+                        f"`{config.column}` holds {value!r}",
+                        "use kind: classification, or another column",
+                    ) from None
+        return out
+    texts = [label_text(value) for value in labels]
+    classes = sorted({t for t, ok in zip(texts, wanted, strict=True) if t is not None and ok})
+    if len(classes) < 2:
+        raise CannotEvaluate("nothing to tell apart", config.name, f"its labels are {classes}", "choose another column")
+    positive = config.positive or classes[-1]
+    if positive not in classes:
+        why = f"`{positive}` is no label of `{config.column}`; labels are {classes}{nearest(positive, classes)}"
+        raise ConfigError("unknown label", f"evaluate.tasks[{config.name}]", why, "correct `positive`")
+    return np.array([np.nan if t is None else float(t == positive) for t in texts])
+
+
+def label_text(value: Any) -> str | None:
+    """Return a label as text, or None where it is missing.
+
+    >>> label_text(1.0), label_text("patient"), label_text(float("nan"))
+    ('1', 'patient', None)
+    """
+    if value is None or value != value or str(value).strip() in ("", "n/a"):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()

@@ -1,0 +1,131 @@
+"""List a data set: usable images (by bids2table), sidecars, and every image that is not used, with the reason."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from boldmill.errors import ConfigError
+from boldmill.index.config import DatasetConfig
+from boldmill.index.names import IMAGE_SUFFIXES, BidsFile, bids_ignored, read_path, unusable
+from boldmill.index.sidecars import Sidecars
+
+
+@dataclass(slots=True)
+class Listing:
+    """What lies in one data set.
+
+    Parameters
+    ----------
+    images : list of BidsFile
+        BOLD runs, T1w images or surface series that may become scans, sorted by path.
+    tables : list of BidsFile
+        Confounds tables (derivative data sets).
+    sidecars : Sidecars
+        All JSON sidecars, for the inheritance principle.
+    ignored : list of (path, reason)
+        Images with a name or place that BIDS does not know, sorted: reported, never dropped silently.
+    """
+
+    images: list[BidsFile]
+    tables: list[BidsFile]
+    sidecars: Sidecars
+    ignored: list[tuple[str, str]] = field(default_factory=list)
+
+
+def list_dataset(dataset: DatasetConfig) -> Listing:
+    """List one data set.
+
+    Raises
+    ------
+    ConfigError
+        The root is missing, not a folder, or holds no ``sub-*`` folder.
+    """
+    root = Path(dataset.root)
+    where = f"datasets[{dataset.name}].root"
+    if not root.is_dir():
+        raise ConfigError("data set not found", where, f"{root} is not a folder", "correct the path")
+    files = _walk(root)
+    if not any(path.startswith("sub-") for path in files):
+        raise ConfigError(
+            "not a BIDS data set", where, f"{root} holds no sub-* folder with files", "give the folder that holds them"
+        )
+    indexed = _bids2table_paths(root)
+    patterns = _ignore_patterns(root)
+    sidecars = Sidecars(root, [path for path in files if path.endswith(".json")])
+    listing = Listing([], [], sidecars)
+    for path in files:
+        is_table = path.endswith((".tsv", ".tsv.gz"))
+        if not path.endswith(IMAGE_SUFFIXES) and not is_table:
+            continue
+        file, reason = read_path(path)
+        if is_table:
+            if file and dataset.kind == "derivative" and file.entities.get("desc") == "confounds":
+                listing.tables.append(file)
+            continue
+        if file is not None:
+            why = unusable(file, dataset.kind)
+            if why == "":
+                continue
+            reason = why or ("" if path in indexed else "bids2table does not index it")
+        if not reason and bids_ignored(path, patterns):
+            reason = "listed in .bidsignore"
+        if reason or file is None:
+            listing.ignored.append((path, reason))
+        else:
+            listing.images.append(file)
+    for folder in sorted(entry.name for entry in os.scandir(root) if entry.is_dir()):
+        if folder in ("derivatives", "sourcedata"):
+            listing.ignored.append((f"{folder}/", "not part of the data set; configure it as a data set of its own"))
+    return listing
+
+
+def _walk(root: Path) -> list[str]:
+    """Return all files in ``sub-*`` folders, and those directly in the root, sorted; links to folders are followed."""
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    stack = [""]
+    while stack:
+        folder = stack.pop()
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.name.startswith("."):
+                    continue
+                if not entry.is_dir():
+                    found.append(path)
+                elif folder or entry.name.startswith("sub-"):
+                    if entry.is_symlink():  # a link back to a parent must not be walked for ever
+                        stat = entry.stat()
+                        if (stat.st_dev, stat.st_ino) in seen:
+                            continue
+                        seen.add((stat.st_dev, stat.st_ino))
+                    stack.append(path)
+    return sorted(found)
+
+
+def _bids2table_paths(root: Path) -> set[str]:
+    """Return the data files bids2table finds.
+
+    It takes no root with a dot in its name (OpenNeuro's ``ds000001-1.0.0``) and remembers folders for the life of the
+    process, so it is given a fresh link without one.
+    """
+    import bids2table
+
+    logging.getLogger("bids2table").setLevel(logging.ERROR)  # unknown entities are in our own table of ignored files
+    with tempfile.TemporaryDirectory(prefix="boldmill") as folder:
+        link = Path(folder) / "dataset"
+        link.symlink_to(root.absolute(), target_is_directory=True)
+        table = bids2table.index_dataset(link)
+    return set(table.column("path").to_pylist())
+
+
+def _ignore_patterns(root: Path) -> list[str]:
+    path = root / ".bidsignore"
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

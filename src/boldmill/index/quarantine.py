@@ -1,0 +1,124 @@
+"""The failure table: every scan any stage refused, with the reason and what to do about it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from boldmill.atomic import read_json, write_text
+from boldmill.errors import ConfigError
+from boldmill.paths import Layout
+
+
+class QuarantineRow(NamedTuple):
+    """One refused scan. ``stage`` is the stage that refused it, ``file`` the file the reason is about."""
+
+    scan_id: str
+    dataset: str
+    subject: str
+    stage: str
+    reason: str
+    fix: str
+    file: str
+
+
+def to_tsv(rows: Iterable[tuple[str, ...]], header: tuple[str, ...]) -> str:
+    """Return tab-separated text; tabs and line ends inside a value become spaces."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
+    writer.writerows([header, *([" ".join(str(cell).split()) for cell in row] for row in rows)])
+    return buffer.getvalue()
+
+
+def read_quarantine(path: str | Path) -> list[QuarantineRow]:
+    """Read a quarantine table; an absent one is empty."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines or tuple(lines[0].split("\t")) != QuarantineRow._fields:
+        raise ConfigError("cannot read the quarantine table", path, "foreign columns", "run `boldmill ingest` again")
+    return [QuarantineRow(*line.split("\t")) for line in lines[1:] if line]
+
+
+def collect_quarantine(results: str | Path) -> list[QuarantineRow]:
+    """Return every quarantined scan below a results folder, sorted by scan id; the first stage that refused counts.
+
+    Reads the ingest table, then the subject manifests, then the bucket manifests. A manifest of a subject or scan that
+    is no longer in the index does not count; a quarantined T1w is listed under ``<dataset>_sub-X_T1w``.
+    """
+    layout = Layout.at(results)
+    found = {row.scan_id: row for row in read_quarantine(layout.index_quarantine)}
+    known = _indexed(layout)
+    for row in (*_of_subjects(layout, known), *_of_buckets(layout, known)):
+        found.setdefault(row.scan_id, row)
+    return [found[key] for key in sorted(found)]
+
+
+def write_quarantine(results: str | Path) -> list[QuarantineRow]:
+    """Write ``quarantine.tsv`` of the whole run atomically and return its rows."""
+    rows = collect_quarantine(results)
+    write_text(Layout.at(results).quarantine, to_tsv(rows, QuarantineRow._fields))
+    return rows
+
+
+def _indexed(layout: Layout) -> dict[str, tuple[str, str]] | None:
+    """Return scan id -> (dataset, subject) of the index, or None where there is no index."""
+    if not layout.index.is_file():
+        return None
+    from boldmill.index.read import read_index
+
+    return {scan.scan_id: (scan.dataset, scan.subject) for scan in read_index(layout.results).scans}
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        value = read_json(path)
+    except json.JSONDecodeError as error:
+        raise ConfigError("cannot read manifest", path, str(error), "delete it and run the stage again") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _refused(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.get("status") == "quarantined"
+
+
+def _row(scan_id: str, dataset: str, subject: str, stage: str, entry: dict[str, Any], file: Path) -> QuarantineRow:
+    named = str(entry.get("stage") or stage)
+    words = [" ".join(str(entry.get(key) or "").split()) for key in ("reason", "fix")]
+    return QuarantineRow(
+        scan_id, dataset, subject, named, words[0], words[1], str(entry.get("file") or file.as_posix())
+    )
+
+
+def _of_subjects(layout: Layout, known: dict[str, tuple[str, str]] | None) -> Iterator[QuarantineRow]:
+    subjects = None if known is None else set(known.values())
+    for path in sorted((layout.results / "preprocess").glob("*/sub-*.json")):
+        dataset, subject = path.parent.name, path.stem.removeprefix("sub-")
+        if path.name.endswith(".prov.json") or (subjects is not None and (dataset, subject) not in subjects):
+            continue
+        manifest, shown = _manifest(path), path.relative_to(layout.results)
+        scans = manifest.get("scans") or {}
+        for scan_id, entry in scans.items():
+            if _refused(entry) and (known is None or scan_id in known):
+                yield _row(scan_id, dataset, subject, "preprocess", entry, shown)
+        anat = manifest.get("anat")
+        if isinstance(anat, dict) and _refused(anat) and not any(_refused(entry) for entry in scans.values()):
+            yield _row(f"{dataset}_sub-{subject}_T1w", dataset, subject, "preprocess", anat, shown)
+
+
+def _of_buckets(layout: Layout, known: dict[str, tuple[str, str]] | None) -> Iterator[QuarantineRow]:
+    for stage in ("parcellate", "flatmap"):
+        for path in sorted((layout.results / stage).glob("bucket-*.json")):
+            if path.name.endswith(".prov.json"):
+                continue
+            for scan_id, entry in (_manifest(path).get("scans") or {}).items():
+                if not _refused(entry) or (known is not None and scan_id not in known):
+                    continue
+                dataset, _, rest = scan_id.partition("_sub-")
+                dataset, subject = (known or {}).get(scan_id, (dataset, rest.split("_")[0]))
+                yield _row(scan_id, dataset, subject, stage, entry, path.relative_to(layout.results))

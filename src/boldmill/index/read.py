@@ -1,0 +1,169 @@
+"""Read the index: the only thing Snakemake parses to know which scans, subjects and buckets there are.
+
+Needs pyarrow only, so that a job's start-up, which parses the Snakefile again, stays cheap.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from boldmill.atomic import canonical_json, sha256_text
+from boldmill.errors import ConfigError
+from boldmill.paths import Layout
+
+SCHEMA = 1
+METADATA_KEY = b"boldmill"
+
+
+class ScanRow(NamedTuple):
+    """One scan of the index. Labels carry no BIDS prefix; a missing entity is the empty string."""
+
+    scan_id: str
+    dataset: str
+    subject: str
+    session: str
+    task: str
+    run: str
+    kind: str
+    status: str
+    bucket: int
+    site: str
+    licence: str
+    tr: float | None
+    n_volumes: int | None
+    has_t1w: bool
+    ticket: str
+    ticket_sha256: str
+    reason: str
+    fix: str
+    flags: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the scan passed ingest."""
+        return self.status == "ok"
+
+
+class Index:
+    """All scans, with the questions the workflow asks. Later stages see only scans whose status is ``ok``.
+
+    Parameters
+    ----------
+    results : Path
+        Results folder; tickets are returned below it.
+    scans : list of ScanRow
+        All rows, sorted by scan id, quarantined ones included.
+    digest : str
+        Digest of the settings the index was made with (:func:`settings_digest`).
+    n_buckets : int
+        Number of buckets the subjects were dealt to.
+    """
+
+    def __init__(self, results: Path, scans: list[ScanRow], digest: str = "", n_buckets: int = 0) -> None:
+        self.results, self.scans, self.digest, self.n_buckets = results, scans, digest, n_buckets
+
+    @cached_property
+    def ok(self) -> list[ScanRow]:
+        """Scans that passed ingest."""
+        return [scan for scan in self.scans if scan.ok]
+
+    @cached_property
+    def quarantined(self) -> list[ScanRow]:
+        """Scans refused at ingest, with ``reason`` and ``fix``."""
+        return [scan for scan in self.scans if not scan.ok]
+
+    @cached_property
+    def _by_subject(self) -> dict[tuple[str, str], list[ScanRow]]:
+        found: dict[tuple[str, str], list[ScanRow]] = {}
+        for scan in self.ok:
+            found.setdefault((scan.dataset, scan.subject), []).append(scan)
+        return dict(sorted(found.items()))
+
+    @cached_property
+    def _by_bucket(self) -> dict[int, list[ScanRow]]:
+        found: dict[int, list[ScanRow]] = {}
+        for scan in self.ok:
+            found.setdefault(scan.bucket, []).append(scan)
+        return dict(sorted(found.items()))
+
+    def subjects(self) -> list[tuple[str, str]]:
+        """Return ``(dataset, subject)`` of everybody with a scan that passed, sorted."""
+        return list(self._by_subject)
+
+    def buckets(self) -> list[int]:
+        """Return the buckets that hold a scan that passed, sorted."""
+        return list(self._by_bucket)
+
+    def scans_of(self, dataset: str, subject: str) -> list[ScanRow]:
+        """Return the scans of one subject that passed."""
+        return self._by_subject.get((dataset, subject), [])
+
+    def scans_in(self, bucket: int) -> list[ScanRow]:
+        """Return the scans of one bucket that passed."""
+        return self._by_bucket.get(int(bucket), [])
+
+    def subjects_in(self, bucket: int) -> list[tuple[str, str]]:
+        """Return ``(dataset, subject)`` of one bucket, sorted."""
+        return sorted({(scan.dataset, scan.subject) for scan in self.scans_in(bucket)})
+
+    def tickets_of(self, dataset: str, subject: str) -> list[str]:
+        """Return the ticket paths (with the results folder) of one subject."""
+        return [str(self.results / scan.ticket) for scan in self.scans_of(dataset, subject)]
+
+    def tickets_in(self, bucket: int) -> list[str]:
+        """Return the ticket paths (with the results folder) of one bucket."""
+        return [str(self.results / scan.ticket) for scan in self.scans_in(bucket)]
+
+    def is_stale(self, settings_text: str) -> bool:
+        """Return whether the index was made with other settings than ``stage_json(config, "ingest")``."""
+        return self.digest != settings_digest(settings_text)
+
+
+def settings_digest(settings_text: str) -> str:
+    """Return the digest of what the index depends on: overrides of later stages are left out.
+
+    Parameters
+    ----------
+    settings_text : str
+        The text of ``boldmill.stages.stage_json(config, "ingest")``.
+    """
+    value = json.loads(settings_text)
+    for entry in value["config"]["datasets"]:
+        entry["overrides"] = {"index": entry.get("overrides", {}).get("index", {})}
+    value["overrides"] = {
+        name: {"index": over["index"]} for name, over in value["overrides"].items() if over.get("index")
+    }
+    return sha256_text(canonical_json(value))[:16]
+
+
+def read_index(results: str | Path) -> Index:
+    """Read ``index/runs.parquet`` below a results folder.
+
+    Raises
+    ------
+    ConfigError
+        There is no index yet, or another version of boldmill wrote it.
+    """
+    results = Path(results)
+    path = Layout.at(results).index
+    again = "run `snakemake ingest` with the same --configfile (or `boldmill ingest --config FILE`)"
+    if not path.is_file():
+        raise ConfigError("no index yet", path, "the data sets were not indexed", again)
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, memory_map=False, use_threads=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ConfigError("cannot read the index", path, str(error), again) from error
+    about = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    if about.get("schema") != SCHEMA or not set(ScanRow._fields) <= set(table.column_names):
+        why = f"it has schema {about.get('schema')}, this version reads {SCHEMA}"
+        raise ConfigError("cannot read the index", path, why, again)
+    columns = [table.column(name).to_pylist() for name in ScanRow._fields]
+    scans = list(map(ScanRow._make, zip(*columns, strict=True)))
+    return Index(results, scans, digest=str(about["settings"]), n_buckets=int(about["n_buckets"]))

@@ -1,0 +1,83 @@
+"""The three losses of BrainMass and how its masks are drawn.
+
+Axes: B batch, N ROIs, M masked ROIs, D latent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from boldmill.rng import generator
+
+if TYPE_CHECKING:
+    from boldmill.models.brainmass.model import BrainMass
+
+
+def n_masked(rois: int, ratio: float) -> int:
+    """Return floor(ratio * rois), at least 1 (10 and 5 of 100 as published; 11 and 5 of 111).
+
+    >>> [n_masked(100, 0.1), n_masked(100, 0.05), n_masked(111, 0.1), n_masked(100, 0.29)]
+    [10, 5, 11, 29]
+    """
+    return max(1, int(ratio * rois + 1e-9))
+
+
+def draw_masks(
+    scan_ids: Sequence[str], purpose: str, epoch: int | str, seed: int, rois: int, count: int
+) -> npt.NDArray[np.int64]:
+    """Return masked ROIs, (B, count), sorted: uniform without replacement, keyed by (purpose, scan, epoch, seed)."""
+    words = np.stack([generator("mrm", purpose, scan, str(epoch), seed).random(rois) for scan in scan_ids])
+    return np.sort(np.argsort(words, axis=1, kind="stable")[:, :count], axis=1).astype(np.int64)
+
+
+def info_nce(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Masked-ROI classification: which of the subject's M predictions belongs to each true row.
+
+    -(1 / (B M)) sum_b sum_i log softmax_j(x_i . c_j)[i], dot products, temperature 1; inputs (B, M, N).
+    """
+    logits = truth @ predicted.transpose(1, 2)
+    labels = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
+def reconstruction(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared error over B x M x N."""
+    return F.mse_loss(predicted, truth)
+
+
+def alignment(online: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
+    """Symmetric BYOL loss, 0..8: mean_b of 2 - 2 cos(p1, z2) plus 2 - 2 cos(p2, z1); inputs (B, D)."""
+    first = 2 - 2 * F.cosine_similarity(online[0], target[1], dim=-1)
+    second = 2 - 2 * F.cosine_similarity(online[1], target[0], dim=-1)
+    return (first + second).mean()
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights of the masked-ROI terms (the alignment term has weight 1)."""
+
+    clf: float
+    rec: float
+
+
+def total(
+    model: BrainMass, views: tuple[Tensor, Tensor], mask_clf: Tensor, mask_rec: Tensor, weights: Weights
+) -> dict[str, Tensor]:
+    """Return ``loss`` and its parts ``lra``, ``clf``, ``rec``.
+
+    Masked passes see view 1 only. Views (B, N, N), masks (B, M) int64.
+    """
+    first, second = views
+    predicted = [model.predictor(model.online.project(model.online.readout(model.encode(view)))) for view in views]
+    lra = alignment((predicted[0], predicted[1]), (model.target_latent(first), model.target_latent(second)))
+    clf = info_nce(*model.masked_predictions(first, mask_clf, model.head_clf))
+    rec = reconstruction(*model.masked_predictions(first, mask_rec, model.head_rec))
+    return {"loss": lra + weights.clf * clf + weights.rec * rec, "lra": lra, "clf": clf, "rec": rec}

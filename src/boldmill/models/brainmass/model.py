@@ -1,0 +1,104 @@
+"""BrainMass: masked-ROI modelling (MRM) and latent representation alignment (LRA) on pFC matrices.
+
+"BrainMass: Advancing Brain Network Analysis for Diagnosis with Large-scale Self-Supervised Learning",
+IEEE Trans. Med. Imaging 43(11):4004-4016, 2024 (arXiv 2403.01433).
+
+Axes: B batch, N ROIs, C token width, M masked ROIs, F = 8 N features, D latent.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from boldmill.models.brainmass.architecture import Architecture
+from boldmill.models.brainmass.encoder import Encoder, sinusoid
+
+
+def mrm_head(width: int, hidden: int, rois: int) -> nn.Sequential:
+    """Two-layer head back to an FC row."""
+    return nn.Sequential(nn.Linear(width, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, rois))
+
+
+def clean_fc(fc: Tensor) -> Tensor:
+    """Return FC matrices (B, N, N) with 0 for NaN (parcels without data) and a diagonal of 1, as in training."""
+    eye = torch.eye(fc.shape[-1], dtype=torch.bool, device=fc.device)
+    return torch.nan_to_num(fc.float(), nan=0.0).masked_fill(eye, 1.0)
+
+
+class BrainMass(nn.Module):
+    """Online and target network, predictor, MRM heads, mask vector and extra tokens.
+
+    ``unused_norm`` is part of the published parameter count and never called.
+    """
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.arch = arch
+        self.online = Encoder(arch)
+        self.predictor = nn.Sequential(
+            nn.Linear(arch.latent, 2 * arch.latent),
+            nn.BatchNorm1d(2 * arch.latent),
+            nn.ReLU(),
+            nn.Linear(2 * arch.latent, arch.latent),
+        )
+        self.head_clf = mrm_head(arch.width, arch.ffn, arch.rois)
+        self.head_rec = mrm_head(arch.width, arch.ffn, arch.rois)
+        self.mask_vector = nn.Parameter(torch.empty(1, 1, arch.width))
+        self.cls_token = nn.Parameter(torch.empty(1, 1, arch.width))
+        self.dist_token = nn.Parameter(torch.empty(1, 1, arch.width))
+        self.unused_norm = nn.LayerNorm(arch.width)
+        for vector in (self.mask_vector, self.cls_token, self.dist_token):
+            nn.init.xavier_normal_(vector)
+        self.target = copy.deepcopy(self.online).requires_grad_(False)
+        self.unused_norm.requires_grad_(False)
+        self.positions: Tensor
+        self.register_buffer("positions", sinusoid(arch.rois + 2, arch.width), persistent=False)
+
+    def encode(self, fc: Tensor, *, network: Encoder | None = None, masked: Tensor | None = None) -> Tensor:
+        """Return the encoded ROI tokens of FC matrices, (B, N, N) -> (B, N, C).
+
+        Parameters
+        ----------
+        fc : Tensor
+            (B, N, N); row i is the token of ROI i.
+        network : Encoder, optional
+            The online network where not given.
+        masked : Tensor, optional
+            (B, M) int64: ROIs whose token is replaced by the mask vector (rows only, as published).
+        """
+        chosen = self.online if network is None else network
+        tokens = chosen.embed(fc)
+        if masked is not None:
+            hidden = torch.zeros(fc.shape[:2], dtype=torch.bool, device=fc.device).scatter(1, masked, True)
+            tokens = torch.where(hidden[..., None], self.mask_vector, tokens)
+        if self.arch.style == "paper" and masked is None:
+            return chosen.run(tokens)
+        extra = torch.cat([self.cls_token, self.dist_token], dim=1).expand(len(fc), -1, -1)
+        return chosen.run(torch.cat([extra, tokens], dim=1) + self.positions)[:, 2:]
+
+    def masked_predictions(self, fc: Tensor, masked: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]:
+        """Return predicted and true rows of the masked ROIs, each (B, M, N)."""
+        encoded = self.encode(fc, masked=masked)
+        picked = encoded.gather(1, masked[..., None].expand(-1, -1, encoded.shape[-1]))
+        truth = fc.gather(1, masked[..., None].expand(-1, -1, fc.shape[-1]))
+        return head(picked), truth.detach()
+
+    def features(self, fc: Tensor) -> Tensor:
+        """Return the features of FC matrices, (B, N, N) -> (B, 8 N); NaN becomes 0 and the diagonal 1."""
+        return self.online.readout(self.encode(clean_fc(fc)))
+
+    def target_latent(self, fc: Tensor) -> Tensor:
+        """Return the target's latent, (B, N, N) -> (B, D), without gradient (tokens are the online ones)."""
+        with torch.no_grad():
+            encoded = self.encode(fc, network=self.target)
+            latent: Tensor = self.target.project(self.target.readout(encoded))
+        return latent
+
+    @torch.no_grad()
+    def update_target(self, momentum: float) -> None:
+        """Move the target's parameters towards the online ones: t <- m t + (1 - m) o (buffers are its own)."""
+        for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True):
+            slow.lerp_(fast, 1.0 - momentum)

@@ -1,0 +1,134 @@
+"""pFC views for training, in batches on the training device, or read from the shards: the same networks.
+
+Axes: B batch (scans), T time (padded), P parcels, E = P (P - 1) / 2 edges.
+
+Which points a view drops comes from :mod:`boldmill.represent.pfc`; view indices count over the whole run, 2 * epoch
+and 2 * epoch + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boldmill.represent.pfc import view_masks
+
+if TYPE_CHECKING:
+    from boldmill.represent.config import AugmentConfig
+    from boldmill.shards.reader import Snapshot
+
+CACHE_BYTES = 8 << 30
+"""Series kept on the device; beyond it they are read again at every use."""
+
+
+class Views(Protocol):
+    """Where views come from."""
+
+    def pair(self, scan_ids: Sequence[str], epoch: int) -> tuple[Tensor, Tensor]:
+        """Return the two views of an epoch, each (B, P, P) with diagonal 1 and no NaN."""
+        ...
+
+
+def masked_correlation(series: Tensor, kept: Tensor) -> Tensor:
+    """Return Pearson correlation over the kept points of padded series.
+
+    Parameters
+    ----------
+    series : Tensor
+        (B, T, P); finite, of any value where not kept.
+    kept : Tensor
+        (B, T) bool.
+
+    Returns
+    -------
+    Tensor
+        (B, P, P); 0 for parcels constant over the kept points, diagonal 1.
+    """
+    weight = kept[..., None].to(series.dtype)
+    mean = (series * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+    centred = (series - mean) * weight
+    square = centred.square().sum(1, keepdim=True)
+    # z-scored input: a parcel this far below unit variance is constant but for rounding
+    scaled = torch.where(square > 1e-8, centred * square.clamp(min=1e-8).rsqrt(), 0.0)
+    r = (scaled.mT @ scaled).clamp(-1.0, 1.0)
+    return r.masked_fill(torch.eye(r.shape[-1], dtype=torch.bool, device=r.device), 1.0)
+
+
+def from_edges(edges: Tensor, parcels: int) -> Tensor:
+    """Return matrices of upper triangles, (B, E) -> (B, P, P): NaN becomes 0, the diagonal 1."""
+    rows, cols = torch.triu_indices(parcels, parcels, offset=1, device=edges.device)
+    matrix = torch.eye(parcels, device=edges.device).repeat(len(edges), 1, 1)
+    values = torch.nan_to_num(edges.float(), nan=0.0)
+    matrix[:, rows, cols] = values
+    matrix[:, cols, rows] = values
+    return matrix
+
+
+class FlyViews:
+    """Views made on the device from parcel series.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        Source of the series.
+    augment : mapping
+        Scan id -> pFC settings (a data set may override them).
+    seed : int
+        Base seed.
+    device : str
+        Torch device.
+    """
+
+    def __init__(self, snapshot: Snapshot, augment: Mapping[str, AugmentConfig], seed: int, device: str) -> None:
+        self.snapshot, self.augment, self.seed, self.device = snapshot, augment, seed, device
+        self._cache: dict[str, Tensor] = {}
+        self._room = CACHE_BYTES
+
+    def series(self, scan_id: str) -> Tensor:
+        """Return the z-scored series (T, P) on the device; parcels without data or variance are 0."""
+        if scan_id in self._cache:
+            return self._cache[scan_id]
+        raw = np.asarray(self.snapshot.timeseries(scan_id), dtype=np.float64)
+        spread = raw.std(axis=0)
+        flat = ~(spread > 0) | (raw.max(axis=0) == raw.min(axis=0))
+        z = np.where(flat, 0.0, (raw - raw.mean(axis=0)) / np.where(flat, 1.0, spread))
+        tensor = torch.from_numpy(z.astype(np.float32)).to(self.device)
+        self._room -= tensor.numel() * 4
+        if self._room > 0:
+            self._cache[scan_id] = tensor
+        return tensor
+
+    def pair(self, scan_ids: Sequence[str], epoch: int) -> tuple[Tensor, Tensor]:
+        """Return views 2 * epoch and 2 * epoch + 1 of each scan."""
+        series = [self.series(scan) for scan in scan_ids]
+        longest = max(len(one) for one in series)
+        kept = np.zeros((2, len(series), longest), dtype=bool)
+        for place, (scan, one) in enumerate(zip(scan_ids, series, strict=True)):
+            points = (2 * epoch, 2 * epoch + 1)
+            kept[:, place, : len(one)] = view_masks(len(one), scan, points, self.seed, self.augment[scan])
+        padded = torch.nn.utils.rnn.pad_sequence(series, batch_first=True)
+        masks = torch.from_numpy(kept).to(self.device, non_blocking=True)
+        return masked_correlation(padded, masks[0]), masked_correlation(padded, masks[1])
+
+
+class ShardViews:
+    """Views read from the ``pfc`` shards; the view index is taken modulo the number stored."""
+
+    def __init__(self, snapshot: Snapshot, device: str) -> None:
+        self.rows, self.device = snapshot.rows("pfc"), device
+        self.parcels = len(snapshot.parcels)
+
+    def pair(self, scan_ids: Sequence[str], epoch: int) -> tuple[Tensor, Tensor]:
+        """Return views 2 * epoch and 2 * epoch + 1 of each scan, modulo the stored ones."""
+        return self._view(scan_ids, 2 * epoch), self._view(scan_ids, 2 * epoch + 1)
+
+    def _view(self, scan_ids: Sequence[str], view: int) -> Tensor:
+        edges = []
+        for scan in scan_ids:
+            stored = self.rows.all_of(scan)
+            edges.append(np.asarray(self.rows.array(stored[view % len(stored)], "values"), dtype=np.float32))
+        return from_edges(torch.from_numpy(np.stack(edges)).to(self.device), self.parcels)

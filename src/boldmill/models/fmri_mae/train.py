@@ -1,0 +1,170 @@
+"""Train and load fMRI-MAE (protocol: :mod:`boldmill.train.protocol`).
+
+Axes: B batch, T frames, X valid pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boldmill.errors import BoldmillError, ConfigError
+from boldmill.models.fmri_mae.architecture import Architecture, design
+from boldmill.models.fmri_mae.config import FmriMaeConfig
+from boldmill.models.fmri_mae.grid import tube_masks
+from boldmill.models.fmri_mae.model import FmriMae
+from boldmill.train.checkpoint import WEIGHTS, load_weights, save_weights
+from boldmill.train.data import training_scans
+from boldmill.train.device import seed_step
+from boldmill.train.loop import discard_resume, fit
+from boldmill.train.optim import Recipe
+from boldmill.train.order import batches_per_epoch, epoch_batches, require
+from boldmill.train.protocol import TrainResult
+
+if TYPE_CHECKING:
+    from boldmill.shards.reader import Snapshot
+    from boldmill.stages import Settings
+
+NAME = "fmri_mae"
+
+VALIDATIONS = 5
+"""Validations of a run."""
+
+
+class Clips:
+    """Random access to clips in compact storage: one sample is (scan id, row in the shards)."""
+
+    def __init__(self, snapshot: Snapshot, scan_ids: list[str], device: str) -> None:
+        self.rows, self.device = snapshot.rows("flat_clips"), device
+        self.samples = [(scan, row) for scan in scan_ids for row in self.rows.all_of(scan)]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def frames(self) -> int:
+        """Frames of a clip."""
+        return int(self._array(0).shape[0])
+
+    def _array(self, sample: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+        values = self.rows.array(self.samples[sample][1], "values")
+        if values is None:
+            raise BoldmillError(
+                "clip without values", self.samples[sample][0], "the row is empty", "rebuild the shards"
+            )
+        return values
+
+    def batch(self, samples: list[int]) -> Tensor:
+        """Return clips (B, T, X) on the device in the stored precision: unmasking and scaling are done there."""
+        return torch.from_numpy(np.stack([self._array(sample) for sample in samples])).to(self.device)
+
+
+class FmriMaeTask:
+    """What the loop asks of fMRI-MAE."""
+
+    def __init__(self, module: FmriMae, train: Clips, validation: Clips, config: FmriMaeConfig, seed: int) -> None:
+        self.module, self.train, self.validation, self.config, self.seed = module, train, validation, config, seed
+        self.per_epoch = batches_per_epoch(len(train), config.batch)
+
+    def epoch(self, step: int) -> int:
+        """Return the pass over the clips."""
+        return step // self.per_epoch
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        """Return the masked reconstruction loss of one batch of clips."""
+        epoch, place = divmod(step, self.per_epoch)
+        picked = epoch_batches(len(self.train), self.config.batch, NAME, self.seed, epoch)[place]
+        return {"loss": self._loss(self.train, picked.tolist(), f"epoch-{epoch}", self.config.decode_share)}
+
+    def _loss(self, clips: Clips, samples: list[int], purpose: str, share: float) -> Tensor:
+        chosen = [clips.samples[sample] for sample in samples]
+        first = {scan: clips.rows.all_of(scan)[0] for scan, _ in chosen}
+        within = [row - first[scan] for scan, row in chosen]  # the clip's number in its scan, whatever the shards
+        masks = tube_masks(
+            [scan for scan, _ in chosen],
+            within,
+            purpose,
+            self.seed,
+            self.module.grid,
+            self.config.mask_ratio,
+            decode_share=share,
+        )
+        visible, hidden = (torch.from_numpy(mask).to(clips.device) for mask in masks)
+        loss: Tensor = self.module(clips.batch(samples), visible, hidden)
+        return loss
+
+    def after_step(self, step: int) -> None:
+        """Nothing follows a step."""
+
+    def monitors(self) -> dict[str, float]:
+        """No monitors."""
+        return {}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Return the loss of validation clips spread evenly over the split: always the same clips, masks, all patches.
+
+        As many as one in a hundred training clips, so that watching costs a few percent of a run.
+        """
+        number = min(len(self.validation), max(8, self.config.steps * self.config.batch // 100))
+        if not number:
+            return {}
+        chosen = np.linspace(0, len(self.validation) - 1, number).round().astype(int).tolist()
+        batch = self.config.batch
+        pieces = [chosen[start : start + batch] for start in range(0, number, batch)]
+        total = sum(float(self._loss(self.validation, piece, "validation", 1.0)) * len(piece) for piece in pieces)
+        return {"validation_loss": total / number}
+
+
+def train(
+    snapshot: Snapshot, settings: Settings, out_dir: Path, device: str, threads: int, progress: bool
+) -> TrainResult:
+    """Train on flat clips."""
+    config = settings.section("models.fmri_mae", FmriMaeConfig)
+    scans = training_scans(snapshot, "flat_clips")
+    clips, validation = (Clips(snapshot, list(table["scan_id"]), device) for table in (scans.train, scans.validation))
+    require(len(clips), 1, "flat clips", "models.fmri_mae")
+    arch = design(
+        config.preset, frames=clips.frames, patch=config.patch, patch_t=config.patch_t, clip_value=config.clip_value
+    )
+    seed_step("init", NAME, settings.seed)
+    module = FmriMae(arch, snapshot.flat_mask).to(device)
+    task = FmriMaeTask(module, clips, validation, config, settings.seed)
+    recipe = Recipe(
+        steps=config.steps,
+        lr=config.lr,
+        betas=(0.9, 0.95),
+        weight_decay=config.weight_decay,
+        warmup=int(config.warmup * config.steps),
+        decay="cosine",
+        clip=1.0,
+        clip_by="norm",
+        validate_every=max(1, config.steps // VALIDATIONS),
+    )
+    identity = {"model": NAME, "seed": settings.seed, "settings": settings.digest, "data": scans.digest}
+    history = fit(task, recipe, out_dir, identity | {"architecture": arch.as_dict()}, progress=progress)
+    save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
+    discard_resume(out_dir)
+    facts = {
+        "architecture": arch.as_dict(),
+        "steps": config.steps,
+        "n_clips": len(clips),
+        "grid": {"n_pixels": module.grid.n_pixels, "n_patches": module.grid.n_filled},
+    }
+    return TrainResult(history=history, metadata=scans.metadata() | facts)
+
+
+def load(checkpoint: Path, device: str = "cpu") -> FmriMae:
+    """Load a trained fMRI-MAE in eval mode; the pixel mask is in the checkpoint."""
+    state, architecture = load_weights(checkpoint, model=NAME)
+    try:
+        module = FmriMae(Architecture(**architecture), state["grid.mask"].numpy())
+        module.load_state_dict(state)
+    except (KeyError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise ConfigError("weights do not fit", checkpoint, why, "train again with this version") from error
+    return module.to(device).eval()

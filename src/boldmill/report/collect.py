@@ -1,0 +1,165 @@
+"""Gather what the report shows from manifests and tables; nothing is computed here but summaries."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from boldmill.atomic import read_json
+from boldmill.index.read import Index, read_index
+from boldmill.paths import MODELS, Layout
+
+QC_COLUMNS = ("mean_fd", "max_fd", "mean_dvars", "tsnr", "residual_dof", "bbr_cost", "coverage")
+"""Quality numbers shown in the scan table, where a scan has them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """One scan as the report shows it: identity, numbers, warnings and where its pictures come from."""
+
+    scan_id: str
+    dataset: str
+    subject: str
+    kind: str
+    site: str
+    tr: float | None
+    n_volumes: int | None
+    qc: dict[str, Any]
+    flags: list[str]
+    files: dict[str, Path]
+    anat: dict[str, Path]
+    anat_qc: dict[str, Any]
+    timeseries: Path | None
+    still: Path | None
+    movie: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """Everything the page needs."""
+
+    scans: list[Scan]
+    quarantine: list[dict[str, Any]]
+    cohort: list[dict[str, Any]]
+    sources: dict[str, Any]
+    grid: dict[str, Any]
+    snapshot: dict[str, Any]
+    metrics: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+def collect(results: Path, snapshot: Path) -> Collected:
+    """Read index, manifests, metrics and training histories below a results folder."""
+    from boldmill.setup.status import collect_quarantine
+
+    layout = Layout.at(results)
+    index = read_index(results)
+    parcellated = _by_scan(results, [layout.parcellated(bucket) for bucket in index.buckets()])
+    flats = [layout.flat(bucket) for bucket in index.buckets()]
+    flat = _by_scan(results, flats)
+    scans = [
+        scan
+        for dataset, subject in index.subjects()
+        for scan in _subject(results, layout.subject(dataset, subject), index, parcellated, flat)
+    ]
+    return Collected(
+        scans=sorted(scans, key=lambda scan: scan.scan_id),
+        quarantine=[dict(row) for row in collect_quarantine(results)],
+        cohort=cohort_table(index),
+        sources={path.stem: read_json(path) for path in (layout.template, layout.atlas, layout.operators)},
+        grid=next((read_json(path).get("grid", {}) for path in flats if path.exists()), {}),
+        snapshot=read_json(snapshot),
+        metrics={model: _tsv(layout.metrics(model)) for model in MODELS if layout.metrics(model).exists()},
+        history={model: read_history(layout.checkpoint(model).with_name("history.jsonl")) for model in MODELS},
+    )
+
+
+def cohort_table(index: Index) -> list[dict[str, Any]]:
+    """Return one row per data set and site: subjects, scans, quarantined scans, repetition times."""
+    rows = []
+    for dataset, site in sorted({(scan.dataset, scan.site) for scan in index.scans}):
+        here = [scan for scan in index.scans if (scan.dataset, scan.site) == (dataset, site)]
+        kinds = Counter(scan.kind for scan in here if scan.ok)
+        rows.append(
+            {
+                "data set": dataset,
+                "site": site or "n/a",
+                "subjects": len({scan.subject for scan in here if scan.ok}),
+                "scans": sum(kinds.values()),
+                "kinds": ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+                "TR (s)": ", ".join(sorted({f"{scan.tr:g}" for scan in here if scan.ok and scan.tr})),
+                "volumes": _range([scan.n_volumes for scan in here if scan.ok and scan.n_volumes]),
+                "refused at ingest": len(here) - sum(kinds.values()),
+                "licence": ", ".join(sorted({scan.licence for scan in here if scan.licence})) or "n/a",
+            }
+        )
+    return rows
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a training history; an absent file gives an empty list."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _range(values: list[int]) -> str:
+    if not values:
+        return "n/a"
+    return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"
+
+
+def _tsv(path: Path) -> list[dict[str, str]]:
+    import csv
+
+    with open(path, encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle, delimiter="\t"))
+
+
+def _by_scan(results: Path, manifests: list[Path]) -> dict[str, dict[str, Path]]:
+    found: dict[str, dict[str, Path]] = {}
+    for manifest in manifests:
+        for scan_id, scan in read_json(manifest)["scans"].items():
+            if scan["status"] == "ok":
+                found[scan_id] = {name: results / path for name, path in scan["files"].items() if path}
+    return found
+
+
+def _subject(
+    results: Path,
+    manifest: Path,
+    index: Index,
+    parcellated: dict[str, dict[str, Path]],
+    flat: dict[str, dict[str, Path]],
+) -> list[Scan]:
+    subject = read_json(manifest)
+    rows = {scan.scan_id: scan for scan in index.scans_of(subject["dataset"], subject["subject"])}
+    anat = subject["anat"]
+    anat_files = {name: results / path for name, path in anat.get("files", {}).items() if isinstance(path, str)}
+    scans = []
+    for scan_id, scan in subject["scans"].items():
+        if scan["status"] != "ok" or scan_id not in rows:
+            continue
+        scans.append(
+            Scan(
+                scan_id=scan_id,
+                dataset=subject["dataset"],
+                subject=subject["subject"],
+                kind=scan["kind"],
+                site=rows[scan_id].site,
+                tr=scan.get("tr"),
+                n_volumes=scan.get("n_volumes"),
+                qc=scan.get("qc", {}),
+                flags=[*anat.get("flags", []), *scan.get("flags", [])],
+                files={name: results / path for name, path in scan["files"].items() if isinstance(path, str)},
+                anat=anat_files if anat.get("status") == "ok" else {},
+                anat_qc=anat.get("qc", {}),
+                timeseries=parcellated.get(scan_id, {}).get("timeseries"),
+                still=flat.get(scan_id, {}).get("still"),
+                movie=flat.get(scan_id, {}).get("movie"),
+            )
+        )
+    return scans

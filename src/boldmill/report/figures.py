@@ -1,0 +1,154 @@
+"""Pictures of the report as PNG bytes, the same bytes for the same data.
+
+Axes: T time (volumes), P parcels, V voxels, X Y Z image grid.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+CARPET_ROWS = 300
+
+
+def png(figure: Any, dpi: int) -> bytes:
+    """Render and close a figure; no software name or date goes into the file."""
+    import matplotlib.pyplot as plt
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, bbox_inches="tight")
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def start() -> Any:
+    """Return pyplot on the file backend."""
+    import matplotlib as mpl
+
+    mpl.use("Agg", force=False)
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def overlay(background: Array, contours: Sequence[tuple[Array, str]], dpi: int, title: str) -> bytes:
+    """Draw three slices per axis of a volume with contours of masks or probability maps at one half.
+
+    Parameters
+    ----------
+    background : (X, Y, Z) array
+        Image in RAS orientation.
+    contours : sequence of ((X, Y, Z) array, colour)
+        Maps on the same grid.
+    """
+    plt = start()
+    inside = np.argwhere(contours[0][0] > 0.5) if contours else np.argwhere(background > 0)
+    low, high = (inside.min(0), inside.max(0)) if len(inside) else (np.zeros(3, int), np.array(background.shape) - 1)
+    figure, axes = plt.subplots(1, 9, figsize=(13.5, 1.9), facecolor="black")
+    top = float(np.percentile(background[background > 0], 99)) if (background > 0).any() else 1.0
+    for column, axis_image in enumerate(axes):
+        axis = column // 3
+        where = int(low[axis] + (high[axis] - low[axis]) * (0.3, 0.5, 0.7)[column % 3])
+        axis_image.imshow(np.take(background, where, axis).T, origin="lower", cmap="gray", vmin=0, vmax=top)
+        for volume, colour in contours:
+            plane = np.take(volume, where, axis).T
+            if plane.min() < 0.5 < plane.max():
+                axis_image.contour(plane, levels=[0.5], colors=[colour], linewidths=0.7)
+        axis_image.axis("off")
+    figure.suptitle(title, color="white", fontsize=9, y=1.03)
+    figure.subplots_adjust(wspace=0.02)
+    return png(figure, dpi)
+
+
+def motion_and_carpet(fd: Array, dvars: Array, series: Array, tr: float, dpi: int) -> bytes:
+    """Draw FD, DVARS and the carpet of one run on one time axis.
+
+    Parameters
+    ----------
+    fd, dvars : (T,) arrays
+        Framewise displacement (mm) and DVARS; NaN where undefined.
+    series : (T, V) array
+        Cleaned series of voxels or parcels; V is thinned to at most 300 rows.
+    """
+    plt = start()
+    seconds = np.arange(len(series)) * tr
+    figure, (top, middle, bottom) = plt.subplots(
+        3, 1, figsize=(9, 3.6), sharex=True, height_ratios=[1, 1, 2.2], layout="constrained"
+    )
+    for axis, values, name in ((top, fd, "FD (mm)"), (middle, dvars, "DVARS")):
+        if np.isfinite(values).any():
+            axis.plot(seconds, values, color="#1f4e79", linewidth=0.9)
+        else:
+            axis.text(0.5, 0.5, "not available", transform=axis.transAxes, ha="center", va="center", color="#777777")
+        axis.set_ylabel(name, fontsize=8)
+    rows = np.unique(np.linspace(0, series.shape[1] - 1, min(CARPET_ROWS, series.shape[1])).astype(int))
+    scaled = series[:, rows] / np.maximum(np.nanstd(series[:, rows], 0), 1e-9)
+    bottom.imshow(scaled.T, aspect="auto", cmap="gray", vmin=-2, vmax=2, extent=(0, seconds[-1] + tr, len(rows), 0))
+    bottom.set_ylabel("carpet", fontsize=8)
+    bottom.set_xlabel("time (s)", fontsize=8)
+    for axis in (top, middle, bottom):
+        axis.tick_params(labelsize=7)
+    bottom.set_yticks([])
+    return png(figure, dpi)
+
+
+def fc_matrix(fc: Array, networks: Sequence[str], dpi: int) -> bytes:
+    """Draw an FC matrix (P, P) in id order, with the borders of networks where the name changes."""
+    plt = start()
+    figure, axis = plt.subplots(figsize=(3.4, 3.0), layout="constrained")
+    image = axis.imshow(fc, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    borders = [i for i in range(1, len(networks)) if networks[i] != networks[i - 1]]
+    for border in borders:
+        axis.axhline(border - 0.5, color="black", linewidth=0.3)
+        axis.axvline(border - 0.5, color="black", linewidth=0.3)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    figure.colorbar(image, ax=axis, shrink=0.8).ax.tick_params(labelsize=7)
+    return png(figure, dpi)
+
+
+def curves(history: Sequence[dict[str, Any]], dpi: int, title: str) -> bytes:
+    """Draw every loss of a training history against the step, training and validation."""
+    plt = start()
+    names = sorted({key for row in history for key in row if "loss" in key and isinstance(row[key], int | float)})
+    figure, axis = plt.subplots(figsize=(5.2, 2.8), layout="constrained")
+    for name in names:
+        points = [(row.get("step", i), row[name]) for i, row in enumerate(history) if row.get(name) is not None]
+        style = {"marker": "o", "markersize": 2.5} if len(points) < 40 else {}
+        axis.plot(*zip(*points, strict=True), label=name, linewidth=1, **style)
+    axis.set_xlabel("step", fontsize=8)
+    axis.set_title(title, fontsize=9)
+    axis.tick_params(labelsize=7)
+    axis.grid(alpha=0.3)
+    if names:
+        axis.legend(fontsize=7)
+    return png(figure, dpi)
+
+
+def cohort(values: dict[str, dict[str, list[float]]], dpi: int) -> bytes:
+    """Draw the distribution of each quality number by site: ``{number: {site: values}}``."""
+    plt = start()
+    figure, axes = plt.subplots(1, max(1, len(values)), figsize=(2.6 * max(1, len(values)), 2.4), layout="constrained")
+    for axis, (name, sites) in zip(np.atleast_1d(axes), values.items(), strict=False):
+        shown = {site: numbers for site, numbers in sorted(sites.items()) if numbers}
+        axis.boxplot(list(shown.values()), tick_labels=list(shown), widths=0.5)
+        for position, numbers in enumerate(shown.values(), start=1):
+            axis.plot([position] * len(numbers), numbers, ".", color="#1f4e79", alpha=0.6, markersize=4)
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=7)
+    return png(figure, dpi)
+
+
+def load_volume(path: Path) -> Array:
+    """Return a 3D image as float32 in RAS orientation; a 4D image gives its mean over time."""
+    import nibabel as nib
+
+    image = nib.as_closest_canonical(nib.load(path))
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    return data.mean(-1) if data.ndim == 4 else data

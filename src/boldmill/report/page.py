@@ -1,0 +1,153 @@
+"""Turn what was collected into one HTML page: every picture embedded, no script or style from elsewhere.
+
+Axes: T time (volumes), P parcels.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldmill import __version__
+from boldmill.report import figures
+from boldmill.report.collect import QC_COLUMNS, Collected, Scan
+from boldmill.report.config import ReportConfig
+
+SMALL = "Small models trained for minutes: these numbers show that the line works, not that science was done."
+EVALUATION = [
+    "task",
+    "method",
+    "protocol",
+    "metric",
+    "value",
+    "ci_low",
+    "ci_high",
+    "p_permutation",
+    "n_test",
+    "text_encoder",
+    "note",
+]
+
+
+def render(collected: Collected, config: ReportConfig, project: str) -> str:
+    """Return the page as HTML text."""
+    from importlib.resources import files
+
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["number"] = number
+    environment.filters["b64"] = lambda data: base64.b64encode(data).decode("ascii")
+    template = environment.from_string(files("boldmill.report").joinpath("page.html").read_text(encoding="utf-8"))
+    from tqdm import tqdm
+
+    shown = collected.scans[: config.max_scans]
+    return template.render(
+        project=project,
+        version=__version__,
+        small=SMALL,
+        data=collected,
+        qc_columns=[name for name in QC_COLUMNS if any(name in scan.qc for scan in collected.scans)],
+        evaluation_columns=EVALUATION,
+        scans=[scan_pictures(scan, config.dpi) for scan in tqdm(shown, desc="pictures", unit="scan", disable=None)],
+        hidden=len(collected.scans) - len(shown),
+        curves={
+            model: figures.curves(history, config.dpi, model) for model, history in collected.history.items() if history
+        },
+        distributions=figures.cohort(by_site(collected.scans), config.dpi) if collected.scans else None,
+    )
+
+
+def number(value: Any) -> str:
+    """Show a number with four significant digits, and a missing one as n/a."""
+    if value is None or value == "":
+        return "n/a"
+    try:
+        as_float = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return f"{as_float:.4g}" if np.isfinite(as_float) else "n/a"
+
+
+def by_site(scans: list[Scan]) -> dict[str, dict[str, list[float]]]:
+    """Return ``{quality number: {site: values}}`` for the numbers at least two scans have."""
+    table: dict[str, dict[str, list[float]]] = {}
+    for name in ("mean_fd", "mean_dvars", "tsnr", "residual_dof"):
+        sites: dict[str, list[float]] = {}
+        for scan in scans:
+            value = scan.qc.get(name)
+            if isinstance(value, int | float):
+                sites.setdefault(scan.site or scan.dataset, []).append(float(value))
+        if sum(map(len, sites.values())) > 1:
+            table[name] = sites
+    return table
+
+
+def scan_pictures(scan: Scan, dpi: int) -> dict[str, Any]:
+    """Return the scan with its pictures, ``[(caption, mime type, bytes)]``."""
+    pictures: list[tuple[str, str, bytes]] = []
+    if {"t1w_template", "brain_mask"} <= set(scan.anat):
+        t1w = figures.load_volume(scan.anat["t1w_template"])
+        mask = figures.load_volume(scan.anat["brain_mask"])
+        contours = [(mask, "#ff4040")]
+        if "gm" in scan.anat:
+            contours.append((figures.load_volume(scan.anat["gm"]), "#40c0ff"))
+        picture = figures.overlay(t1w, contours, dpi, "T1w in template space: brain mask (red), grey matter (blue)")
+        pictures.append(("T1w in template space", "image/png", picture))
+        if "preproc" in scan.files:
+            mean = figures.load_volume(scan.files["preproc"])
+            picture = figures.overlay(mean, contours[::-1], dpi, "mean BOLD in template space: the same contours")
+            pictures.append(("mean BOLD in template space", "image/png", picture))
+    if scan.timeseries is not None:
+        series, names = read_series(scan.timeseries)
+        fd, dvars = read_motion(scan.files.get("confounds"), len(series))
+        picture = figures.motion_and_carpet(fd, dvars, np.nan_to_num(series), scan.tr or 1.0, dpi)
+        pictures.append(("motion and carpet (parcel series)", "image/png", picture))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fc = np.atleast_2d(np.corrcoef(series.T))
+        pictures.append(("FC", "image/png", figures.fc_matrix(fc, [network_of(name) for name in names], dpi)))
+    for caption, path in (("flat map", scan.still), ("flat-map movie", scan.movie)):
+        if path is not None and path.exists():
+            kind = {".png": "image/png", ".webp": "image/webp"}[path.suffix]
+            pictures.append((caption, kind, path.read_bytes()))
+    return {"scan": scan, "pictures": pictures}
+
+
+def read_series(path: Path) -> tuple[NDArray[np.float64], list[str]]:
+    """Return a parcel time series (T, P), NaN where ``n/a``, and the names of its parcels."""
+    with open(path, encoding="utf-8", newline="") as handle:
+        rows = csv.reader(handle, delimiter="\t")
+        names = next(rows)
+        values = [[float("nan") if cell == "n/a" else float(cell) for cell in row] for row in rows]
+    return np.array(values, dtype=np.float64).reshape(len(values), len(names)), names
+
+
+def read_motion(path: Path | None, n_volumes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return FD (mm) and DVARS (T,) of a confounds table; NaN where the table has no such column."""
+    missing = np.full(n_volumes, np.nan)
+    if path is None:
+        return missing, missing
+    with open(path, encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle, delimiter="\t"))
+
+    def column(name: str) -> NDArray[np.float64]:
+        if not rows or name not in rows[0]:
+            return missing
+        return np.array([float(row[name]) if row[name] not in ("n/a", "") else np.nan for row in rows])
+
+    return column("framewise_displacement"), column("dvars")
+
+
+def network_of(parcel: str) -> str:
+    """Return hemisphere and network of a Schaefer parcel name, or the name itself.
+
+    >>> network_of("7Networks_LH_DorsAttn_Post_3")
+    'LH_DorsAttn'
+    """
+    parts = parcel.removeprefix("7Networks_").removeprefix("17Networks_").split("_")
+    return "_".join(parts[:2]) if parts[0] in ("LH", "RH") else parcel

@@ -1,0 +1,94 @@
+"""What the bucket stages share: operators read once, series opened against their grid, faults written as entries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldmill.atomic import read_json
+from boldmill.errors import DataFault, MachineFault
+from boldmill.provenance.record import Recorder
+from boldmill.represent.operators import load_operator
+from boldmill.represent.series import Series, open_series
+
+ANATOMY = {"t1w": "t1w_template", "gm": "gm", "wm": "wm", "csf": "csf", "jacobian": "jacobian"}
+"""Names of the morphometry's images -> keys of the subject manifest."""
+
+
+def quarantined(stage: str, fault: DataFault) -> dict[str, Any]:
+    """Return the manifest entry of a scan with a fault of its own."""
+    return {"status": "quarantined", "stage": stage, "reason": f"{fault.what}: {fault.why}", "fix": fault.fix}
+
+
+class Bench:
+    """The operators of one run, read when first needed.
+
+    Parameters
+    ----------
+    path : Path
+        ``operators/operators.json``.
+    results : Path
+        Results folder; paths in manifests are relative to it.
+    record : Recorder
+        Every file read is added to its inputs.
+    """
+
+    def __init__(self, path: Path, results: Path, record: Recorder) -> None:
+        self.manifest: dict[str, Any] = read_json(path)
+        self.folder, self.results, self.record = path.parent, results, record
+        self.affine: NDArray[np.float64] = np.array(self.manifest["grid"]["affine"], np.float64)
+        self.shape: tuple[int, ...] = tuple(self.manifest["grid"]["shape"])
+        self.names: list[str] = [p["name"] for p in self.manifest["parcels"]]
+        self._operators: dict[str, Any] = {}
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of a voxel of the output grid, mm3."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def operator(self, name: str) -> Any:
+        """Return an operator by name."""
+        if name not in self._operators:
+            path = self.folder / self.manifest["operators"][name]["file"]
+            self.record.add_input(path)
+            self._operators[name] = load_operator(path)
+        return self._operators[name]
+
+    def flat_mask(self) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Return the pixel mask of the flat grid (H, W) and the sulcal depth of its pixels (N,)."""
+        path = self.folder / self.manifest["flat"]["mask"]
+        self.record.add_input(path)
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["mask"], stored["sulc"]
+
+    def open(self, scan: dict[str, Any]) -> Series:
+        """Open the cleaned series of a scan."""
+        keys = ("clean_lh", "clean_rh") if scan["kind"] == "surface" else ("clean", "mask")
+        for key in keys:
+            self._need(self.results / scan["files"][key])
+        return open_series(scan, self.results, self.affine, self.shape)
+
+    def anatomy(self, files: dict[str, str]) -> dict[str, NDArray[np.float64]]:
+        """Read the anatomical images (X,), i fastest."""
+        import nibabel as nib
+
+        images = {}
+        for name, key in ANATOMY.items():
+            path = self.results / files[key]
+            self._need(path)
+            image: Any = nib.load(path)
+            if tuple(image.shape) != self.shape or not np.allclose(image.affine, self.affine, atol=1e-3):
+                why = f"its grid {image.shape} is not the operators' {self.shape}, or it lies elsewhere"
+                raise MachineFault("T1w and operators differ", path, why, "rerun the preprocess and operators stages")
+            images[name] = np.asarray(image.dataobj, np.float64).ravel(order="F")
+        return images
+
+    def _need(self, path: Path) -> None:
+        if not path.is_file():
+            raise MachineFault(
+                "missing derivative", path, "the subject manifest names it", "rerun the preprocess stage"
+            )
+        self.record.add_input(path)

@@ -1,0 +1,116 @@
+r"""Cortical flat maps of one bucket's runs: frames for training, a still and a movie for the eye.
+
+Example
+-------
+boldmill flatmap --subjects results/preprocess/demo/sub-01.json --operators results/operators/operators.json \
+    --results results --out results/flatmap/bucket-000.json --config-json "$JSON"
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from boldmill.provenance.record import Recorder
+    from boldmill.represent.bucket import Bench
+    from boldmill.represent.config import FlatmapConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `boldmill flatmap`."""
+    parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests of the bucket")
+    parser.add_argument("--operators", type=Path, required=True, help="manifest of the operators")
+    parser.add_argument("--results", type=Path, required=True, help="results folder")
+    parser.add_argument("--out", type=Path, required=True, help="bucket manifest to write")
+    parser.add_argument("--config-json", required=True, help="settings of stage `flatmap` (JSON text)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Map every good scan of the bucket; a scan with a fault of its own is quarantined."""
+    from tqdm import tqdm
+
+    from boldmill.atomic import read_json, write_json
+    from boldmill.errors import DataFault
+    from boldmill.provenance.record import Recorder
+    from boldmill.represent.bucket import Bench, quarantined
+    from boldmill.represent.config import FlatmapConfig
+    from boldmill.stages import Settings
+
+    settings = Settings(args.config_json)
+    scans: dict[str, Any] = {}
+    with Recorder(settings, out=args.out, inputs=[args.operators, *args.subjects]) as record:
+        bench = Bench(args.operators, args.results, record)
+        for path in tqdm(sorted(args.subjects), desc="flatmap", unit="subject", disable=None):
+            subject = read_json(path)
+            config = settings.section("flatmap", FlatmapConfig, subject["dataset"])
+            for scan_id, scan in sorted(subject["scans"].items()):
+                if scan["status"] != "ok":
+                    continue
+                try:
+                    scans[scan_id] = _one_scan(bench, record, subject["dataset"], scan_id, scan, config)
+                except DataFault as fault:
+                    scans[scan_id] = quarantined("flatmap", fault)
+        flat = bench.manifest["flat"]
+        grid = {key: flat[key] for key in ("name", "mask_sha256", "n_pixels", "n_patches_16", "shape")}
+        write_json(args.out, {"schema": 1, "scans": scans, "grid": grid})
+    bad = sum(s["status"] != "ok" for s in scans.values())
+    print(f"flatmap: {len(scans) - bad} scans, {bad} quarantined")
+    return 0
+
+
+def _one_scan(
+    bench: Bench, record: Recorder, dataset: str, scan_id: str, scan: dict[str, Any], config: FlatmapConfig
+) -> dict[str, Any]:
+    import numpy as np
+
+    from boldmill.paths import Layout
+    from boldmill.represent.flatmap import fill_vertices, flat_run, vertex_series
+    from boldmill.represent.operators import save_raw
+    from boldmill.represent.pictures import write_movie, write_still
+    from boldmill.spaces.surfaces import HEMISPHERES, fsaverage5
+
+    series = bench.open(scan)
+    operator = None if scan["kind"] == "surface" else bench.operator("volume_to_fsaverage5")
+    values, covered = vertex_series(series, operator)
+    filled = fill_vertices(values, covered, [fsaverage5("sphere", h).coords for h in HEMISPHERES])
+    tr = float(scan["tr"])
+    found = flat_run(filled, covered, bench.operator("flat"), tr, config.target_tr)
+    mask, folds = bench.flat_mask()
+    layout = Layout.at(bench.results)
+    paths = {
+        key: layout.flat_scan(dataset, scan_id, suffix)
+        for key, suffix in (("frames", ".npz"), ("still", ".png"), ("movie", ".webp"))
+    }
+    save_raw(
+        paths["frames"],
+        frames=found.frames,
+        mean=found.mean,
+        std=found.std,
+        mask=mask,
+        covered=found.covered,
+        tr=np.float64(config.target_tr),
+        tr_in=np.float64(tr),
+    )
+    write_still(paths["still"], found.frames, found.std, mask, folds, config.target_tr)
+    if config.movie_frames:
+        write_movie(paths["movie"], found.frames, mask, folds, config.movie_frames, config.target_tr)
+    else:
+        del paths["movie"]
+    for path in paths.values():
+        record.add_output(path)
+    return {
+        "status": "ok",
+        "kind": scan["kind"],
+        "tr": config.target_tr,
+        "tr_in": tr,
+        "n_frames": len(found.frames),
+        "method": "z-score per pixel, then Chebyshev I anti-alias (downsampling only) and PCHIP",
+        "files": {key: path.relative_to(bench.results).as_posix() for key, path in paths.items()},
+        "qc": {
+            "pixels_covered": round(float(found.covered.mean()), 4),
+            "pixels_constant": int((found.std <= 1e-6).sum()),
+            "largest_z": round(float(np.abs(found.frames).max()), 2),
+        },
+    }

@@ -1,0 +1,95 @@
+"""Parcel means: one sparse product per block of volumes.
+
+Axes: n elements (voxels or vertices), T volumes, P parcels in id order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldmill.errors import DataFault
+from boldmill.represent.series import Series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ParcelSeries:
+    """Parcel time series.
+
+    Parameters
+    ----------
+    values : (T, P) array of float32
+        NaN where the parcel has too little coverage, never 0.
+    coverage : (P,) array of float
+        Share of the parcel's elements with data.
+    """
+
+    values: NDArray[np.float32]
+    coverage: NDArray[np.float64]
+
+
+def coverage_of(operator: Any, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the share of each parcel's elements that lie in a mask (0 for a parcel without elements)."""
+    count = operator @ mask.astype(np.float64)
+    size = np.asarray(operator.sum(axis=1), np.float64)
+    share: NDArray[np.float64] = count / np.maximum(size, 1)
+    return share
+
+
+def parcel_series(operator: Any, series: Series, min_coverage: float) -> ParcelSeries:
+    """Average a series over each parcel's elements that have data.
+
+    Parameters
+    ----------
+    operator : csr_array, (P, n)
+        Membership (:func:`boldmill.represent.operators.membership`).
+    series : Series
+    min_coverage : float
+        A parcel with a smaller share of its elements in the mask is NaN.
+
+    Raises
+    ------
+    DataFault
+        No parcel has enough coverage, or the data are not finite.
+    """
+    coverage = coverage_of(operator, series.mask)
+    keep = (coverage >= min_coverage) & (coverage > 0)
+    if not keep.any():
+        why = f"no parcel has {min_coverage:.0%} of its elements in the mask (largest share {coverage.max():.0%})"
+        raise DataFault("no parcel is covered", series.where, why, "check registration and field of view of this run")
+    columns = np.flatnonzero((np.asarray(operator.sum(axis=0)) > 0) & series.mask)
+    inner = operator[:, columns].astype(np.float64)
+    count = np.asarray(inner.sum(axis=1))
+    values = np.full((series.n_volumes, operator.shape[0]), np.nan, np.float32)
+    first = 0
+    for block in series.blocks(columns):
+        total = inner @ block.astype(np.float64)
+        values[first : first + block.shape[1], keep] = (total[keep] / count[keep, None]).T
+        first += block.shape[1]
+    return ParcelSeries(values=values, coverage=coverage)
+
+
+def number(value: float) -> str:
+    """Return a number with seven digits (float32), or ``n/a`` for NaN.
+
+    >>> number(0.1), number(float("nan"))
+    ('0.1', 'n/a')
+    """
+    return "n/a" if np.isnan(value) else f"{value:.7g}"
+
+
+def series_tsv(names: list[str], values: NDArray[np.float32]) -> str:
+    """Return time series as TSV text: a header of parcel names, one row per volume."""
+    rows = ["\t".join(names)]
+    rows += ["\t".join(number(v) for v in row) for row in values.tolist()]
+    return "\n".join(rows) + "\n"
+
+
+def rows_tsv(first: str, names: list[str], columns: list[str], values: NDArray[Any]) -> str:
+    """Return a table as TSV text: one row per parcel, its name in the column ``first``."""
+    rows = ["\t".join([first, *columns])]
+    rows += ["\t".join([name, *(number(v) for v in row)]) for name, row in zip(names, values.tolist(), strict=True)]
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,146 @@
+"""Cleaned series, read in blocks of volumes: from a template-space NIfTI, or from a pair of fsaverage5 GIFTI files.
+
+Axes: n elements (voxels with i fastest, or vertices left then right), T volumes, b volumes of one block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldmill.errors import DataFault, MachineFault
+
+BLOCK = 32
+"""Volumes per block: at 2 mm a block of whole volumes is 116 MB."""
+
+N_VERTICES = 10242
+"""Vertices of one fsaverage5 hemisphere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Series:
+    """A cleaned series.
+
+    Parameters
+    ----------
+    where : Path
+        File it comes from, for messages.
+    n_volumes : int
+    mask : (n,) array of bool
+        Elements with data: inside the run's mask, or vertices with a finite, varying series.
+    read : callable
+        ``read(columns)`` yields blocks (len(columns), b) of float32, in time order.
+    """
+
+    where: Path
+    n_volumes: int
+    mask: NDArray[np.bool_]
+    read: Callable[[NDArray[np.int64]], Iterator[NDArray[np.float32]]]
+
+    def blocks(self, columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        """Yield blocks (len(columns), b), refusing values that are not finite.
+
+        Raises
+        ------
+        DataFault
+            A value inside the mask is NaN or infinite.
+        """
+        start = 0
+        for block in self.read(columns):
+            if not np.isfinite(block).all():
+                first = start + int(np.argmax(~np.isfinite(block).all(0)))
+                raise DataFault(
+                    "unusable series", self.where, f"volume {first} has values that are not finite", "check the raw run"
+                )
+            start += block.shape[1]
+            yield block
+
+
+def _load(path: Path) -> Any:
+    import nibabel as nib
+
+    try:
+        return nib.load(path, keep_file_open=True) if path.name.endswith((".nii", ".nii.gz")) else nib.load(path)
+    except (OSError, nib.filebasedimages.ImageFileError) as error:
+        raise MachineFault("cannot read cleaned series", path, str(error), "rerun the preprocess stage") from error
+
+
+def volume_series(clean: Path, mask: Path, affine: NDArray[np.float64], shape: tuple[int, ...]) -> Series:
+    """Open a cleaned 4-D series in template space.
+
+    Parameters
+    ----------
+    clean, mask : Path
+        4-D series and 3-D mask, both on the output grid.
+    affine, shape
+        The output grid of the operators.
+
+    Raises
+    ------
+    MachineFault
+        A file is missing, or is on another grid than the operators.
+    DataFault
+        The mask is empty.
+    """
+    image, mask_image = _load(clean), _load(mask)
+    for path, item in ((clean, image), (mask, mask_image)):
+        if tuple(item.shape[:3]) != tuple(shape) or not np.allclose(item.affine, affine, atol=1e-3):
+            why = f"its grid {item.shape[:3]} is not the operators' {tuple(shape)}, or it lies elsewhere"
+            raise MachineFault("series and operators differ", path, why, "rerun the preprocess and operators stages")
+    inside = (np.asarray(mask_image.dataobj) > 0).ravel(order="F")
+    if not inside.any():
+        raise DataFault("unusable series", mask, "its brain mask is empty", "check the registration of this run")
+    total = int(image.shape[3])
+
+    def read(columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        for first in range(0, total, BLOCK):
+            block = np.asarray(image.dataobj[..., first : first + BLOCK], np.float32)
+            yield block.reshape(-1, block.shape[3], order="F")[columns]
+
+    return Series(where=clean, n_volumes=total, mask=inside, read=read)
+
+
+def surface_series(left: Path, right: Path) -> Series:
+    """Read a cleaned fsaverage5 series; vertices that are constant or not finite count as without data.
+
+    Raises
+    ------
+    MachineFault
+        A file cannot be read.
+    DataFault
+        The files are not fsaverage5, or their lengths differ.
+    """
+    halves = []
+    for path in (left, right):
+        # one array per volume, or one of (V, T); agg_data() would depend on the intent code the writer chose
+        values = np.column_stack([np.asarray(array.data, np.float32) for array in _load(path).darrays])
+        if values.shape[0] != N_VERTICES:
+            why = f"{values.shape[0]} vertices, not the {N_VERTICES} of an fsaverage5 hemisphere"
+            raise DataFault("unusable series", path, why, "resample the run to fsaverage5")
+        halves.append(values)
+    if halves[0].shape[1] != halves[1].shape[1]:
+        why = f"{halves[0].shape[1]} volumes on the left, {halves[1].shape[1]} on the right"
+        raise DataFault("unusable series", left, why, "give both hemispheres of the same run")
+    series = np.vstack(halves)
+    with np.errstate(invalid="ignore"):
+        usable = np.isfinite(series).all(1) & (series.max(1) > series.min(1))
+    total = series.shape[1]
+
+    def read(columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        for first in range(0, total, BLOCK):
+            yield series[columns, first : first + BLOCK]
+
+    return Series(where=left, n_volumes=total, mask=usable, read=read)
+
+
+def open_series(scan: dict[str, Any], results: Path, affine: NDArray[np.float64], shape: tuple[int, ...]) -> Series:
+    """Open the cleaned series of one entry of a subject manifest, volume or surface."""
+    files = {key: results / path for key, path in scan["files"].items()}
+    if scan["kind"] == "surface":
+        return surface_series(files["clean_lh"], files["clean_rh"])
+    return volume_series(files["clean"], files["mask"], affine, shape)

@@ -1,0 +1,108 @@
+"""Show how far each stage is, and every quarantined scan with its reason and fix.
+
+Exit status: 0 if nothing is quarantined, 3 if at least one scan is, 2 if there is no index yet.
+
+Example:
+    boldmill status --config config.yaml my.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+from boldmill.errors import EXIT_OK, EXIT_QUARANTINED, ConfigError
+from boldmill.index import quarantine
+from boldmill.paths import MODELS, SHARD_TABLES, Layout
+
+
+class Progress(NamedTuple):
+    """How many outputs of a stage are there, and how many there will be."""
+
+    stage: str
+    done: int
+    total: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--config", nargs="+", metavar="FILE", help="configuration files, later ones winning")
+    parser.add_argument("--results", metavar="DIR", help="results folder (default: the configuration's, else results)")
+
+
+def collect_quarantine(results: str | Path) -> list[dict[str, str]]:
+    """Return every quarantined scan as ``scan_id, dataset, subject, stage, reason, fix, file``, sorted by scan id."""
+    return [row._asdict() for row in quarantine.collect_quarantine(results)]
+
+
+def write_quarantine(results: str | Path) -> list[dict[str, str]]:
+    """Write ``quarantine.tsv`` of the whole run atomically and return its rows."""
+    return [row._asdict() for row in quarantine.write_quarantine(results)]
+
+
+def results_of(config: list[str] | None, results: str | None) -> tuple[Path, list[str], str]:
+    """Return results folder, models and snapshot name of a command line (defaults where no configuration is given)."""
+    if not config:
+        return Path(results or "results"), list(MODELS), "latest"
+    from boldmill.config.load import load
+
+    loaded = load(*config)
+    return Path(results or loaded.results), list(loaded.models.train), loaded.snapshot.name
+
+
+def progress(results: Path, models: list[str], snapshot: str) -> list[Progress]:
+    """Return the progress of every stage, counted by the outputs that are there.
+
+    Raises
+    ------
+    ConfigError
+        There is no index yet.
+    """
+    from boldmill.index.read import read_index
+
+    index = read_index(results)
+    layout = Layout.at(results)
+
+    def stage(name: str, paths: list[Path]) -> Progress:
+        return Progress(name, sum(path.is_file() for path in paths), len(paths))
+
+    buckets = index.buckets()
+    return [
+        Progress("ingest", len(index.ok), len(index.scans)),
+        stage("templates", [layout.template]),
+        stage("atlas", [layout.atlas]),
+        stage("preprocess", [layout.subject(*who) for who in index.subjects()]),
+        stage("operators", [layout.operators]),
+        stage("parcellate", [layout.parcellated(b) for b in buckets]),
+        stage("flatmap", [layout.flat(b) for b in buckets]),
+        stage("augment", [layout.shard("pfc", b) for b in buckets]),
+        stage("shards", [layout.shard(table, b) for table in SHARD_TABLES for b in buckets]),
+        stage("snapshot", [layout.snapshot(snapshot)]),
+        stage("train", [layout.checkpoint(model) for model in models]),
+        stage("evaluate", [layout.metrics(model) for model in models]),
+        stage("report", [layout.report]),
+        stage("ledger", [layout.ledger]),
+    ]
+
+
+UNITS = {"ingest": "scans", "preprocess": "subjects", "train": "models", "evaluate": "models", "shards": "shards"}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print both tables."""
+    results, models, snapshot = results_of(args.config, args.results)
+    if not results.is_dir():
+        raise ConfigError("no results", results, "there is no such folder", "run the workflow, or give --results DIR")
+    for name, done, total in progress(results, models, snapshot):
+        unit = UNITS.get(name, "buckets" if name in ("parcellate", "flatmap", "augment") else "")
+        bar = "#" * round(20 * done / total) if total else ""
+        print(f"{name:<11} {done:>6} of {total:<6} {unit:<9} |{bar:<20}|".rstrip())
+    rows = quarantine.collect_quarantine(results)
+    if not rows:
+        print("\nNo scan is quarantined.")
+        return EXIT_OK
+    print(f"\n{len(rows)} quarantined; everything else goes on. Stage, scan, reason, fix:")
+    for row in rows:
+        print(f"  {row.stage:<11} {row.scan_id}\n              {row.reason}\n              fix: {row.fix}")
+    return EXIT_QUARANTINED

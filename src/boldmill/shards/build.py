@@ -1,0 +1,256 @@
+"""Rows of one bucket's shards, from tickets, manifests and arrays.
+
+Axes: T time or frames, P parcels, E edges, X valid pixels, H W flat grid.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from boldmill import __version__
+from boldmill.atomic import canonical_json, read_json
+from boldmill.errors import BoldmillError, DataFault
+from boldmill.represent.fc import correlation, vectorise
+from boldmill.tables import MORPHOMETRY_FEATURES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """What is known of one bucket: its manifests, read and joined.
+
+    Parameters
+    ----------
+    number : int
+        Number of the bucket.
+    results : Path
+        Folder that paths in manifests are relative to.
+    tickets : dict
+        Scan id -> ticket, sorted.
+    subjects : dict
+        ``"<dataset>/<subject>"`` -> subject manifest.
+    participants, parcellated, flat : dict
+        Content of the bucket's manifests.
+    digests : dict
+        ``"<dataset>/<subject>"`` -> stage -> settings digest.
+    read : list
+        Every data file read, for the provenance record; filled while rows are made.
+    faults : dict
+        Scan id -> fault of the data found while rows are made.
+    """
+
+    number: int
+    results: Path
+    tickets: dict[str, dict[str, Any]]
+    subjects: dict[str, dict[str, Any]]
+    participants: dict[str, Any]
+    parcellated: dict[str, Any]
+    flat: dict[str, Any]
+    digests: dict[str, dict[str, str]] = field(default_factory=dict)
+    read: list[Path] = field(default_factory=list)
+    faults: dict[str, DataFault] = field(default_factory=dict)
+
+    def path(self, relative: str) -> Path:
+        """Return a file named in a manifest, and remember that it was read."""
+        path = self.results / relative
+        self.read.append(path)
+        return path
+
+    def usable(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+        """Yield scan id, ticket and preprocessing entry of every scan that preprocessing let through, sorted."""
+        for scan_id, ticket in sorted(self.tickets.items()):
+            subject = self.subjects.get(subject_key(ticket), {})
+            entry = subject.get("scans", {}).get(scan_id, {})
+            if ticket["kind"] == "anat":
+                entry = {"flags": [], "space": subject.get("space", ""), **subject.get("anat", {}), **entry}
+            if entry.get("status") == "ok":
+                yield scan_id, ticket, entry
+
+
+def subject_key(ticket: Mapping[str, Any]) -> str:
+    """Return ``"<dataset>/<subject>"``."""
+    return f"{ticket['dataset']}/{ticket['subject']}"
+
+
+def entry_of(manifest: Mapping[str, Any], scan_id: str) -> dict[str, Any] | None:
+    """Return a scan's entry of a bucket manifest, or ``None`` where the scan is absent or not ok."""
+    entry: dict[str, Any] | None = manifest.get("scans", {}).get(scan_id)
+    return entry if entry is not None and entry.get("status") == "ok" else None
+
+
+def read_timeseries(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
+    """Return parcel names and the (T, P) series of a TSV; ``n/a`` is NaN."""
+    import pandas as pd
+
+    table = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype=np.float32)
+    return [str(name) for name in table.columns], np.ascontiguousarray(table.to_numpy(dtype=np.float32))
+
+
+def common(bucket: Bucket, scan_id: str, ticket: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity and provenance columns of a scan of the bucket."""
+    return identity(scan_id, ticket, bucket.digests.get(subject_key(ticket), {}))
+
+
+def identity(scan_id: str, ticket: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
+    """Return the identity and provenance columns every table carries."""
+    raw = [*ticket.get("bold", []), *ticket.get("t1w", []), *filter(None, [ticket.get("confounds")])]
+    return {
+        "scan_id": scan_id,
+        "dataset": ticket["dataset"],
+        "subject": ticket["subject"],
+        "source_sha256": [image["sha256"] for image in raw],
+        "pipeline_version": __version__,
+        "stage_digests": sorted(digests.items()),
+    }
+
+
+def scan_row(
+    bucket: Bucket,
+    scan_id: str,
+    ticket: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    *,
+    has_timeseries: bool,
+    n_clips: int,
+    morphometry: npt.NDArray[np.float32] | None,
+) -> dict[str, Any]:
+    """Return the row of a scan in ``scans``."""
+    person = bucket.participants.get("subjects", {}).get(subject_key(ticket), {})
+    qc = {str(k): float(v) for k, v in (entry.get("qc") or {}).items() if _is_number(v)}
+    return {
+        **common(bucket, scan_id, ticket),
+        **{name: ticket.get(name) or "" for name in ("session", "task", "run", "kind")},
+        "entities": sorted((str(k), str(v)) for k, v in (ticket.get("entities") or {}).items()),
+        "bucket": bucket.number,
+        **{name: str(person.get(name) or "") for name in ("site", "family")},
+        "licence": str(bucket.participants.get("licences", {}).get(ticket["dataset"]) or ""),
+        "space": entry.get("space") or "",
+        "phenotypes": canonical_json(person.get("phenotypes") or {}),
+        "tr": entry.get("tr"),
+        "n_volumes": int(entry.get("n_volumes") or 0),
+        "mean_fd": qc.get("mean_fd"),
+        "qc": sorted(qc.items()),
+        "flags": sorted(str(flag) for flag in entry.get("flags") or []),
+        "has_timeseries": has_timeseries,
+        "n_clips": n_clips,
+        "morphometry": None if morphometry is None else morphometry.ravel(),
+    }
+
+
+def timeseries_row(base: Mapping[str, Any], series: npt.NDArray[np.float32], tr: float) -> dict[str, Any]:
+    """Return the row of a scan in ``timeseries``."""
+    values = np.ascontiguousarray(series, dtype="<f4")
+    return {**base, "tr": tr, "n_volumes": len(series), "n_parcels": series.shape[1], "values": values.tobytes()}
+
+
+def fc_row(base: Mapping[str, Any], series: npt.NDArray[np.float32], estimator: Any) -> dict[str, Any]:
+    """Return the row of a scan in ``fc``."""
+    matrix = correlation(series, estimator=estimator, where=str(base["scan_id"]))
+    return {**base, "n_volumes": len(series), "values": vectorise(matrix).astype(np.float32)}
+
+
+def morphometry_of(bucket: Bucket, key: str) -> tuple[list[str], npt.NDArray[np.float32]] | None:
+    """Return feature names and (P, 9) features of a subject, or ``None`` without a usable T1w."""
+    entry = bucket.parcellated.get("subjects", {}).get(key) or {}
+    if not entry.get("morphometry"):
+        return None
+    import pandas as pd
+
+    path = bucket.path(entry["morphometry"])
+    table = pd.read_csv(path, sep="\t", na_values=["n/a"]).select_dtypes("number")
+    features = [str(name) for name in table.columns][-MORPHOMETRY_FEATURES:]
+    if len(features) < MORPHOMETRY_FEATURES:
+        why = f"{len(features)} numeric columns, expected {MORPHOMETRY_FEATURES}"
+        raise BoldmillError("cannot read morphometry", path, why, "run the parcellate stage again")
+    return features, table[features].to_numpy(dtype=np.float32)
+
+
+def clip_starts(n_frames: int, length: int, stride: int) -> range:
+    """Return the first frames of the clips that lie wholly inside a run.
+
+    >>> list(clip_starts(50, 16, 16))
+    [0, 16, 32]
+    """
+    return range(0, n_frames - length + 1, stride)
+
+
+def clip_rows(
+    base: Mapping[str, Any], flat: Mapping[str, npt.NDArray[Any]], *, length: int, stride: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a scan in ``flat_clips``; ``flat`` is the content of its npz."""
+    frames = flat["frames"]
+    for clip, start in enumerate(clip_starts(len(frames), length, stride)):
+        values = np.ascontiguousarray(frames[start : start + length], dtype="<f2")
+        first = clip == 0
+        yield {
+            **base,
+            "clip": clip,
+            "start": start,
+            "tr": float(flat["tr"]),
+            "n_frames": length,
+            "n_pixels": frames.shape[1],
+            "values": values.tobytes(),
+            "mean": flat["mean"].astype("<f4").tobytes() if first else None,
+            "std": flat["std"].astype("<f4").tobytes() if first else None,
+        }
+
+
+def encode_mask(mask: npt.NDArray[np.bool_]) -> str:
+    """Return a mask as JSON text: shape, and its bits packed row-major (base64)."""
+    bits = base64.b64encode(np.packbits(mask).tobytes()).decode()
+    return canonical_json({"shape": list(mask.shape), "bits": bits})
+
+
+def decode_mask(text: str) -> npt.NDArray[np.bool_]:
+    """Return the mask of :func:`encode_mask`."""
+    value = json.loads(text)
+    size = math.prod(value["shape"])
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(value["bits"]), dtype=np.uint8), count=size)
+    return bits.astype(bool).reshape(value["shape"])
+
+
+def phenotype_descriptions(bucket: Bucket) -> str:
+    """Return the words of the phenotypes of the bucket's data sets as JSON."""
+    present = {ticket["dataset"] for ticket in bucket.tickets.values()}
+    words = bucket.participants.get("descriptions", {})
+    return canonical_json({name: words[name] for name in sorted(present & set(words))})
+
+
+def load_bucket(
+    *,
+    number: int,
+    results: Path,
+    tickets: list[Path],
+    participants: Path,
+    subjects: list[Path],
+    parcellated: Path,
+    flat: Path,
+) -> Bucket:
+    """Read and join the manifests of a bucket."""
+    from boldmill.shards.lineage import Lineage
+
+    lineage = Lineage()
+    read_tickets = [read_json(path) for path in tickets]
+    manifests = {subject_key(m): (path, m) for path in subjects for m in [read_json(path)]}
+    return Bucket(
+        number=number,
+        results=results,
+        tickets={ticket["scan_id"]: ticket for ticket in read_tickets},
+        subjects={key: manifest for key, (_, manifest) in manifests.items()},
+        participants=read_json(participants),
+        parcellated=read_json(parcellated),
+        flat=read_json(flat),
+        digests={key: lineage.digests(parcellated, flat, path) for key, (path, _) in manifests.items()},
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,250 @@
+"""Read a data snapshot: the one way models, evaluation and report reach the shards.
+
+Axes: T time, P parcels, K views, E edges, N scans.
+
+A row is decoded in two lines, also without this module::
+
+    values = np.frombuffer(row["values"], dtype="<f4")           # dtype: metadata of the Parquet field
+    series = values.reshape(row["n_volumes"], row["n_parcels"])  # axes: metadata of the Parquet field
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boldmill.atomic import read_json, sha256_file
+from boldmill.errors import BoldmillError, ConfigError, DataFault, nearest
+from boldmill.shards.rows import TableRows
+from boldmill.tables import SCHEMA_VERSION
+from boldmill.tables import columns as columns_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+SPLITS = ("train", "validation", "heldout")
+
+
+class Snapshot:
+    """A frozen list of shards with the split of every subject.
+
+    Parameters
+    ----------
+    manifest : dict
+        The content of ``manifest.json``.
+    folder : Path
+        Where the manifest lies; paths of shards are relative to it.
+    """
+
+    def __init__(self, manifest: dict[str, Any], folder: Path) -> None:
+        self.manifest, self.folder = manifest, folder
+        self._rows: dict[str, TableRows] = {}
+
+    @classmethod
+    def load(cls, path: str | Path) -> Snapshot:
+        """Read a manifest and refuse another schema version or a missing shard.
+
+        Raises
+        ------
+        ConfigError
+            No manifest, or one of another schema version.
+        BoldmillError
+            A shard it names does not exist.
+        """
+        try:
+            manifest = read_json(path)
+        except OSError as error:
+            raise ConfigError("cannot read the snapshot", path, str(error), "run `boldmill snapshot`") from error
+        version = manifest.get("table_schema")
+        if version != SCHEMA_VERSION:
+            why = f"its tables have schema version {version}, this boldmill reads {SCHEMA_VERSION}"
+            raise ConfigError("cannot use the snapshot", path, why, "rebuild the shards and the snapshot")
+        snapshot = cls(manifest, Path(path).parent)
+        for shard in manifest["shards"]:
+            if not snapshot._path(shard).is_file():
+                raise BoldmillError("shard is missing", snapshot._path(shard), "the snapshot names it", "rebuild it")
+        return snapshot
+
+    @property
+    def id(self) -> str:
+        """Digest of the content: shards, splits and left-out scans."""
+        return str(self.manifest["id"])
+
+    @property
+    def subjects(self) -> dict[str, str]:
+        """``"<dataset>/<subject>"`` -> split."""
+        return dict(self.manifest["subjects"])
+
+    @property
+    def excluded(self) -> dict[str, str]:
+        """Scans left out by the quality filter -> reason."""
+        return dict(self.manifest["excluded"])
+
+    def verify(self) -> None:
+        """Hash every shard and raise :class:`BoldmillError` for the first that changed since the snapshot."""
+        for shard in self.manifest["shards"]:
+            if sha256_file(self._path(shard)) != shard["sha256"]:
+                raise BoldmillError(
+                    "shard changed", self._path(shard), "its sha256 is not that of the snapshot", "take a new snapshot"
+                )
+
+    def paths(self, table: str) -> list[Path]:
+        """Return the shards of a table that have rows, by bucket."""
+        return [self._path(s) for s in self.manifest["shards"] if s["table"] == table and s["rows"]]
+
+    def rows(self, table: str) -> TableRows:
+        """Return random access to the rows of a table."""
+        if table not in self._rows:
+            self._rows[table] = TableRows(self.paths(table))
+        return self._rows[table]
+
+    @cached_property
+    def _scans(self) -> pd.DataFrame:
+        import pandas as pd
+        import pyarrow.parquet as pq
+
+        frames = []
+        for path in self.paths("scans"):
+            names = [name for name in pq.read_schema(path).names if name != "morphometry"]
+            frames.append(pq.read_table(path, columns=names, use_threads=False).to_pandas())
+        if not frames:
+            return pd.DataFrame(columns=["scan_id", "dataset", "subject", "site", "family", "kind", "split"])
+        table = pd.concat(frames, ignore_index=True).sort_values("scan_id", ignore_index=True)
+        keys = table["dataset"] + "/" + table["subject"]
+        table["split"] = keys.map(self.manifest["subjects"])
+        kept: pd.DataFrame = table[~table["scan_id"].isin(list(self.manifest["excluded"]))]
+        return kept.reset_index(drop=True)
+
+    def scans(
+        self,
+        *,
+        split: str | Sequence[str] | None = None,
+        dataset: str | Sequence[str] | None = None,
+        site: str | Sequence[str] | None = None,
+        kind: str | Sequence[str] | None = None,
+        having: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Return the scans table, one row per scan sorted by scan id, with the column ``split`` added.
+
+        Parameters
+        ----------
+        split, dataset, site, kind : str or sequence of str, optional
+            Keep only these values.
+        having : {"timeseries", "fc", "pfc", "flat_clips"}, optional
+            Keep only scans that have rows in this table.
+        columns : sequence of str, optional
+            Keep only these columns; all but ``morphometry`` by default (:meth:`morphometry`).
+        """
+        table = self._scans
+        for column, wanted in (("split", split), ("dataset", dataset), ("site", site), ("kind", kind)):
+            if wanted is None:
+                continue
+            values = [wanted] if isinstance(wanted, str) else list(wanted)
+            if column == "split" and (unknown := sorted(set(values) - set(SPLITS))):
+                hint = nearest(unknown[0], SPLITS)
+                raise ConfigError("unknown split", unknown[0], f"splits are {SPLITS}{hint}", "use one of them")
+            table = table[table[column].isin(values)]
+        if having is not None and len(table):
+            table = table[self._has(table, having)]
+        table = table.reset_index(drop=True)
+        return table if columns is None else table.loc[:, list(columns)]
+
+    def _has(self, table: pd.DataFrame, other: str) -> pd.Series[bool]:
+        columns_of(other)  # an unknown table is refused by name
+        if other == "flat_clips":
+            return table["n_clips"] > 0
+        if other in ("timeseries", "fc"):
+            return table["has_timeseries"]
+        return table["scan_id"].isin(set(self.rows(other).scan_ids))
+
+    def phenotypes(self, scan_ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """Return one column per phenotype, indexed by scan id (all scans, or ``scan_ids`` in their order)."""
+        import pandas as pd
+
+        texts = self._scans.set_index("scan_id")["phenotypes"] if len(self._scans) else pd.Series(dtype=str)
+        chosen = texts if scan_ids is None else texts.loc[list(scan_ids)]
+        return pd.DataFrame([json.loads(text) for text in chosen], index=chosen.index)
+
+    @cached_property
+    def descriptions(self) -> dict[str, dict[str, Any]]:
+        """Data set -> phenotype column -> its words (``Description``, ``Levels``, ``Units``)."""
+        merged: dict[str, dict[str, Any]] = {}
+        for text in self._texts("scans", "phenotype_descriptions"):
+            merged.update(json.loads(text))
+        return merged
+
+    @cached_property
+    def parcels(self) -> list[str]:
+        """Parcel names in the order of the columns."""
+        texts = set(self._texts("timeseries", "parcels"))
+        if len(texts) > 1:
+            raise BoldmillError("shards do not fit", "timeseries", "their parcels differ", "rebuild all shards")
+        return list(json.loads(texts.pop())) if texts else []
+
+    def timeseries(self, scan_id: str) -> npt.NDArray[np.float32]:
+        """Return the parcel series of a scan: (T, P); NaN columns are parcels that are not covered."""
+        rows = self.rows("timeseries")
+        series: npt.NDArray[np.float32] = rows.array(rows.at(scan_id), "values")
+        return series
+
+    def fc(self, scan_ids: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return the FC of scans as upper triangles: (N, E)."""
+        import numpy as np
+
+        rows = self.rows("fc")
+        return np.stack([rows.array(rows.at(scan_id), "values") for scan_id in scan_ids])
+
+    def fc_matrix(self, scan_id: str) -> npt.NDArray[np.float32]:
+        """Return the FC of a scan: (P, P), diagonal 1, NaN for parcels without FC."""
+        from boldmill.represent.fc import unvectorise
+
+        matrix: npt.NDArray[np.float32] = unvectorise(self.fc([scan_id])[0])
+        return matrix
+
+    def pfc(self, scan_id: str) -> npt.NDArray[np.floating[Any]]:
+        """Return the stored pFC views of a scan: (K, E), in the stored precision."""
+        import numpy as np
+
+        rows = self.rows("pfc")
+        return np.stack([rows.array(row, "values") for row in rows.all_of(scan_id)])
+
+    def morphometry(self, scan_id: str) -> npt.NDArray[np.float32]:
+        """Return the T1w features of a scan's parcels: (P, 9).
+
+        Raises
+        ------
+        DataFault
+            The subject has no usable T1w.
+        """
+        rows = self.rows("scans")
+        values: npt.NDArray[np.float32] | None = rows.find(rows.at(scan_id), "morphometry")
+        if values is None:
+            raise DataFault("no morphometry", scan_id, "the subject has no usable T1w", "leave the scan out")
+        return values
+
+    @cached_property
+    def flat_mask(self) -> npt.NDArray[np.bool_]:
+        """The valid pixels of the flat grid: (H, W); clips hold its true pixels in row-major order."""
+        from boldmill.shards.build import decode_mask
+
+        texts = set(self._texts("flat_clips", "mask"))
+        if len(texts) != 1:
+            why = "no shard has flat clips" if not texts else "their masks differ"
+            raise BoldmillError("no flat-map mask", "flat_clips", why, "rebuild all shards with one operator")
+        return decode_mask(texts.pop())
+
+    def _texts(self, table: str, key: str) -> list[str]:
+        import pyarrow.parquet as pq
+
+        found = (pq.read_schema(path).metadata.get(key.encode()) for path in self.paths(table))
+        return [text.decode() for text in found if text is not None]
+
+    def _path(self, shard: dict[str, Any]) -> Path:
+        return Path(os.path.normpath(self.folder / shard["path"]))

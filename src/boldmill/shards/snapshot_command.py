@@ -1,0 +1,134 @@
+r"""Freeze shards into a named snapshot: their hashes, the split of every subject, and the scans left out.
+
+Training and evaluation read nothing but the snapshot. Splits are made over all subjects, before the quality filter, so
+that another threshold moves nobody between splits; a scan whose motion is unknown is kept.
+
+Example
+-------
+boldmill snapshot --shards results/shards/*/bucket-*.parquet --out results/datasets/latest/manifest.json \
+    --config-json "$(cat snapshot.json)"
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from boldmill.errors import EXIT_OK, BoldmillError
+
+SCHEMA = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("--shards", type=Path, nargs="+", required=True, help="Parquet shards of all tables")
+    parser.add_argument("--out", type=Path, required=True, help="manifest to write")
+    parser.add_argument("--config-json", required=True, help="settings of the stage (canonical JSON)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the manifest."""
+    from boldmill.atomic import write_json
+    from boldmill.provenance.record import Recorder
+    from boldmill.shards.config import SnapshotConfig
+    from boldmill.stages import Settings
+
+    settings = Settings(args.config_json)
+    cfg = settings.section("snapshot", SnapshotConfig)
+    with Recorder(settings, out=args.out) as record:
+        manifest = take(args.shards, args.out.parent, cfg, settings.seed)
+        for shard in manifest["shards"]:
+            path = Path(os.path.normpath(args.out.parent / shard["path"]))
+            record.add_input(path, {"path": path.as_posix(), "size": shard["size"], "sha256": shard["sha256"]})
+        write_json(args.out, manifest)
+        record.note(snapshot=manifest["id"], counts=manifest["counts"])
+    return EXIT_OK
+
+
+def take(shards: Sequence[Path], folder: Path, cfg: Any, seed: int) -> dict[str, Any]:
+    """Return the manifest of a snapshot; paths of shards are relative to ``folder``, where it will lie."""
+    from boldmill.atomic import canonical_json, sha256_text
+    from boldmill.shards.splits import Person, assign
+    from boldmill.tables import SCHEMA_VERSION
+
+    listed = sorted((_describe(path, folder) for path in shards), key=lambda s: (s["table"], s["bucket"], s["path"]))
+    twice = [key for key, n in Counter((s["table"], s["bucket"]) for s in listed).items() if n > 1]
+    if twice:
+        raise BoldmillError("cannot take a snapshot", folder, f"two shards are {twice[0]}", "name each shard once")
+    scans = _scans([path for path in shards if _table_of(path) == "scans"])
+    people = {
+        (row["dataset"], row["subject"]): Person(
+            dataset=row["dataset"], subject=row["subject"], site=row["site"], family=row["family"]
+        )
+        for row in scans
+    }
+    subjects = assign(people.values(), cfg, seed)
+    excluded = {row["scan_id"]: reason for row in scans if (reason := _reason(row, cfg))}
+    kept = [row for row in scans if row["scan_id"] not in excluded]
+    split_of = [subjects[f"{row['dataset']}/{row['subject']}"] for row in kept]
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "table_schema": SCHEMA_VERSION,
+        "name": cfg.name,
+        "settings": {**cfg.model_dump(mode="json"), "seed": seed},
+        "shards": listed,
+        "subjects": subjects,
+        "excluded": excluded,
+        "counts": {
+            split: {
+                "subjects": sum(s == split for s in subjects.values()),
+                "scans": split_of.count(split),
+                "series": sum(r["has_timeseries"] for r, s in zip(kept, split_of, strict=True) if s == split),
+                "clips": sum(r["n_clips"] for r, s in zip(kept, split_of, strict=True) if s == split),
+            }
+            for split in ("train", "validation", "heldout")
+        },
+    }
+    return {**content, "id": sha256_text(canonical_json(content))[:16]}
+
+
+def _describe(path: Path, folder: Path) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    from boldmill.atomic import sha256_file
+    from boldmill.tables import SCHEMA_VERSION
+
+    metadata = pq.read_metadata(path)
+    texts = pq.read_schema(path).metadata or {}
+    if texts.get(b"schema_version", b"").decode() != str(SCHEMA_VERSION):
+        raise BoldmillError("not a shard", path, f"its schema version is not {SCHEMA_VERSION}", "rebuild the shards")
+    return {
+        "table": texts[b"table"].decode(),
+        "bucket": path.stem,
+        "path": Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix(),
+        "rows": metadata.num_rows,
+        "size": path.stat().st_size,
+        "sha256": sha256_file(path),
+    }
+
+
+def _table_of(path: Path) -> str:
+    import pyarrow.parquet as pq
+
+    return str((pq.read_schema(path).metadata or {}).get(b"table", b"").decode())
+
+
+def _scans(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    names = ["scan_id", "dataset", "subject", "site", "family", "mean_fd", "has_timeseries", "n_clips"]
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        rows += pq.read_table(path, columns=names, use_threads=False).to_pylist()
+    return sorted(rows, key=lambda row: str(row["scan_id"]))
+
+
+def _reason(row: dict[str, Any], cfg: Any) -> str:
+    limit, value = cfg.max_mean_fd, row["mean_fd"]
+    if limit is not None and value is not None and value > limit:
+        return f"mean FD {value:.3f} mm is above {limit} mm"
+    return ""

@@ -1,0 +1,339 @@
+"""The Parquet tables: what each column holds, its unit, its shape and where it comes from.
+
+Axes: T time (volumes or frames), P parcels, E = P (P - 1) / 2 edges (upper triangle, row by row), X valid pixels.
+
+Large arrays (time series, pFC views, flat clips) are one binary value per row: C order, little endian, dtype and shape
+in the metadata of the field. Small arrays of one length (FC, morphometry) are fixed-size lists. Decode by hand with::
+
+    values = np.frombuffer(row["values"], dtype="<f2")       # dtype: metadata of the field
+    clip = values.reshape(row["n_frames"], row["n_pixels"])  # shape: metadata of the field, names of columns
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from boldmill.errors import BoldmillError, ConfigError, nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Raised whenever a column is added, removed or changes its meaning."""
+
+MORPHOMETRY_FEATURES = 9
+
+DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
+"""Name in the metadata -> numpy dtype string."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column.
+
+    Parameters
+    ----------
+    name, description : str
+        Name and meaning.
+    type : str
+        ``string``, ``int32``, ``float64``, ``bool``, ``strings`` (a list), ``map`` (text to text), ``numbers`` (a map
+        of text to float64), ``array`` (one binary value) or ``vector`` (a fixed-size list of float32).
+    unit : str
+        Unit, where the column has one.
+    shape : str
+        Axes of an ``array`` or ``vector``, comma separated: names of columns or of ``sizes``.
+    dtype : str
+        Element type of an ``array`` or ``vector``.
+    source : str
+        The stage or file the value is taken from.
+    nullable : bool
+        Whether the value may be missing.
+    """
+
+    name: str
+    type: str
+    description: str
+    source: str
+    unit: str = ""
+    shape: str = ""
+    dtype: str = ""
+    nullable: bool = False
+
+
+_IDENTITY = (
+    Column(name="scan_id", type="string", description="unique name of the scan", source="ticket"),
+    Column(name="dataset", type="string", description="data set", source="ticket"),
+    Column(name="subject", type="string", description="participant label without prefix", source="ticket"),
+)
+
+_PROVENANCE = (
+    Column(name="source_sha256", type="strings", description="sha256 of the raw images", source="ticket"),
+    Column(name="pipeline_version", type="string", description="version of boldmill", source="boldmill"),
+    Column(
+        name="stage_digests", type="map", description="stage -> digest of its settings", source="provenance records"
+    ),
+)
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "scans": (
+        *_IDENTITY,
+        Column(name="session", type="string", description="session label, or empty", source="ticket"),
+        Column(name="task", type="string", description="task label, or empty", source="ticket"),
+        Column(name="run", type="string", description="run label, or empty", source="ticket"),
+        Column(name="entities", type="map", description="all BIDS entities of the scan", source="ticket"),
+        Column(name="kind", type="string", description="volume, surface or anat", source="ticket"),
+        Column(name="bucket", type="int32", description="shard bucket of the subject", source="ticket"),
+        Column(name="site", type="string", description="site", source="participants"),
+        Column(name="family", type="string", description="family, or empty where unknown", source="participants"),
+        Column(name="licence", type="string", description="terms of use of the data set", source="participants"),
+        Column(name="space", type="string", description="space of the cleaned series", source="preprocess"),
+        Column(
+            name="phenotypes",
+            type="string",
+            description="JSON object: column -> value or null; descriptions are in the schema metadata",
+            source="participants",
+        ),
+        Column(name="tr", type="float64", unit="s", description="repetition time", source="preprocess", nullable=True),
+        Column(name="n_volumes", type="int32", description="volumes of the cleaned series", source="preprocess"),
+        Column(
+            name="mean_fd",
+            type="float64",
+            unit="mm",
+            description="mean framewise displacement; null: unknown",
+            source="preprocess",
+            nullable=True,
+        ),
+        Column(name="qc", type="numbers", description="every quality number of the scan", source="preprocess"),
+        Column(name="flags", type="strings", description="quality warnings", source="preprocess"),
+        Column(name="has_timeseries", type="bool", description="has a row in timeseries and fc", source="parcellate"),
+        Column(name="n_clips", type="int32", description="rows in flat_clips", source="flatmap"),
+        Column(
+            name="morphometry",
+            type="vector",
+            shape="n_parcels,n_features",
+            dtype="float32",
+            description="T1w features of each parcel; null without T1w",
+            source="parcellate",
+            nullable=True,
+        ),
+        *_PROVENANCE,
+    ),
+    "timeseries": (
+        *_IDENTITY,
+        Column(name="tr", type="float64", unit="s", description="repetition time", source="parcellate"),
+        Column(name="n_volumes", type="int32", description="T", source="parcellate"),
+        Column(name="n_parcels", type="int32", description="P", source="parcellate"),
+        Column(
+            name="values",
+            type="array",
+            shape="n_volumes,n_parcels",
+            dtype="float32",
+            unit="a.u., mean zero",
+            description="mean of each parcel; NaN: parcel not covered",
+            source="parcellate",
+        ),
+        *_PROVENANCE,
+    ),
+    "fc": (
+        *_IDENTITY,
+        Column(name="n_volumes", type="int32", description="T", source="parcellate"),
+        Column(
+            name="values",
+            type="vector",
+            shape="n_edges",
+            dtype="float32",
+            unit="correlation",
+            description="functional connectivity, upper triangle row by row; NaN: undefined",
+            source="shards",
+        ),
+        *_PROVENANCE,
+    ),
+    "pfc": (
+        *_IDENTITY,
+        Column(name="view", type="int32", description="index of the view", source="augment"),
+        Column(name="n_kept", type="int32", description="time points kept", source="augment"),
+        Column(name="n_edges", type="int32", description="E", source="augment"),
+        Column(
+            name="values",
+            type="array",
+            shape="n_edges",
+            dtype="float16",
+            unit="correlation",
+            description="FC of the kept time points, upper triangle row by row; NaN: undefined",
+            source="augment",
+        ),
+        *_PROVENANCE,
+    ),
+    "flat_clips": (
+        *_IDENTITY,
+        Column(name="clip", type="int32", description="index of the clip in its scan", source="shards"),
+        Column(name="start", type="int32", unit="frames", description="first frame", source="shards"),
+        Column(name="tr", type="float64", unit="s", description="time between frames", source="flatmap"),
+        Column(name="n_frames", type="int32", description="T", source="shards"),
+        Column(name="n_pixels", type="int32", description="X, true pixels of the mask", source="flatmap"),
+        Column(
+            name="values",
+            type="array",
+            shape="n_frames,n_pixels",
+            dtype="float16",
+            unit="SD over the run",
+            description="flat-map frames, z-scored over the run, valid pixels in row-major order of the mask",
+            source="flatmap",
+        ),
+        Column(
+            name="mean",
+            type="array",
+            shape="n_pixels",
+            dtype="float32",
+            unit="a.u.",
+            description="mean of each pixel over the run; kept in clip 0 of a scan only",
+            source="flatmap",
+            nullable=True,
+        ),
+        Column(
+            name="std",
+            type="array",
+            shape="n_pixels",
+            dtype="float32",
+            unit="a.u.",
+            description="SD of each pixel over the run; kept in clip 0 of a scan only",
+            source="flatmap",
+            nullable=True,
+        ),
+        *_PROVENANCE,
+    ),
+}
+"""Columns of every table, in order."""
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "scans": ("scan_id",),
+    "timeseries": ("scan_id",),
+    "fc": ("scan_id",),
+    "pfc": ("scan_id", "view"),
+    "flat_clips": ("scan_id", "clip"),
+}
+"""Columns that name a row; tables are sorted by them."""
+
+
+def columns(name: str) -> tuple[Column, ...]:
+    """Return the columns of a table; an unknown name is refused with the nearest valid one."""
+    if name not in TABLES:
+        raise ConfigError("unknown table", name, f"it is not in the registry{nearest(name, TABLES)}", "use a known one")
+    return TABLES[name]
+
+
+def schema(
+    name: str,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    dtypes: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> pa.Schema:
+    """Return the Arrow schema of a table.
+
+    Parameters
+    ----------
+    name : str
+        Table.
+    sizes : mapping, optional
+        Lengths of the axes of ``vector`` columns (``n_parcels``, ``n_edges``, ``n_features``). An axis that is unknown,
+        because the shard has no rows, makes the column a list without a fixed size.
+    dtypes : mapping, optional
+        Element types that differ from the registry (``{"values": "float32"}``).
+    metadata : mapping, optional
+        Further texts of the schema (parcel names, mask, estimator).
+    """
+    import pyarrow as pa
+
+    simple = {
+        "string": pa.string(),
+        "int32": pa.int32(),
+        "float64": pa.float64(),
+        "bool": pa.bool_(),
+        "strings": pa.list_(pa.string()),
+        "map": pa.map_(pa.string(), pa.string()),
+        "numbers": pa.map_(pa.string(), pa.float64()),
+        "array": pa.large_binary(),
+    }
+    sizes, dtypes = sizes or {}, dtypes or {}
+    fields = []
+    for column in columns(name):
+        kind = simple.get(column.type)
+        if kind is None:
+            length = _product([sizes.get(axis, 0) for axis in column.shape.split(",")])
+            kind = pa.list_(pa.float32(), length) if length else pa.list_(pa.float32())
+        facts = {
+            "description": column.description,
+            "unit": column.unit,
+            "shape": column.shape,
+            "dtype": dtypes.get(column.name, column.dtype),
+            "source": column.source,
+        }
+        described = {key: value for key, value in facts.items() if value}
+        fields.append(pa.field(column.name, kind, nullable=column.nullable, metadata=described))
+    texts = {"table": name, "schema_version": str(SCHEMA_VERSION), **{k: str(v) for k, v in sizes.items()}}
+    return pa.schema(fields, metadata={**texts, **(metadata or {})})
+
+
+def dtype_of(arrow: pa.Schema, column: str) -> str:
+    """Return the numpy dtype string of an ``array`` or ``vector`` column, e.g. ``"<f2"``."""
+    return DTYPES[arrow.field(column).metadata[b"dtype"].decode()]
+
+
+def validate(table: pa.Table, name: str) -> None:
+    """Check a table against the registry: columns, types, version, order, and the byte length of every array.
+
+    Raises
+    ------
+    BoldmillError
+        With the first thing that does not fit.
+    """
+    wanted = columns(name)
+    found = table.schema.metadata or {}
+    if found.get(b"schema_version", b"").decode() != str(SCHEMA_VERSION):
+        version = found.get(b"schema_version", b"none").decode()
+        raise _wrong(name, f"schema version is {version}, this boldmill reads {SCHEMA_VERSION}")
+    names = [column.name for column in wanted]
+    if table.schema.names != names:
+        raise _wrong(name, f"columns are {table.schema.names}, expected {names}")
+    sizes = {axis: int(found[axis.encode()]) for c in wanted for axis in c.shape.split(",") if axis.encode() in found}
+    for field in schema(name, sizes=sizes):
+        if table.schema.field(field.name).type != field.type:
+            raise _wrong(name, f"column {field.name} is {table.schema.field(field.name).type}, expected {field.type}")
+        if not field.nullable and table.column(field.name).null_count:
+            raise _wrong(name, f"column {field.name} has {table.column(field.name).null_count} missing values")
+    keys = list(zip(*(table.column(key).to_pylist() for key in KEYS[name]), strict=True))
+    if any(a >= b for a, b in pairwise(keys)):
+        raise _wrong(name, f"rows are not sorted, or not unique, by {KEYS[name]}")
+    for column in wanted:
+        if column.type == "array":
+            dtype = (table.schema.field(column.name).metadata or {}).get(b"dtype", b"none").decode()
+            if dtype not in DTYPES:
+                raise _wrong(name, f"column {column.name} has dtype {dtype}, known are {sorted(DTYPES)}")
+            _check_lengths(table, name, column, DTYPES[dtype])
+
+
+def _check_lengths(table: pa.Table, name: str, column: Column, dtype: str) -> None:
+    import numpy as np
+    import pyarrow.compute as pc
+
+    lengths = pc.binary_length(table.column(column.name)).to_pylist()
+    axes = [table.column(axis).to_pylist() for axis in column.shape.split(",")]
+    for row, (length, *sizes) in enumerate(zip(lengths, *axes, strict=True)):
+        expected = _product(sizes) * np.dtype(dtype).itemsize
+        if length not in (None, expected):
+            raise _wrong(name, f"row {row}: column {column.name} has {length} bytes, its shape needs {expected}")
+
+
+def _product(values: Sequence[Any]) -> int:
+    product = 1
+    for value in values:
+        product *= int(value)
+    return product
+
+
+def _wrong(name: str, why: str) -> BoldmillError:
+    return BoldmillError("not a valid table", name, why, "rebuild the shards with this version of boldmill")

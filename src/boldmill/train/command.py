@@ -1,0 +1,93 @@
+r"""Train one model on a snapshot: split `train` fits it, split `validation` watches it, `heldout` is never read.
+
+Beside the weights go `config.json` (settings, architecture, snapshot, data digest), `history.jsonl` (losses per step)
+and `subjects.json` (everyone seen, for the leakage check). SIGTERM or SIGUSR1 ends the run after the step under way
+with exit status 143; the same command then goes on from there, bit for bit.
+
+Example: boldmill train --model brainmass --snapshot results/datasets/latest/manifest.json \
+    --out results/models/brainmass/model.safetensors --config-json "$(cat settings.json)" --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boldmill.errors import EXIT_OK, BoldmillError, ConfigError
+from boldmill.paths import MODELS
+
+if TYPE_CHECKING:
+    from boldmill.stages import Settings
+    from boldmill.train.protocol import TrainResult
+
+EXIT_INTERRUPTED = 143
+"""128 + SIGTERM: the run was asked to stop and can go on."""
+
+CONFIG, HISTORY, SUBJECTS = "config.json", "history.jsonl", "subjects.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--model", required=True, choices=MODELS, help="model to train")
+    parser.add_argument("--snapshot", required=True, type=Path, help="snapshot manifest (`boldmill snapshot`)")
+    parser.add_argument("--out", required=True, type=Path, help="weights to write: .../model.safetensors")
+    parser.add_argument("--config-json", required=True, help="settings of the stage as JSON text")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, then write config, history, subjects and the provenance record."""
+    import os
+    import sys
+
+    # before torch is loaded: waiting OpenMP threads sleep; spinning ones cost ten times the run where cores are shared
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+    from boldmill.provenance.record import Recorder
+    from boldmill.shards.reader import Snapshot
+    from boldmill.stages import Settings
+    from boldmill.train.checkpoint import WEIGHTS
+    from boldmill.train.device import environment, pick_device
+    from boldmill.train.loop import Interrupted
+    from boldmill.train.protocol import trainer
+
+    settings = Settings(args.config_json)
+    if settings.stage != f"train_{args.model}":
+        raise ConfigError("wrong settings", "--config-json", f"they are those of stage {settings.stage}",
+                          f"give the settings of train_{args.model}")  # fmt: skip
+    if args.out.name != WEIGHTS:
+        raise ConfigError("wrong output name", args.out, f"weights are always called {WEIGHTS}", f"use .../{WEIGHTS}")
+    out_dir: Path = args.out.parent
+    device = pick_device(args.device)
+    snapshot = Snapshot.load(args.snapshot)
+    try:
+        with Recorder(settings, out=args.out, inputs=[args.snapshot]) as record, environment(device, args.threads):
+            result = trainer(args.model)(snapshot, settings, out_dir, device, args.threads, sys.stderr.isatty())
+            for path in write_side_files(out_dir, args.model, settings, snapshot.id, result):
+                record.add_output(path)
+            record.note(device=device, threads=args.threads, snapshot=snapshot.id)
+    except Interrupted as stop:  # nothing is recorded: there is no output yet
+        print(f"boldmill train: {stop}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_OK
+
+
+def write_side_files(
+    out_dir: Path, model: str, settings: Settings, snapshot_id: str, result: TrainResult
+) -> list[Path]:
+    """Write ``config.json``, ``history.jsonl`` and ``subjects.json``; return their paths."""
+    from boldmill.atomic import canonical_json, write_json, write_text
+
+    missing = {"architecture", "subjects"} - set(result.metadata)
+    if missing:
+        raise BoldmillError("incomplete training result", model, f"its metadata lack {sorted(missing)}", "report it")
+    config: dict[str, Any] = {key: value for key, value in result.metadata.items() if key != "subjects"}
+    config |= {"schema": 1, "model": model, "snapshot": snapshot_id, "settings": settings.raw("models")[model]}
+    config |= {"settings_digest": settings.digest, "stage_version": settings.version, "seed": settings.seed}
+    return [
+        write_json(out_dir / CONFIG, config),
+        write_text(out_dir / HISTORY, "".join(canonical_json(row) + "\n" for row in result.history)),
+        write_json(out_dir / SUBJECTS, {"schema": 1, "subjects": sorted(result.metadata["subjects"])}),
+    ]

@@ -1,0 +1,182 @@
+"""What the Snakefile asks at parse time: the checked configuration, the index, and each rule's inputs.
+
+Parsing must stay cheap, because every cluster job parses the Snakefile again: one index is read, nothing
+is globbed, nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boldmill.config.load import parse
+from boldmill.errors import ConfigError
+from boldmill.paths import SHARD_TABLES, Layout
+from boldmill.stages import stage_json
+
+if TYPE_CHECKING:
+    from boldmill.config.model import Config
+    from boldmill.index.read import Index
+
+# Options of Snakemake that look at the DAG or at its records without running it.
+LOOKING = [
+    "dryrun",
+    "lint",
+    "unlock",
+    "list_rules",
+    "list_target_rules",
+    "print_compilation",
+    "dag",
+    "rulegraph",
+    "filegraph",
+    "d3dag",
+    "summary",
+    "detailed_summary",
+    "archive",
+    "report",
+    "generate_unit_tests",
+    "containerize",
+    "cleanup_metadata",
+    "cleanup_shadow",
+    "list_changes",
+    "list_input_changes",
+    "list_params_changes",
+    "list_untracked",
+    "delete_all_output",
+    "delete_temp_output",
+    "touch",
+    "conda_create_envs_only",
+    "conda_cleanup_envs",
+    "list_conda_envs",
+    "container_cleanup_images",
+]
+
+NO_INDEX = "there is no index of these data sets yet: run `snakemake ingest` with the same options first"
+
+
+class Plan:
+    """Configuration, layout and index behind one reading of the Snakefile."""
+
+    def __init__(self, config: Config, index: Index | None) -> None:
+        self.config = config
+        self.layout = Layout.at(config.results)
+        self.index = index
+
+    def settings(self, stage: str) -> Callable[[Any], str]:
+        """Return the ``params`` callable of a rule: the tracked JSON of its settings, per data set where known."""
+
+        def text(wildcards: Any) -> str:
+            name = stage.format(**dict(wildcards.items()))
+            return stage_json(self.config, name, wildcards.get("dataset"))
+
+        return text
+
+    def tickets(self, wildcards: Any) -> list[str]:
+        """Tickets of one subject's scans."""
+        return self._index.tickets_of(wildcards.dataset, wildcards.subject)
+
+    def bucket_tickets(self, wildcards: Any) -> list[str]:
+        """Tickets of one bucket's scans."""
+        return self._index.tickets_in(int(wildcards.bucket))
+
+    def bucket_subjects(self, wildcards: Any) -> list[str]:
+        """Manifests of one bucket's subjects."""
+        return [str(self.layout.subject(d, s)) for d, s in self._index.subjects_in(int(wildcards.bucket))]
+
+    def all_subjects(self) -> list[str]:
+        """Manifests of all subjects."""
+        return [str(self.layout.subject(d, s)) for d, s in self._index.subjects()] if self.index else []
+
+    def per_bucket(self, path: Callable[[int], Path]) -> list[str]:
+        """One path per bucket that holds at least one usable scan."""
+        return [str(path(bucket)) for bucket in self._index.buckets()] if self.index else []
+
+    def all_shards(self) -> list[str]:
+        """Every shard of every table."""
+        tables = (*SHARD_TABLES, "pfc")
+        return [shard for table in tables for shard in self.per_bucket(partial(self.layout.shard, table))]
+
+    def models(self, path: Callable[[str], Path]) -> list[str]:
+        """One path per configured model."""
+        return [str(path(model)) for model in self.config.models.train]
+
+    @property
+    def _index(self) -> Index:
+        if self.index is None:
+            raise ConfigError("cannot plan", self.layout.index, NO_INDEX, "snakemake ingest")
+        return self.index
+
+
+def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]) -> Plan:
+    """Check the configuration and open its index; build it where a real run has none yet.
+
+    Parameters
+    ----------
+    raw : mapping
+        Snakemake's merged ``config``.
+    main_process : bool
+        Whether this is the main process. A job's process never builds an index.
+    argv : sequence of str
+        Snakemake's command line without the program name: tells a real run from a look, and whether ``ingest`` alone
+        is asked for, which needs no index.
+    """
+    config = parse(raw)
+    if not config.datasets:
+        raise ConfigError("nothing to do", "config.yaml", "`datasets` is empty", "name a data set, or `boldmill init`")
+    from boldmill.index.read import read_index
+
+    results = Path(config.results)
+    wanted = stage_json(config, "ingest")
+    index = read_index(results) if Layout.at(results).index.exists() else None
+    if index is None or index.is_stale(wanted):
+        options = parse_options(argv) if main_process else None
+        if options is not None and set(options.targets) == {"ingest"}:
+            return Plan(config, None)
+        if options is None or not is_real_run(options):
+            raise ConfigError("cannot plan the workflow", Layout.at(results).index, NO_INDEX, "snakemake ingest")
+        print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
+        _ingest(config.results, wanted)
+        index = read_index(results)
+    return Plan(config, index)
+
+
+def parse_options(argv: Sequence[str]) -> Any:
+    """Return the options of a Snakemake command line, profiles included."""
+    from snakemake.cli import parse_args
+
+    return parse_args(list(argv))[1]
+
+
+def is_real_run(options: Any) -> bool:
+    """Tell whether a Snakemake call runs jobs.
+
+    >>> is_real_run(parse_options(["--cores", "1", "-n"]))
+    False
+    >>> is_real_run(parse_options(["--cores", "1"]))
+    True
+    """
+    return not any(getattr(options, name, None) for name in LOOKING)
+
+
+def shell_prefix(source: str, results: str, *, own_environment: bool) -> str:
+    """Return what every job's shell starts with.
+
+    The commands run from the clone, also inside a conda environment that holds only their dependencies; otherwise with
+    the very Python that runs Snakemake, whether its environment is activated or not. The results folder travels here,
+    beside the params, so that each rule tracks exactly one value: the JSON of its settings.
+    """
+    python = "" if own_environment else f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+    return (
+        f"set -euo pipefail; {python}export PYTHONPATH={shlex.quote(source)} BOLDMILL_RESULTS={shlex.quote(results)}; "
+    )
+
+
+def _ingest(results: str, settings: str) -> None:
+    command = [sys.executable, "-m", "boldmill", "ingest", "--results", results, "--config-json", settings]
+    if subprocess.run(command, check=False).returncode:
+        raise ConfigError("cannot index the data sets", results, "see the lines above", "correct them and run again")

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from boldmill.errors import ConfigError
+from boldmill.evaluate.folds import possible_folds, repeated_group_folds, strata
+
+
+@given(data=st.data(), n=st.integers(6, 40), folds=st.integers(2, 5), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_a_group_lies_in_one_fold_and_order_does_not_matter(data, n, folds, seed):
+    groups = [f"g{data.draw(st.integers(0, 12))}" for _ in range(n)]
+    stratum = np.array([data.draw(st.integers(0, 1)) for _ in range(n)])
+    if len(set(groups)) < folds:
+        with pytest.raises(ConfigError, match="cannot make folds"):
+            repeated_group_folds(stratum, groups, folds, 2, seed)
+        return
+    out = repeated_group_folds(stratum, groups, folds, 2, seed)
+    assert out.shape == (2, n)
+    assert ((out >= 0) & (out < folds)).all()
+    for repeat in out:
+        for group in set(groups):
+            assert len({int(repeat[i]) for i in range(n) if groups[i] == group}) == 1
+    order = np.random.default_rng(seed).permutation(n)
+    again = repeated_group_folds(stratum[order], [groups[i] for i in order], folds, 2, seed)
+    np.testing.assert_array_equal(again, out[:, order])
+
+
+def test_classes_are_balanced_in_every_fold_and_repeats_differ():
+    stratum = np.repeat([0, 1], 10)
+    out = repeated_group_folds(stratum, [f"s{i}" for i in range(20)], 5, 3, 1)
+    for repeat in out:
+        for k in range(5):
+            assert np.bincount(stratum[repeat == k], minlength=2).tolist() == [2, 2]
+    assert not np.array_equal(out[0], out[1])
+
+
+def test_number_of_folds_follows_the_smallest_class():
+    stratum = np.array([0, 0, 0, 0, 1, 1, 1])
+    assert possible_folds(stratum, list("abcdefg"), 5) == 3
+    assert possible_folds(stratum, list("abcdeee"), 5) == 1
+
+
+def test_continuous_targets_are_stratified_by_quantile():
+    values = np.arange(20.0)
+    assert np.bincount(strata(values, "regression")).tolist() == [5, 5, 5, 5]
+    assert strata(np.arange(4.0), "regression").max() == 0

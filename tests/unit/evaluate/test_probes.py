@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.feature_selection import SelectKBest, f_classif
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.preprocessing import StandardScaler
+
+from boldmill.evaluate.probes import PENALTIES, Probe, probe_scores, svm_scores
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((24, 60)) * rng.uniform(0.5, 3, 60) + 2
+    y = (rng.random(24) < 0.4).astype(float)
+    x[:, :3] += 2 * y[:, None]
+    train = rng.random((3, 24)) < 0.75
+    return x, np.repeat(y[None], 3, axis=0), train
+
+
+def reference_logistic(x, y, mask, select):
+    chosen = SelectKBest(f_classif, k=select).fit(x[mask], y[mask]) if select else None
+    pick = chosen.transform if chosen else (lambda a: a)
+    scaler = StandardScaler().fit(pick(x[mask]))
+    model = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-12, max_iter=5000)
+    model.fit(scaler.transform(pick(x[mask])), y[mask])
+    return model.decision_function(scaler.transform(pick(x)))
+
+
+@pytest.mark.parametrize("select", [None, 7])
+def test_logistic_is_that_of_scikit_learn(problem, select):
+    x, y, train = problem
+    ours = probe_scores(Probe(kind="logistic", select=select), x, y, train)
+    for scores, labels, mask in zip(ours, y, train, strict=True):
+        np.testing.assert_allclose(scores, reference_logistic(x, labels, mask, select), atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_ridge_is_that_of_scikit_learn(problem, scale):
+    x, _, train = problem
+    y = np.repeat((x[:, 0] + np.random.default_rng(1).standard_normal(24))[None], 3, axis=0)
+    ours = probe_scores(Probe(kind="ridge", scale=scale), x, y, train)
+    for scores, labels, mask in zip(ours, y, train, strict=True):
+        scaler = StandardScaler(with_std=scale).fit(x[mask])
+        z, known = scaler.transform(x), scaler.transform(x[mask])
+        alphas = PENALTIES * (known**2).sum() / mask.sum()
+        best = RidgeCV(alphas=alphas, scoring="neg_mean_squared_error").fit(known, labels[mask]).alpha_
+        peer = Ridge(alpha=best).fit(known, labels[mask]).predict(z)
+        np.testing.assert_allclose(scores, peer, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [Probe(kind="logistic", select=5), Probe(kind="logistic"), Probe(kind="ridge"), Probe(kind="ridge", scale=False)],
+)
+def test_nothing_is_learnt_from_test_rows(problem, probe):
+    x, y, train = problem
+    before = probe_scores(probe, x, y, train)
+    flipped = np.where(train, y, 1 - y)
+    np.testing.assert_allclose(probe_scores(probe, x, flipped, train), before, atol=1e-9)
+    moved = x.copy()
+    test = np.flatnonzero(~train[0])
+    moved[test[0]] *= 50
+    after = probe_scores(probe, moved, y[:1], train[:1])[0]
+    rest = np.arange(24) != test[0]
+    np.testing.assert_allclose(after[rest], before[0][rest], rtol=1e-5, atol=1e-6)
+    assert abs(after[test[0]] - before[0][test[0]]) > 1e-3
+
+
+def test_scale_of_features_does_not_matter(problem):
+    x, y, train = problem
+    before = probe_scores(Probe(kind="logistic"), x, y, train)
+    np.testing.assert_allclose(probe_scores(Probe(kind="logistic"), 1e-3 * x, y, train), before, atol=1e-5)
+
+
+def test_missing_values_become_the_training_mean(problem):
+    x, y, train = problem
+    holes = x.copy()
+    holes[3, 10] = holes[8, 10] = np.nan
+    ours = probe_scores(Probe(kind="logistic"), holes, y, train)
+    for scores, labels, mask in zip(ours, y, train, strict=True):
+        mean, sd = np.nanmean(holes[mask], axis=0), np.nanstd(holes[mask], axis=0)
+        z = np.nan_to_num((holes - mean) / sd, nan=0.0)
+        model = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-12, max_iter=5000).fit(z[mask], labels[mask])
+        np.testing.assert_allclose(scores, model.decision_function(z), atol=1e-4)
+
+
+def test_a_single_class_gives_no_score(problem):
+    x, y, train = problem
+    assert np.isnan(probe_scores(Probe(kind="logistic"), x, np.ones_like(y), train)).all()
+    assert np.isnan(svm_scores(x, np.ones_like(y), train, "classification")).all()
+
+
+def test_svm_learns_a_quadratic_rule():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((80, 2))
+    y = ((x**2).sum(axis=1) > 1.4).astype(float)
+    train = (np.arange(80) < 60)[None]
+    scores = svm_scores(x, y[None], train, "classification")[0]
+    assert ((scores > 0) == y)[60:].mean() > 0.8
+    assert ((probe_scores(Probe(kind="logistic"), x, y[None], train)[0] > 0) == y)[60:].mean() < 0.75

@@ -1,0 +1,274 @@
+"""The command on a phantom subject: manifest, reuse, quarantine, stale index."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from boldmill.atomic import read_json, sha256_file, write_json
+from boldmill.config.load import parse
+from boldmill.errors import MachineFault
+from boldmill.preprocess import command
+from boldmill.preprocess.images import Grid, write_volume
+from boldmill.stages import stage_json
+
+from . import phantom
+
+COARSE = Grid((26, 31, 26), np.array([[7.0, 0, 0, -88], [0, 7, 0, -105], [0, 0, 7, -88], [0, 0, 0, 1]]))
+N_VOLUMES = 24
+FAST = {
+    "spaces": {"resolution": 4.0, "template": "PHANTOM"},
+    "preprocess": {"n4_iterations": [5], "head_syn_iterations": [6], "brain_syn_iterations": [6]},
+    "clean": {"motion": "6", "compcor": 0, "drift": "linear", "band_low": None, "band_high": None, "min_dof_flag": 1},
+    "datasets": [{"name": "ph", "root": "raw"}],
+}
+
+
+def settings(**clean: Any) -> str:
+    raw = json.loads(json.dumps(FAST))
+    raw["clean"].update(clean)
+    return stage_json(parse(raw), "preprocess", "ph")
+
+
+def bold(path: Path, seed: int) -> None:
+    part = phantom.parts(COARSE.points())
+    still = 90 * part["csf"] + 70 * part["gm"] + 50 * part["wm"] + 15 * part["scalp"]
+    rng = np.random.default_rng(seed)
+    data = still[:, None] * (1 + 0.01 * rng.standard_normal((1, N_VOLUMES))) + rng.normal(0, 1, (len(still), N_VOLUMES))
+    write_volume(path, data.reshape(*COARSE.shape, N_VOLUMES), COARSE.affine, tr=2.0)
+
+
+def entry(root: Path, path: Path, **more: Any) -> dict[str, Any]:
+    return {"path": path.relative_to(root).as_posix(), "size": path.stat().st_size, "sha256": sha256_file(path), **more}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder after one run of the command on one T1w and one BOLD run; treat as read-only."""
+    base = tmp_path_factory.mktemp("preprocess")
+    truth = phantom.rigid((4, 2, -3), (5, -8, 6), 1.03)
+    folder = base / "raw" / "sub-01"
+    head = phantom.moved(truth)
+    write_volume(folder / "anat" / "sub-01_T1w.nii.gz", head.data, head.affine)
+    for run in (1, 2):
+        bold(folder / "func" / f"sub-01_task-rest_run-{run}_bold.nii.gz", run)
+    files = {}
+    for key, name in (("head", "t1w"), ("brain_mask", "brain"), ("gm", "gm"), ("wm", "wm"), ("csf", "csf")):
+        volume = phantom.volume(name)
+        data = volume.data > 0.5 if key == "brain_mask" else volume.data
+        files[key] = f"{key}.nii.gz"
+        write_volume(base / "results" / "templates" / files[key], data, volume.affine, template=True)
+    write_json(
+        base / "results" / "templates" / "template.json",
+        {"space": "PHANTOM", "source": "demo", "files": files, "moves": []},
+    )
+    make_ticket(base, 1)
+    assert call(base, settings()) == 0
+    return base
+
+
+def make_ticket(base: Path, run: int) -> Path:
+    root = base / "raw"
+    image = root / "sub-01" / "func" / f"sub-01_task-rest_run-{run}_bold.nii.gz"
+    t1w = root / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    scan = f"ph_sub-01_task-rest_run-{run}"
+    ticket = {
+        "schema": 1, "scan_id": scan, "dataset": "ph", "subject": "01", "session": "", "task": "rest", "run": str(run),
+        "kind": "volume", "bucket": 0, "root": str(root),
+        "entities": {"sub": "01", "task": "rest", "run": str(run)},
+        "bold": [entry(root, image)], "t1w": [entry(root, t1w, session="")], "confounds": None,
+        "metadata": {"RepetitionTime": 2.0}, "sidecars": [],
+    }  # fmt: skip
+    return write_json(base / "results" / "index" / "tickets" / f"{scan}.json", ticket)
+
+
+def call(base: Path, text: str) -> int:
+    results = base / "results"
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    words = ["--tickets", *(str(p) for p in sorted((results / "index" / "tickets").glob("*.json")))]
+    words += ["--template", str(results / "templates" / "template.json"), "--results", str(results)]
+    words += ["--out", str(results / "preprocess" / "ph" / "sub-01.json"), "--config-json", text]
+    return command.run(parser.parse_args(words))
+
+
+@pytest.fixture
+def base(finished: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    for path in (copy / "results" / "index" / "tickets").glob("*.json"):
+        write_json(path, {**read_json(path), "root": str(copy / "raw")})
+    return copy
+
+
+def manifest(base: Path) -> dict[str, Any]:
+    return dict(read_json(base / "results" / "preprocess" / "ph" / "sub-01.json"))
+
+
+def derived(base: Path) -> dict[str, str]:
+    results = base / "results"
+    return {
+        p.relative_to(results).as_posix(): sha256_file(p) for p in (results / "derivatives").rglob("*") if p.is_file()
+    }
+
+
+def test_manifest_names_files_that_exist_and_nothing_is_left_in_scratch(finished: Path) -> None:
+    found = manifest(finished)
+    assert found["anat"]["status"] == "ok", found["anat"]
+    scan = found["scans"]["ph_sub-01_task-rest_run-1"]
+    assert scan["status"] == "ok", scan
+    assert (scan["tr"], scan["n_volumes"], scan["space"]) == (2.0, N_VOLUMES, "PHANTOM")
+    for key in ("t1w_template", "gm", "wm", "csf", "jacobian", "brain_mask", "t1w", "t1w_mask"):
+        assert (finished / "results" / found["anat"]["files"][key]).is_file()
+    for key in ("clean", "mask", "confounds", "boldref"):
+        assert (finished / "results" / scan["files"][key]).is_file()
+    assert not list((finished / "results").rglob("*.pklz"))
+    assert not (finished / "results" / "work" / "ph" / "sub-01").exists()
+    described = read_json(finished / "results" / "derivatives" / "ph" / "dataset_description.json")
+    assert described["DatasetType"] == "derivative"
+    assert described["GeneratedBy"][0]["Name"] == "boldmill"
+
+
+def test_every_derived_image_has_a_sidecar_with_its_sources(finished: Path) -> None:
+    images = list((finished / "results" / "derivatives").rglob("*.nii.gz"))
+    assert len(images) > 15
+    for image in images:
+        side = read_json(image.with_name(image.name.removesuffix(".nii.gz") + ".json"))
+        assert side["Sources"], image
+        assert all(uri.startswith("bids:") for uri in side["Sources"])
+
+
+def test_provenance_names_inputs_and_outputs(finished: Path) -> None:
+    record = read_json(finished / "results" / "preprocess" / "ph" / "sub-01.json.prov.json")
+    inputs = " ".join(item["path"] for item in record["inputs"])
+    for name in ("sub-01_T1w.nii.gz", "run-1_bold.nii.gz", "template.json", "head.nii.gz", "run-1.json"):
+        assert name in inputs
+    outputs = {Path(item["path"]).name for item in record["outputs"]}
+    assert "sub-01_space-PHANTOM_label-GM_probseg.nii.gz" in outputs
+    assert "anat" in record["cost_cpu_s"]
+
+
+def test_the_same_input_gives_the_same_bytes(base: Path) -> None:
+    first, text = derived(base), (base / "results" / "preprocess" / "ph" / "sub-01.json").read_bytes()
+    shutil.rmtree(base / "results" / "derivatives")
+    shutil.rmtree(base / "results" / "preprocess")
+    assert call(base, settings()) == 0
+    second = derived(base)
+    name = "derivatives/ph/dataset_description.json"  # holds the root of the raw data, which moved with the copy
+    del first[name], second[name]
+    assert first == second
+    assert (base / "results" / "preprocess" / "ph" / "sub-01.json").read_bytes() == text
+
+
+def steps(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    lines = capsys.readouterr().err.splitlines()
+    done = [line.split(": ") for line in lines if not line.startswith(" ") and ": " in line]
+    return {name: "reused" if "reused" in text else text.split()[0] for name, text, *_ in done if text != "start"}
+
+
+def test_a_second_run_of_the_subject_reuses_the_first(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = derived(base)
+    make_ticket(base, 2)
+    assert call(base, settings()) == 0
+    assert steps(capsys) == {
+        "anat": "reused",
+        "ph_sub-01_task-rest_run-1": "reused",
+        "ph_sub-01_task-rest_run-2": "done",
+    }
+    after = derived(base)
+    assert all(after[name] == digest for name, digest in before.items() if not name.endswith("description.json"))
+    assert manifest(base)["scans"]["ph_sub-01_task-rest_run-2"]["status"] == "ok"
+
+
+def test_a_cleaning_setting_redoes_the_run_and_not_the_anatomy(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(base, settings(tissue=True)) == 0
+    assert steps(capsys) == {"anat": "reused", "ph_sub-01_task-rest_run-1": "done"}
+
+
+def test_a_damaged_output_is_made_again(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = base / "results" / manifest(base)["scans"]["ph_sub-01_task-rest_run-1"]["files"]["mask"]
+    good = path.read_bytes()
+    path.write_bytes(good[:-10])
+    assert call(base, settings()) == 0
+    assert steps(capsys)["ph_sub-01_task-rest_run-1"] == "done"
+    assert path.read_bytes() == good
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_corrupt_t1w_quarantines_every_volume_scan(base: Path) -> None:
+    cut(base / "raw" / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    make_ticket(base, 1)
+    make_ticket(base, 2)
+    assert call(base, settings()) == 0
+    found = manifest(base)
+    assert found["anat"]["status"] == "quarantined"
+    assert "T1w" in found["anat"]["reason"] and found["anat"]["fix"]
+    assert len(found["scans"]) == 2
+    for scan in found["scans"].values():
+        assert scan["status"] == "quarantined"
+        assert scan["reason"] == found["anat"]["reason"]
+        assert scan["stage"] == "preprocess"
+    left = [name for name in derived(base) if not name.endswith("dataset_description.json")]
+    assert left == []  # nothing of the earlier, good run lies about
+
+
+def test_a_corrupt_run_quarantines_only_itself(base: Path) -> None:
+    cut(base / "raw" / "sub-01" / "func" / "sub-01_task-rest_run-2_bold.nii.gz")
+    make_ticket(base, 2)
+    assert call(base, settings()) == 0
+    found = manifest(base)
+    assert found["anat"]["status"] == "ok"
+    assert found["scans"]["ph_sub-01_task-rest_run-1"]["status"] == "ok"
+    bad = found["scans"]["ph_sub-01_task-rest_run-2"]
+    assert bad["status"] == "quarantined"
+    assert bad["files"] == {}
+    assert "Traceback" not in bad["reason"]
+
+
+def test_no_t1w_at_all(base: Path) -> None:
+    path = make_ticket(base, 1)
+    write_json(path, {**read_json(path), "t1w": []})
+    assert call(base, settings()) == 0
+    found = manifest(base)
+    assert found["anat"]["status"] == "absent"
+    assert found["scans"]["ph_sub-01_task-rest_run-1"]["reason"].startswith("no T1w")
+
+
+def vanish(path: Path) -> None:
+    path.unlink()
+
+
+def same_size(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(("damage", "why"), [(vanish, "vanished"), (cut, "changed"), (same_size, "changed")])
+def test_a_stale_index_fails_the_job(base: Path, damage: Callable[[Path], None], why: str) -> None:
+    damage(base / "raw" / "sub-01" / "func" / "sub-01_task-rest_run-1_bold.nii.gz")
+    with pytest.raises(MachineFault, match=f"{why}.*snakemake ingest"):
+        call(base, settings())
+
+
+def test_a_fault_that_is_not_the_datas_propagates(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from boldmill.preprocess import anat_interfaces
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr(anat_interfaces, "segment", broken)
+    shutil.rmtree(base / "results" / "preprocess")
+    with pytest.raises(Exception, match="no memory left"):
+        call(base, settings())
+    assert not (base / "results" / "preprocess" / "ph" / "sub-01.json").exists()
+    assert not (base / "results" / "work" / "ph" / "sub-01").exists()

@@ -1,0 +1,180 @@
+"""The three stages on a small results tree: 6 mm voxels, one volume run, the real surface run, one broken run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from boldmill.cli import main
+from boldmill.config.load import parse
+from boldmill.spaces.packages import package_file
+from boldmill.stages import stage_json
+
+VOLUMES = 40
+TREE = "derivatives/demo"
+
+
+def _config(stage: str) -> str:
+    spaces = {"atlas_source": "embedded", "resolution": 6.0}
+    return stage_json(parse({"spaces": spaces, "flatmap": {"movie_frames": 3}}), stage)
+
+
+def _save(path: Path, data: np.ndarray, affine: np.ndarray) -> str:
+    nib.save(nib.Nifti1Image(data.astype(np.float32), affine), path)
+    return f"{TREE}/{path.name}"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("results")
+    (root / "templates").mkdir()
+    affine = np.diag([6.0, 6.0, 6.0, 1.0])
+    affine[:3, 3] = [-90, -126, -72]
+    nib.save(nib.Nifti1Image(np.ones((31, 37, 31), np.uint8), affine), root / "templates/mask.nii.gz")
+    template = root / "templates/template.json"
+    template.write_text(json.dumps({"space": "MNI152NLin6Asym", "files": {"brain_mask": "mask.nii.gz"}}))
+    atlas, operators = root / "atlas/atlas.json", root / "operators/operators.json"
+    common = ["--template", str(template)]
+    assert main(["atlas", *common, "--out", str(atlas), "--config-json", _config("atlas")]) == 0
+    words = ["operators", *common, "--atlas", str(atlas), "--out", str(operators)]
+    assert main([*words, "--config-json", _config("operators")]) == 0
+    subject = _subject(root, affine)
+    words = ["--subjects", str(subject), "--operators", str(operators), "--results", str(root)]
+    out = str(root / "parcellate/bucket-000.json")
+    assert (
+        main(["parcellate", *words, "--atlas", str(atlas), "--out", out, "--config-json", _config("parcellate")]) == 0
+    )
+    out = str(root / "flatmap/bucket-000.json")
+    assert main(["flatmap", *words, "--out", out, "--config-json", _config("flatmap")]) == 0
+    return root
+
+
+def _subject(root: Path, affine: np.ndarray) -> Path:
+    image: Any = nib.load(root / "atlas/dseg.nii.gz")
+    labels = np.asarray(image.dataobj)
+    folder = root / TREE
+    folder.mkdir(parents=True)
+    signals = np.random.default_rng(0).standard_normal((101, VOLUMES))
+    np.save(root / "truth.npy", signals)
+    data = signals[labels] * 10
+    mask = np.ones(labels.shape)
+    mask[labels == 7] = 0  # outside the field of view
+    broken = data.copy()
+    broken[labels == 3, 5] = np.inf
+    files = {"clean": _save(folder / "clean.nii.gz", data, affine), "mask": _save(folder / "mask.nii.gz", mask, affine)}
+    bad = {**files, "clean": _save(folder / "broken.nii.gz", broken, affine)}
+    surface = {}
+    for side in "lr":
+        name = f"sub-010188_ses-02_task-rest_acq-AP_run-01.fsa5.{side}h.mgz"
+        run: Any = nib.load(package_file("brainspace", f"datasets/preprocessing/{name}"))
+        series = np.asarray(run.dataobj, np.float32).reshape(10242, -1)[:, :60]
+        arrays = [nib.gifti.GiftiDataArray(np.ascontiguousarray(v), datatype="NIFTI_TYPE_FLOAT32") for v in series.T]
+        nib.save(nib.gifti.GiftiImage(darrays=arrays), folder / f"clean_{side}h.func.gii")
+        surface[f"clean_{side}h"] = f"{TREE}/clean_{side}h.func.gii"
+    tissue = {
+        "gm": 0.7 * (labels > 0),
+        "wm": np.where(labels > 0, 0.2, 1.0),
+        "csf": 0.1 * (labels > 0),
+        "jacobian": np.full(labels.shape, 1.2),
+        "t1w_template": np.where(labels > 0, 80.0, 100.0),
+    }
+    anat = {"status": "ok", "files": {k: _save(folder / f"{k}.nii.gz", v, affine) for k, v in tissue.items()}}
+    scans = {
+        "demo_sub-01_task-rest": {"status": "ok", "kind": "volume", "tr": 2.0, "files": files},
+        "demo_sub-01_task-bad": {"status": "ok", "kind": "volume", "tr": 2.0, "files": bad},
+        "demo_sub-01_task-surface": {"status": "ok", "kind": "surface", "tr": 1.4, "files": surface},
+        "demo_sub-01_task-refused": {"status": "quarantined", "kind": "volume", "reason": "r", "fix": "f"},
+    }
+    path = root / "preprocess/demo/sub-01.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"schema": 1, "dataset": "demo", "subject": "01", "anat": anat, "scans": scans}))
+    return path
+
+
+def _bucket(results: Path, stage: str) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((results / stage / "bucket-000.json").read_text())
+    return manifest
+
+
+def test_operators_carry_their_grid_and_hashes(results: Path) -> None:
+    manifest = json.loads((results / "operators/operators.json").read_text())
+    assert manifest["flat"]["name"] == "fsaverage5-flat-224x560"
+    with np.load(results / "operators/flat_mask.npz", allow_pickle=False) as stored:
+        packed = np.packbits(stored["mask"]).tobytes()
+    assert hashlib.sha256(packed).hexdigest() == manifest["flat"]["mask_sha256"]
+    for entry in manifest["operators"].values():
+        content = (results / "operators" / entry["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+    assert [(m["from"], m["to"]) for m in manifest["moves"]] == [("MNI305", "MNI152NLin6Asym")]
+
+
+def test_parcel_series_are_the_planted_signals(results: Path) -> None:
+    scan = _bucket(results, "parcellate")["scans"]["demo_sub-01_task-rest"]
+    lines = (results / scan["files"]["timeseries"]).read_text().splitlines()
+    assert len(lines) == VOLUMES + 1 and lines[0].split("\t")[0] == "LH_Vis_1"
+    values = np.array([[np.nan if v == "n/a" else float(v) for v in line.split("\t")] for line in lines[1:]])
+    truth = np.load(results / "truth.npy")[1:].T * 10
+    assert np.isnan(values[:, 6]).all() and scan["qc"]["n_parcels_missing"] == 1
+    keep = np.arange(100) != 6
+    assert np.abs(values[:, keep] - truth[:, keep]).max() < 1e-4
+
+
+def test_only_the_broken_scan_is_quarantined_and_the_job_succeeds(results: Path) -> None:
+    for stage in ("parcellate", "flatmap"):
+        scans = _bucket(results, stage)["scans"]
+        status = {name.split("task-")[1]: scan["status"] for name, scan in scans.items()}
+        assert status == {"rest": "ok", "surface": "ok", "bad": "quarantined"}
+        assert scans["demo_sub-01_task-bad"]["stage"] == stage
+        assert "volume 5" in scans["demo_sub-01_task-bad"]["reason"] and scans["demo_sub-01_task-bad"]["fix"]
+
+
+def test_flat_maps_are_finite_vary_everywhere_and_follow_the_parcels(results: Path) -> None:
+    manifest = _bucket(results, "flatmap")
+    for name, n_frames in (("rest", 80), ("surface", 84)):
+        scan = manifest["scans"][f"demo_sub-01_task-{name}"]
+        assert scan["n_frames"] == n_frames and scan["tr"] == 1.0 and scan["qc"]["pixels_constant"] == 0
+        with np.load(results / scan["files"]["frames"], allow_pickle=False) as stored:
+            frames, mask = stored["frames"].astype(np.float32), stored["mask"]
+            assert stored["frames"].dtype == np.float16 and float(stored["tr"]) == 1.0
+        assert frames.shape == (n_frames, manifest["grid"]["n_pixels"]) and int(mask.sum()) == frames.shape[1]
+        assert np.isfinite(frames).all() and frames.std(0).min() > 0.1
+        for key in ("still", "movie"):
+            assert (results / scan["files"][key]).stat().st_size > 1000
+    # the pixels of one parcel carry its planted signal
+    labels: Any = nib.load(results / "atlas/fsaverage5.rh.label.gii")
+    vertices = np.concatenate([np.zeros(10242, int), labels.agg_data()])
+    with np.load(results / "operators/flat.npz", allow_pickle=False) as stored:
+        from scipy.sparse import csr_array
+
+        flat = csr_array((stored["data"], stored["indices"], stored["indptr"]), shape=tuple(stored["shape"]))
+    scan = manifest["scans"]["demo_sub-01_task-rest"]
+    with np.load(results / scan["files"]["frames"], allow_pickle=False) as stored:
+        frames = stored["frames"].astype(np.float32)
+    truth = np.load(results / "truth.npy")
+    found = [np.corrcoef(frames[::2][:, flat @ (vertices == k) > 0.99].mean(1), truth[k])[0, 1] for k in (55, 70, 95)]
+    assert min(found) > 0.8
+
+
+def test_morphometry_is_written_per_subject(results: Path) -> None:
+    entry = _bucket(results, "parcellate")["subjects"]["demo/01"]
+    lines = (results / entry["morphometry"]).read_text().splitlines()
+    assert len(lines) == 101 and len(lines[0].split("\t")) == 10
+    row = dict(zip(lines[0].split("\t"), lines[1].split("\t"), strict=True))
+    assert float(row["gm_mean"]) == pytest.approx(0.7) and float(row["t1w_mean"]) == pytest.approx(0.8)
+
+
+def test_everything_written_is_in_the_provenance_record(results: Path) -> None:
+    for stage in ("atlas", "operators", "parcellate", "flatmap"):
+        name = f"{stage}.json" if stage in ("atlas", "operators") else "bucket-000.json"
+        record = json.loads((results / stage / f"{name}.prov.json").read_text())
+        recorded = {Path(o["path"]).name for o in record["outputs"]}
+        written = {p.name for p in (results / stage).rglob("*") if p.is_file() and not p.name.endswith(".prov.json")}
+        assert recorded == written
+        if stage in ("parcellate", "flatmap"):
+            assert {"clean.nii.gz", "clean_lh.func.gii"} <= {Path(i["path"]).name for i in record["inputs"]}

@@ -1,0 +1,105 @@
+"""`boldmill clean`: what it lists, and that it deletes only that, only when told."""
+
+import json
+
+import pytest
+
+from boldmill.cli import main
+
+
+@pytest.fixture
+def used(tree):
+    """Two subjects with outputs, then one of them leaves the data set."""
+    tree.good("01", "02")
+    rows = {row.subject: row for row in tree.ingest()}
+    r = tree.results
+
+    def put(path, content=b"x" * 2000):
+        (r / path).parent.mkdir(parents=True, exist_ok=True)
+        (r / path).write_bytes(content)
+
+    for subject, row in rows.items():
+        clean = f"derivatives/ds/sub-{subject}/func/clean.nii.gz"
+        put(clean)
+        entry = {"status": "ok", "files": {"clean": clean, "mask": "nowhere"}}
+        put(f"preprocess/ds/sub-{subject}.json", json.dumps({"scans": {row.scan_id: entry}}).encode())
+        put(f"flatmap/ds/{row.scan_id}.npz")
+        for stage in ("parcellate", "flatmap"):
+            put(f"{stage}/bucket-{row.bucket:03d}.json", b"{}")
+        put(f"shards/fc/bucket-{row.bucket:03d}.parquet")
+    assert rows["01"].bucket != rows["02"].bucket
+    put("work/scratch.nii")
+    put("logs/a.log")
+    put("shards/fc/.tmp-1-aa-bucket-000.parquet")
+    import shutil
+
+    shutil.rmtree(tree.root / "sub-02")
+    tree.ingest()
+    return tree, rows
+
+
+def listing(capsys, tree, *words):
+    assert main(["clean", "--results", str(tree.results), *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    starts = ("work", "temp", "logs", "orphans", "series")
+    rows = [line.split() for line in lines if line.startswith(starts)]
+    return {(row[0], row[-1].removeprefix(f"{tree.results}/")) for row in rows}, lines[-1]
+
+
+def test_lists_everything_and_deletes_nothing(used, capsys):
+    tree, rows = used
+    before = sorted(tree.results.rglob("*"))
+    capsys.readouterr()
+    found, last = listing(capsys, tree)
+    gone, bucket = rows["02"].scan_id, rows["02"].bucket
+    assert found == {
+        ("work", "work"),
+        ("logs", "logs"),
+        ("temp", "shards/fc/.tmp-1-aa-bucket-000.parquet"),
+        ("orphans", "derivatives/ds/sub-02"),
+        ("orphans", "preprocess/ds/sub-02.json"),
+        ("orphans", f"flatmap/ds/{gone}.npz"),
+        ("orphans", f"flatmap/bucket-{bucket:03d}.json"),
+        ("orphans", f"parcellate/bucket-{bucket:03d}.json"),
+        ("orphans", f"shards/fc/bucket-{bucket:03d}.parquet"),
+        ("series", "derivatives/ds/sub-01/func/clean.nii.gz"),
+    }
+    assert "nothing was deleted" in last
+    assert sorted(tree.results.rglob("*")) == before
+
+
+def test_delete_spares_series_unless_named_and_all_that_is_alive(used, capsys):
+    tree, rows = used
+    capsys.readouterr()
+    listing(capsys, tree, "--delete")
+    r = tree.results
+    assert not (r / "work").exists()
+    assert not (r / "derivatives/ds/sub-02").exists()
+    assert (r / "derivatives/ds/sub-01/func/clean.nii.gz").exists()
+    assert (r / f"flatmap/ds/{rows['01'].scan_id}.npz").exists()
+    assert (r / "preprocess/ds/sub-01.json").exists()
+    assert listing(capsys, tree)[0] == {("series", "derivatives/ds/sub-01/func/clean.nii.gz")}
+    listing(capsys, tree, "--what", "series", "--delete")
+    assert not (r / "derivatives/ds/sub-01/func/clean.nii.gz").exists()
+
+
+def test_series_stay_while_their_flat_maps_are_not_done(used, capsys):
+    tree, rows = used
+    (tree.results / f"flatmap/bucket-{rows['01'].bucket:03d}.json").unlink()
+    assert not {row for row in listing(capsys, tree)[0] if row[0] == "series"}
+
+
+def test_links_are_removed_not_followed(used, capsys, tmp_path):
+    tree, _ = used
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    (tree.results / "work" / "link").symlink_to(outside)
+    listing(capsys, tree, "--what", "work", "--delete")
+    assert (outside / "precious").exists()
+
+
+def test_unknown_kind_is_refused_with_the_nearest(used, capsys):
+    tree, _ = used
+    assert main(["clean", "--results", str(tree.results), "--what", "log"]) == 2
+    assert "did you mean 'logs'?" in capsys.readouterr().err

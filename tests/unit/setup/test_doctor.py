@@ -1,0 +1,127 @@
+"""`boldmill doctor`: every check in its good and its bad state, and the exit status."""
+
+import pytest
+
+from boldmill.cli import main
+from boldmill.config.model import Config
+from boldmill.setup import checks
+from boldmill.setup.checks import Check
+
+
+def by_name(found):
+    return {check.name: check for check in found}
+
+
+def test_python_version():
+    assert checks.python_version((3, 11, 0)).status == "ok"
+    assert checks.python_version((3, 10, 9)).status == "fail"
+
+
+def test_packages_against_their_pins(monkeypatch):
+    versions = {"torch": "2.13.0+cpu", "numpy": "1.0"}
+
+    def version(name):
+        if name not in versions:
+            raise checks.importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(checks.importlib.metadata, "version", version)
+    found = by_name(checks.packages(["torch==2.13.0", "numpy==2.4.6", "nilearn==0.13.1"]))
+    assert found["packages"].found == "1 at their pinned version"
+    assert found["numpy"] == Check("warn", "numpy", "1.0, pinned is 2.4.6", "python -m pip install numpy==2.4.6")
+    assert found["nilearn"].status == "fail"
+    assert set(found) == {"packages", "numpy", "nilearn"}
+
+
+def test_pins_are_those_of_the_project():
+    assert any(pin.startswith("torch==2.13.0") for pin in checks.pins())
+    assert not any("pytest" in pin for pin in checks.pins())
+
+
+def test_templates_present_empty_and_missing(tmp_path):
+    folder = tmp_path / "tpl-MNI152NLin6Asym"
+    folder.mkdir()
+    (folder / "tpl-MNI152NLin6Asym_res-02_T1w.nii.gz").write_bytes(b"x" * 5000)
+    (folder / "tpl-MNI152NLin6Asym_res-02_desc-brain_mask.nii.gz").write_bytes(b"")
+    found = by_name(checks.templates(Config(), tmp_path))
+    assert found["template T1w"].status == "ok"
+    assert "empty placeholder" in found["template brain mask"].found
+    assert found["template atlas"].status == "fail"
+    assert "api.get('MNI152NLin6Asym', resolution=2, suffix='dseg'" in found["template atlas"].fix
+
+
+def test_brain_only_t1w_is_no_head_template(tmp_path):
+    folder = tmp_path / "tpl-MNI152NLin6Asym"
+    folder.mkdir()
+    (folder / "tpl-MNI152NLin6Asym_res-02_desc-brain_T1w.nii.gz").write_bytes(b"x" * 5000)
+    assert by_name(checks.templates(Config(), tmp_path))["template T1w"].status == "fail"
+
+
+def test_embedded_sources_need_no_template_files(tmp_path):
+    spaces = {"template_source": "demo", "atlas_source": "embedded", "demo_template": str(tmp_path)}
+    assert [check.status for check in checks.templates(Config.model_validate({"spaces": spaces}), tmp_path)] == ["ok"]
+
+
+def test_links_of_the_clone(tmp_path):
+    (tmp_path / "profiles/slurm").mkdir(parents=True)
+    (tmp_path / "slurm").symlink_to("profiles/slurm")
+    (tmp_path / "local").write_text("profiles/local")
+    found = by_name(checks.clone(tmp_path))
+    assert found["link slurm"].status == "ok"
+    assert (found["link local"].status, found["link local"].found) == ("fail", "a text file (core.symlinks=false)")
+    assert "core.symlinks true" in found["link local"].fix
+    assert found["git"].status == "warn"
+    (tmp_path / "slurm").unlink()
+    assert by_name(checks.clone(tmp_path))["link slurm"].found == "missing"
+
+
+def test_index_absent_fresh_and_stale(tree):
+    config = Config.model_validate(tree.settings())
+    assert checks.index(config).status == "warn"
+    tree.good("01")
+    tree.ingest()
+    assert checks.index(config) == Check("ok", "index", "1 scans, 0 quarantined")
+    other = Config.model_validate(tree.settings(site="B"))
+    assert checks.index(other).found == "made with other settings"
+
+
+def test_data_sets(tree):
+    config = Config.model_validate(tree.settings(root=str(tree.base / "nowhere")))
+    assert checks.datasets(config)[0].status == "fail"
+    assert checks.datasets(Config.model_validate(tree.settings()))[0].status == "ok"
+
+
+def test_disk_estimate():
+    # 1000 volumes at 2 mm: 182*218*182/8 voxels x 4 bytes x 2 series x 2/3
+    assert checks.expected_bytes(1000, 2.0) == pytest.approx(1000 * 902_629 * 4 * 2 * 2 / 3, rel=1e-3)
+    assert checks.expected_bytes(1000, 4.0) == pytest.approx(checks.expected_bytes(1000, 2.0) / 8, rel=1e-6)
+
+
+def test_full_disk_fails(tree, monkeypatch):
+    usage = type("Usage", (), {"free": 1 << 20})()
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage)
+    found = by_name(checks.machine(Config.model_validate(tree.settings())))
+    assert found["disk"].status == "fail"
+
+
+def test_slurm_absent_is_fine_and_dead_controller_is_a_warning(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checks.slurm().status == "ok"
+    for name, body in (("sbatch", "exit 0"), ("sinfo", "echo 'cannot contact slurmctld' >&2; exit 1")):
+        tool = tmp_path / name
+        tool.write_text(f"#!/bin/sh\n{body}\n")
+        tool.chmod(0o755)
+    assert checks.slurm().found == "sbatch is there, but cannot contact slurmctld"
+
+
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("warn", 0), ("fail", 1)])
+def test_exit_status(tree, monkeypatch, capsys, status, code):
+    monkeypatch.setattr(checks, "all_checks", lambda config: [Check(status, "thing", "found", "do this")])
+    assert main(["doctor", "--config", str(tree.config())]) == code
+    assert "fix: do this" in capsys.readouterr().out
+
+
+def test_all_checks_run_here(tree):
+    found = checks.all_checks(Config.model_validate(tree.settings()))
+    assert {"python", "packages", "GPU", "SLURM", "disk", "index"} <= {check.name for check in found}
+    assert all(check.fix for check in found if check.status != "ok")

@@ -1,0 +1,141 @@
+"""`boldmill init`: what it finds, what it writes, and that the file loads on top of another configuration."""
+
+import pytest
+import yaml
+
+from boldmill.cli import main
+from boldmill.config.load import load
+from boldmill.config.model import Config
+from boldmill.setup.survey import dataset_name, survey, task_suggestions
+
+
+def write(tree, *more, out="my.yaml"):
+    path = tree.base / out
+    assert main(["init", str(tree.root), *more, "--out", str(path)]) == 0
+    return path
+
+
+def test_written_file_loads_on_top_of_a_demo_configuration(tree):
+    tree.good("01", "02")
+    demo = tree.base / "demo.yaml"
+    demo.write_text(
+        "results: results\nspaces: {template_source: demo, atlas_source: embedded, resolution: 4}\n"
+        "datasets: [{name: demo, root: x}]\nevaluate: {tasks: [{name: group, column: group}]}\n"
+    )
+    config = load(demo, write(tree))
+    assert [(d.name, d.root, d.licence) for d in config.datasets] == [("ds", str(tree.root), "CC0")]
+    assert config.spaces == Config().spaces
+    assert config.evaluate.tasks == []
+    assert config.results == "results-ds"
+
+
+def test_every_key_is_written_with_its_meaning_and_default(tree):
+    tree.good("01")
+    text = write(tree).read_text()
+    for name, field in Config.model_fields.items():
+        assert f"\n{name}:" in f"\n{text}", name
+        inner = getattr(field.annotation, "model_fields", {})
+        for key in inner:
+            assert f"\n  {key}:" in text, f"{name}.{key}"
+    joined = " ".join(line.strip().removeprefix("# ") for line in text.splitlines())
+    assert "fewest volumes of a BOLD run (default: 20) min_volumes: 20" in joined
+    assert "accepted repetition time, seconds (default: [0.1, 12.0])" in joined
+    assert "one of none, linear, cosine (default: cosine) drift: cosine" in joined
+    assert max(map(len, text.splitlines())) <= 200
+
+
+def test_runs_are_described_and_short_ones_get_a_smaller_confound_set(tree):
+    tree.t1w("01")
+    tree.bold("01", shape=(6, 5, 4, 24), sidecar={"RepetitionTime": 2.52})
+    text = write(tree).read_text()
+    joined = " ".join(line.strip().removeprefix("# ") for line in text.splitlines())
+    assert "1 x task-rest (24 volumes, TR 2.52 s)" in joined
+    assert "this set leaves about 16." in joined  # 24 - 1 - 6 - 1, since with tissue it would be 14 < 15
+    (dataset,) = yaml.safe_load(text)["datasets"]
+    assert dataset["overrides"]["clean"] == {
+        "motion": "6",
+        "compcor": 0,
+        "drift": "linear",
+        "band_low": None,
+        "band_high": None,
+    }
+
+
+def test_long_runs_keep_the_defaults(tree):
+    tree.t1w("01")
+    tree.bold("01", shape=(4, 4, 4, 300))
+    assert yaml.safe_load(write(tree).read_text())["datasets"][0]["overrides"] == {}
+
+
+def test_tasks_come_from_two_level_columns_with_enough_people(tree):
+    people = [f"{i:02d}" for i in range(1, 25)]
+    for person in people:
+        tree.t1w(person)
+    rows = [f"sub-{p} {'ab'[int(p) % 2]} {'x' if p == '01' else 'y'} {int(p) * 1.5} {int(p) % 3}" for p in people]
+    tree.participants("participant_id group rare score third\n" + "\n".join(rows))
+    found = task_suggestions([survey(tree.root, set())], folds=5)
+    assert [(task["column"], task["kind"], enough) for task, _, enough in found] == [
+        ("group", "classification", True),
+        ("rare", "classification", False),
+        ("score", "regression", False),
+    ]
+    path = write(tree)
+    (task,) = load(path).evaluate.tasks
+    assert (task.column, task.kind, task.positive, task.datasets) == ("group", "classification", "b", ["ds"])
+    assert "#  - {column: rare" in path.read_text()
+
+
+def test_existing_file_is_kept_unless_forced(tree, capsys):
+    tree.good("01")
+    path = write(tree)
+    path.write_text("mine")
+    assert main(["init", str(tree.root), "--out", str(path)]) == 2
+    assert path.read_text() == "mine"
+    assert "--force" in capsys.readouterr().err
+    write(tree, "--force")
+    assert path.read_text() != "mine"
+
+
+def test_two_roots_of_one_name_get_two_names(trees, tmp_path):
+    a, b = trees.Tree(tmp_path / "x"), trees.Tree(tmp_path / "y")
+    a.good("01")
+    b.good("01")
+    path = tmp_path / "my.yaml"
+    assert main(["init", str(a.root), str(b.root), "--out", str(path)]) == 0
+    assert [d.name for d in load(path).datasets] == ["ds", "ds2"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "title", "name"),
+    [
+        ("/d/ds000001-1.0.0", "A study", "ds000001"),
+        ("/d/my_study", "whatever", "mystudy"),
+        ("/d/cohort/bids", "Rest in patients with pain", "Restinpatients"),
+        ("/d/cohort/bids", "bids", "cohort"),
+    ],
+)
+def test_names_are_letters_and_digits(folder, title, name):
+    from pathlib import Path
+
+    assert dataset_name(Path(folder), title, set()) == name
+
+
+def test_folder_that_is_no_data_set_is_refused(tmp_path, capsys):
+    assert main(["init", str(tmp_path), "--out", str(tmp_path / "my.yaml")]) == 2
+    assert "holds no sub-* folder" in capsys.readouterr().err
+    assert not (tmp_path / "my.yaml").exists()
+
+
+@pytest.mark.data
+def test_real_data_sets(real_bids, tmp_path):
+    path = tmp_path / "my.yaml"
+    roots = [str(real_bids / name) for name in ("pumi", "studyforrest", "ds002748")]
+    assert main(["init", *roots, "--out", str(path)]) == 0
+    config = load(path)
+    assert [d.name for d in config.datasets] == ["pumi", "studyforrest", "ds002748"]
+    pumi, forrest, anat = (d.overrides for d in config.datasets)
+    assert pumi["clean"]["band_low"] is None
+    assert (pumi["clean"]["motion"], pumi["clean"]["tissue"], pumi["clean"]["drift"]) == ("6", True, "linear")
+    assert forrest == {"clean": {"motion": "6", "compcor": 5}}
+    assert anat == {}
+    assert config.spaces.template_source == "templateflow"

@@ -1,0 +1,271 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from boldmill import tables
+from boldmill.atomic import canonical_json, read_json, sha256_file
+from boldmill.cli import main
+from boldmill.errors import BoldmillError
+from boldmill.paths import SHARD_TABLES
+from boldmill.provenance.record import Recorder, prov_path
+from boldmill.shards.build import clip_starts, decode_mask, encode_mask
+from boldmill.shards.write import shard_writer
+from boldmill.stages import Settings
+
+ALL = (*SHARD_TABLES, "pfc")
+
+
+@pytest.mark.parametrize("table", ALL)
+def test_every_shard_is_valid(cohort, table: str) -> None:
+    read = [pq.read_table(cohort.layout.shard(table, bucket)) for bucket in range(3)]
+    for one in read:
+        tables.validate(one, table)
+    assert sum(len(one) for one in read) > 0
+
+
+def test_tables_hold_exactly_the_scans_that_came_so_far(cohort, subjects) -> None:
+    found = {t: set() for t in ALL}
+    for table in ALL:
+        for bucket in range(3):
+            found[table] |= set(pq.read_table(cohort.layout.shard(table, bucket))["scan_id"].to_pylist())
+    every = {scan for names in cohort.tickets.values() for scan in names}
+    refused = set(cohort.tickets["05"])
+    assert found["scans"] == found["timeseries"] == found["fc"] == every - refused
+    assert found["pfc"] == every - refused - set(cohort.tickets["04"])  # 22 volumes: a view would keep 18
+    assert found["flat_clips"] == every - refused - set(cohort.tickets["07"])  # 3 frames: no whole clip
+
+
+def test_a_short_scan_is_listed_beside_the_pfc_shard(cohort) -> None:
+    listed = {}
+    for bucket in range(3):
+        path = cohort.layout.shard("pfc", bucket)
+        sidecar = read_json(path.with_suffix(".quarantine.json"))
+        assert sidecar["stage"] == "augment"
+        assert json.loads(pq.read_schema(path).metadata[b"quarantine"]) == sidecar["scans"]
+        listed |= sidecar["scans"]
+    assert list(listed) == cohort.tickets["04"]
+    assert "18 of 22" in listed[cohort.tickets["04"][0]]["reason"]
+
+
+@pytest.mark.parametrize("table", ALL)
+def test_the_same_input_gives_the_same_bytes(cohort, table: str) -> None:
+    before = {bucket: sha256_file(cohort.layout.shard(table, bucket)) for bucket in range(3)}
+    for bucket in range(3):
+        assert main(cohort.augment_words(bucket) if table == "pfc" else cohort.shard_words(bucket)) == 0
+        assert sha256_file(cohort.layout.shard(table, bucket)) == before[bucket]
+
+
+def test_a_new_subject_changes_its_own_bucket_only(make_cohort, cohort, subjects, tmp_path) -> None:
+    other = make_cohort(tmp_path / "elsewhere", {**subjects, "new": {"site": "A"}})
+    other.build()
+    (bucket,) = [b for b, names in other.buckets.items() if "new" in names]
+    for table in ALL:
+        changed = {
+            b
+            for b in range(3)
+            if sha256_file(other.layout.shard(table, b)) != sha256_file(cohort.layout.shard(table, b))
+        }
+        assert changed == {bucket}, table
+
+
+def test_an_empty_bucket_is_valid(make_cohort, tmp_path) -> None:
+    cohort = make_cohort(tmp_path, {"01": {}}, n_buckets=3)
+    cohort.build()
+    empty = next(b for b, names in cohort.buckets.items() if not names)
+    for table in ALL:
+        read = pq.read_table(cohort.layout.shard(table, empty))
+        tables.validate(read, table)
+        assert len(read) == 0
+
+
+def test_pandas_reads_every_table_and_two_lines_decode_a_row(cohort) -> None:
+    scan = cohort.tickets["00"][0]
+    bucket = next(b for b, names in cohort.buckets.items() if "00" in names)
+    frames = {t: pd.read_parquet(cohort.layout.shard(t, bucket)).set_index("scan_id") for t in ALL}
+    row = frames["timeseries"].loc[scan]
+    values = np.frombuffer(row["values"], dtype="<f4")
+    series = values.reshape(row["n_volumes"], row["n_parcels"])
+    expected = cohort.series(scan)
+    np.testing.assert_array_equal(series, expected)
+    upper = np.triu_indices(6, 1)
+    reference = np.corrcoef(expected.astype(np.float64), rowvar=False)[upper]
+    np.testing.assert_allclose(np.stack(frames["fc"].loc[[scan], "values"])[0], reference, atol=1e-7)
+    clips = frames["flat_clips"].loc[[scan]]
+    flat = np.load(cohort.layout.flat_scan("toy", scan))
+    got = np.concatenate([np.frombuffer(c["values"], "<f2").reshape(c["n_frames"], -1) for _, c in clips.iterrows()])
+    np.testing.assert_array_equal(got, flat["frames"][:8])
+    np.testing.assert_array_equal(np.frombuffer(clips.iloc[0]["mean"], "<f4"), flat["mean"])
+    assert clips.iloc[1]["mean"] is None
+    phenotypes = json.loads(frames["scans"].loc[scan, "phenotypes"])
+    assert phenotypes == {"age": 22, "group": "x", "missing": None}
+    assert frames["scans"].loc[scan, "licence"] == "CC0"
+
+
+def test_row_groups_are_sorted_small_and_zstd(cohort) -> None:
+    bucket = max(cohort.buckets, key=lambda b: len(cohort.buckets[b]))
+    file = pq.ParquetFile(cohort.layout.shard("pfc", bucket))
+    groups = [file.metadata.row_group(g) for g in range(file.metadata.num_row_groups)]
+    assert {g.column(c).compression for g in groups for c in range(g.num_columns)} == {"ZSTD"}
+    scans = pq.ParquetFile(cohort.layout.shard("scans", bucket)).metadata
+    assert all(scans.row_group(g).num_rows <= 3 for g in range(scans.num_row_groups))
+    statistics = scans.row_group(0).column(0).statistics
+    assert statistics.min == sorted(s for n in cohort.buckets[bucket] for s in cohort.tickets[n])[0]
+
+
+def test_large_rows_close_a_row_group_by_bytes(tmp_path) -> None:
+    path = tmp_path / "x.parquet"
+    base = {"dataset": "d", "subject": "s", "source_sha256": [], "pipeline_version": "", "stage_digests": []}
+    with shard_writer(path, tables.schema("pfc"), 1000) as writer:
+        for view in range(5):
+            values = np.zeros(300_000, "<f2").tobytes()  # 600 kB
+            writer.add({**base, "scan_id": "a", "view": view, "n_kept": 9, "n_edges": 300_000, "values": values})
+    metadata = pq.read_metadata(path)
+    assert [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)] == [2, 2, 1]
+
+
+def test_unsorted_rows_are_refused_and_leave_no_file(tmp_path) -> None:
+    path = tmp_path / "x.parquet"
+    row = {"dataset": "d", "subject": "s", "source_sha256": [], "pipeline_version": "", "stage_digests": []}
+    row |= {"scan_id": "a", "n_kept": 9, "n_edges": 0, "values": b""}
+    with pytest.raises(BoldmillError, match="sorted"), shard_writer(path, tables.schema("pfc"), 10) as writer:
+        writer.add({**row, "view": 1})
+        writer.add({**row, "view": 1})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digests_of_all_upstream_stages_are_in_every_row(make_cohort, tmp_path) -> None:
+    cohort = make_cohort(tmp_path, {"01": {}, "02": {}}, n_buckets=1)
+    layout = cohort.layout
+    raw, template = tmp_path / "raw", tmp_path / "template.json"
+    raw.touch()
+    template.touch()
+
+    def record(stage: str, out: Path, *inputs: Path, clean: int = 0) -> str:
+        settings = Settings(canonical_json({"stage": stage, "version": 1, "config": {"clean": clean}}))
+        with Recorder(settings, out=out, inputs=inputs):
+            pass
+        return settings.digest
+
+    shared = {"templates": record("templates", template)}
+    own = {}
+    for clean, name in enumerate(("01", "02")):  # as of two data sets with their own settings
+        ticket = layout.ticket(f"toy_sub-{name}_task-rest_run-1")
+        record("ingest", ticket, raw)
+        own[name] = record("preprocess", layout.subject("toy", name), template, ticket, clean=clean)
+    manifests = [layout.subject("toy", name) for name in own]
+    shared["parcellate"] = record("parcellate", layout.parcellated(0), *manifests)
+    shared["flatmap"] = record("flatmap", layout.flat(0), *manifests)
+    assert main(cohort.shard_words(0)) == 0
+    assert main(cohort.augment_words(0)) == 0
+    for table, stage in (("fc", "shards"), ("pfc", "augment")):
+        expected = {**shared, stage: read_json(prov_path(layout.shard(table, 0)))["settings_digest"]}
+        if stage == "augment":
+            del expected["flatmap"]
+        for row in pq.read_table(layout.shard(table, 0), columns=["subject", "stage_digests"]).to_pylist():
+            assert dict(row["stage_digests"]) == {**expected, "preprocess": own[row["subject"]]}
+
+
+def test_a_subject_without_bold_has_a_row_in_scans_only(make_cohort, tmp_path) -> None:
+    cohort = make_cohort(tmp_path, {"01": {"anat": True}, "02": {"anat": True, "t1w": False}}, n_buckets=1)
+    cohort.build()
+    rows = pq.read_table(cohort.layout.shard("scans", 0)).to_pylist()
+    assert [(r["scan_id"], r["kind"], r["n_volumes"], r["tr"], r["n_clips"]) for r in rows] == [
+        ("toy_sub-01_T1w", "anat", 0, None, 0)
+    ]
+    assert len(rows[0]["morphometry"]) == 54
+    assert rows[0]["qc"] == [("cnr", 3.0)]
+    for table in ("timeseries", "fc", "pfc", "flat_clips"):
+        assert pq.read_metadata(cohort.layout.shard(table, 0)).num_rows == 0
+
+
+def test_every_output_has_a_record_that_names_the_files_read(cohort) -> None:
+    bucket = next(b for b, names in cohort.buckets.items() if "00" in names)
+    for table in ALL:
+        record = read_json(prov_path(cohort.layout.shard(table, bucket)))
+        inputs = {Path(i["path"]).name for i in record["inputs"]}
+        assert f"{cohort.tickets['00'][0]}.tsv" in inputs
+        assert f"{cohort.layout.shard(table, bucket)}" in {o["path"] for o in record["outputs"]}
+
+
+def test_faults_found_here_are_listed_and_stop_nobody(make_cohort, tmp_path) -> None:
+    cohort = make_cohort(tmp_path, {"01": {"volumes": 2}, "02": {}, "03": {}}, n_buckets=1)
+    (short,), (broken,), (good,) = (cohort.tickets[n] for n in ("01", "02", "03"))
+    path = cohort.layout.flat_scan("toy", broken)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["frames"][3, 5] = np.inf
+    np.savez(path, **arrays)
+    assert main(cohort.shard_words(0)) == 0
+    sidecar = read_json(cohort.layout.shard("scans", 0).with_suffix(".quarantine.json"))
+    assert sidecar["stage"] == "shards"
+    assert {s: e["status"] for s, e in sidecar["scans"].items()} == {short: "quarantined", broken: "quarantined"}
+    assert "fewer than 3" in sidecar["scans"][short]["reason"]
+    assert "finite" in sidecar["scans"][broken]["reason"]
+    ids = {t: set(pq.read_table(cohort.layout.shard(t, 0))["scan_id"].to_pylist()) for t in SHARD_TABLES}
+    assert ids["timeseries"] == ids["fc"] == {broken, good}
+    assert ids["flat_clips"] == {short, good}
+    scans = {r["scan_id"]: r for r in pq.read_table(cohort.layout.shard("scans", 0)).to_pylist()}
+    assert [scans[s]["has_timeseries"] for s in (short, broken, good)] == [False, True, True]
+    assert [scans[s]["n_clips"] for s in (short, broken, good)] == [2, 0, 2]
+
+
+def test_a_series_with_other_parcels_is_refused(make_cohort, tmp_path) -> None:
+    cohort = make_cohort(tmp_path, {"01": {"scans": 2}}, n_buckets=1)
+    path = tmp_path / "parcels" / f"{cohort.tickets['01'][1]}.tsv"
+    path.write_text(path.read_text().replace("p3", "q3", 1))
+    assert main(cohort.shard_words(0)) == 1
+    assert main(cohort.augment_words(0)) == 1
+    assert not cohort.layout.shard("scans", 0).exists()
+
+
+LOOP = """
+import sys
+import numpy as np
+from boldmill import tables
+from boldmill.shards.write import shard_writer
+base = {"dataset": "d", "subject": "s", "source_sha256": [], "pipeline_version": "", "stage_digests": []}
+values = np.random.default_rng(0).random(50_000).astype("<f2").tobytes()
+while True:
+    with shard_writer(sys.argv[1], tables.schema("pfc"), 4) as writer:
+        for view in range(40):
+            writer.add({**base, "scan_id": "a", "view": view, "n_kept": 9, "n_edges": 50_000, "values": values})
+    print("written", flush=True)
+"""
+
+
+def test_kill_in_the_middle_leaves_no_torn_file(tmp_path) -> None:
+    for turn in range(5):
+        process = subprocess.Popen(
+            [sys.executable, "-c", LOOP, str(tmp_path / "bucket-000.parquet")], stdout=subprocess.PIPE, env=os.environ
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        time.sleep(0.013 * (turn + 1))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        # as Snakemake and `boldmill snapshot` look for shards
+        (found,) = tmp_path.glob("bucket-*.parquet")
+        table = pq.read_table(found)
+        tables.validate(table, "pfc")
+        assert len(table) == 40
+    assert list(tmp_path.glob(".tmp-*")), "no kill came in the middle of a file: the test saw nothing"
+
+
+def test_masks_survive_their_text() -> None:
+    mask = np.random.default_rng(0).random((7, 11)) > 0.4
+    assert np.array_equal(decode_mask(encode_mask(mask)), mask)
+
+
+@pytest.mark.parametrize("frames", [0, 3, 4, 7, 8, 50])
+def test_clips_lie_inside_the_run(frames: int) -> None:
+    starts = list(clip_starts(frames, 4, 3))
+    assert starts == [s for s in range(0, max(frames, 1), 3) if s + 4 <= frames]

@@ -1,0 +1,58 @@
+# Train each model on the snapshot, evaluate each against its baselines.
+
+
+rule train_model:
+    input:
+        snapshot=rules.snapshot.output,
+    output:
+        "<results>/models/{model}/model.safetensors",
+    log:
+        "<results>/logs/train/{model}.log",
+    benchmark:
+        "<results>/benchmarks/train/{model}.jsonl"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        cfg=plan.settings("train_{model}"),
+    shell:
+        "python -m boldmill train --model {wildcards.model} --snapshot {input.snapshot:q} --threads {threads}"
+        " --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule evaluate_model:
+    input:
+        snapshot=rules.snapshot.output,
+        checkpoint="<results>/models/{model}/model.safetensors",
+    output:
+        "<results>/evaluate/{model}/metrics.tsv",
+    log:
+        "<results>/logs/evaluate/{model}.log",
+    benchmark:
+        "<results>/benchmarks/evaluate/{model}.jsonl"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        cfg=plan.settings("evaluate"),
+    shell:
+        "python -m boldmill evaluate --model {wildcards.model} --checkpoint {input.checkpoint:q}"
+        " --snapshot {input.snapshot:q} --threads {threads} --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule train:
+    input:
+        plan.models(plan.layout.checkpoint),
+
+
+rule evaluate:
+    input:
+        plan.models(plan.layout.metrics),

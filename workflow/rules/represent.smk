@@ -1,0 +1,109 @@
+# Linear maps of a frame, built once, and one job per bucket of subjects for each representation.
+
+
+rule operators:
+    input:
+        atlas="<results>/atlas/atlas.json",
+        template="<results>/templates/template.json",
+    output:
+        "<results>/operators/operators.json",
+    log:
+        "<results>/logs/operators.log",
+    benchmark:
+        "<results>/benchmarks/operators.jsonl"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        cfg=plan.settings("operators"),
+    shell:
+        "python -m boldmill operators --atlas {input.atlas:q} --template {input.template:q} --out {output:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule parcellate_bucket:
+    input:
+        subjects=plan.bucket_subjects,
+        operators="<results>/operators/operators.json",
+        atlas="<results>/atlas/atlas.json",
+    output:
+        "<results>/parcellate/bucket-{bucket}.json",
+    log:
+        "<results>/logs/parcellate/bucket-{bucket}.log",
+    benchmark:
+        "<results>/benchmarks/parcellate/bucket-{bucket}.jsonl"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        cfg=plan.settings("parcellate"),
+    shell:
+        "python -m boldmill parcellate --subjects {input.subjects:q} --operators {input.operators:q}"
+        " --atlas {input.atlas:q} --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q}"
+        " > {log:q} 2>&1"
+
+
+rule flatmap_bucket:
+    input:
+        subjects=plan.bucket_subjects,
+        operators="<results>/operators/operators.json",
+    output:
+        "<results>/flatmap/bucket-{bucket}.json",
+    log:
+        "<results>/logs/flatmap/bucket-{bucket}.log",
+    benchmark:
+        "<results>/benchmarks/flatmap/bucket-{bucket}.jsonl"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        cfg=plan.settings("flatmap"),
+    shell:
+        "python -m boldmill flatmap --subjects {input.subjects:q} --operators {input.operators:q}"
+        " --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule augment_bucket:
+    input:
+        parcellated="<results>/parcellate/bucket-{bucket}.json",
+    output:
+        "<results>/shards/pfc/bucket-{bucket}.parquet",
+    log:
+        "<results>/logs/augment/bucket-{bucket}.log",
+    benchmark:
+        "<results>/benchmarks/augment/bucket-{bucket}.jsonl"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        cfg=plan.settings("augment"),
+    shell:
+        "python -m boldmill augment --parcellated {input.parcellated:q} --results $BOLDMILL_RESULTS --out {output:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule parcellate:
+    input:
+        plan.per_bucket(plan.layout.parcellated),
+
+
+rule flatmap:
+    input:
+        plan.per_bucket(plan.layout.flat),
+
+
+rule augment:
+    input:
+        plan.per_bucket(lambda bucket: plan.layout.shard("pfc", bucket)),

@@ -1,0 +1,58 @@
+# Parquet shards per bucket, and the snapshot that training reads.
+
+
+rule shard_bucket:
+    input:
+        tickets=plan.bucket_tickets,
+        participants="<results>/index/participants/bucket-{bucket}.json",
+        subjects=plan.bucket_subjects,
+        parcellated="<results>/parcellate/bucket-{bucket}.json",
+        flat="<results>/flatmap/bucket-{bucket}.json",
+    output:
+        scans="<results>/shards/scans/bucket-{bucket}.parquet",
+        timeseries="<results>/shards/timeseries/bucket-{bucket}.parquet",
+        fc="<results>/shards/fc/bucket-{bucket}.parquet",
+        flat_clips="<results>/shards/flat_clips/bucket-{bucket}.parquet",
+    log:
+        "<results>/logs/shards/bucket-{bucket}.log",
+    benchmark:
+        "<results>/benchmarks/shards/bucket-{bucket}.jsonl"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        cfg=plan.settings("shards"),
+    shell:
+        "python -m boldmill shards --bucket {wildcards.bucket} --tickets {input.tickets:q}"
+        " --participants {input.participants:q} --subjects {input.subjects:q} --parcellated {input.parcellated:q}"
+        " --flat {input.flat:q} --results $BOLDMILL_RESULTS --out-scans {output.scans:q}"
+        " --out-timeseries {output.timeseries:q} --out-fc {output.fc:q} --out-flat-clips {output.flat_clips:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule snapshot:
+    input:
+        shards=plan.all_shards(),
+    output:
+        plan.layout.snapshot(plan.config.snapshot.name),
+    log:
+        "<results>/logs/snapshot.log",
+    benchmark:
+        "<results>/benchmarks/snapshot.jsonl"
+    localrule: True
+    conda:
+        "../../envs/core.yaml"
+    params:
+        cfg=plan.settings("snapshot"),
+    shell:
+        "python -m boldmill snapshot --shards {input.shards:q} --out {output:q} --config-json {params.cfg:q}"
+        " > {log:q} 2>&1"
+
+
+rule shards:
+    input:
+        plan.all_shards(),
+        rules.snapshot.output,
