@@ -211,7 +211,8 @@ class ResampleOnce(Step):
         keep_there = boldmask.signal_mask(there.series, there.seen, fraction=self.inputs.fraction)
         mask = image_of(keep_there, inside) > 0
         scale = np.float32(self.inputs.intensity / np.median(there.series[:, keep_there].mean(axis=0)))
-        mean = image_of(there.series.mean(axis=0) * scale, inside)
+        # Beyond the field of view the spline is mirrored: nothing was measured there.
+        mean = image_of(np.where(there.seen, there.series.mean(axis=0) * scale, np.float32(0)), inside)
         facts = {
             "coverage": float(keep_there.mean()),
             "mask_ml": float(mask.sum()) * grid.voxel_ml,

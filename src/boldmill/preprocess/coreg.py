@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from boldmill.preprocess import bbr
-from boldmill.preprocess.images import RAS_TO_LPS, Volume, bounding_box, crop_volume, regrid, to_sitk
+from boldmill.preprocess.images import RAS_TO_LPS, Volume, bounding_box, crop_volume, regrid, sitk, to_sitk
 from boldmill.preprocess.motion import Float, matrix_of
+from boldmill.preprocess.n4 import one_thread
 from boldmill.preprocess.transforms import apply_affine, resample
 
 PITCH = (0.0, -15.0, 15.0)
@@ -114,12 +115,12 @@ def mutual_information(
     Starts: the header's position, and aligned centres of mass with three pitches. Fixed is the BOLD reference
     inside its dilated mask; moving is the brain-extracted T1w at 2 mm.
     """
-    import SimpleITK
     from scipy.ndimage import binary_dilation
 
     from boldmill.rng import key128
 
-    sitk: Any = SimpleITK
+    itk = sitk()
+    one_thread(threads)
 
     inside = brain.data > 0
     if inside.any():
@@ -129,7 +130,7 @@ def mutual_information(
     wide = binary_dilation(np.asarray(mask.data) > 0, iterations=2)
     fixed = to_sitk(reference.data, reference.affine)
     moving = to_sitk(brain.data, brain.affine)
-    fixed_mask = sitk.Cast(to_sitk(wide.astype(np.float32), reference.affine), sitk.sitkUInt8)
+    fixed_mask = itk.Cast(to_sitk(wide.astype(np.float32), reference.affine), itk.sitkUInt8)
     seed = key128("mutual information", *key) % (2**31 - 1) + 1
     centre_bold = _centre(reference.data * (np.asarray(mask.data) > 0), reference.affine)
     centre_t1w = _centre(brain.data, brain.affine)
@@ -143,24 +144,24 @@ def mutual_information(
     found: list[Float] = []
     for start in starts:
         lps = RAS_TO_LPS @ start @ RAS_TO_LPS
-        transform = sitk.Euler3DTransform()
+        transform = itk.Euler3DTransform()
         centre = (RAS_TO_LPS[:3, :3] @ centre_bold).tolist()
         transform.SetCenter(centre)
         transform.SetMatrix(lps[:3, :3].ravel().tolist(), 1e-6)
         transform.SetTranslation((lps[:3, :3] @ centre + lps[:3, 3] - centre).tolist())
-        result = _run(sitk, fixed, moving, fixed_mask, transform, zoom, seed, threads)
+        result = _run(itk, fixed, moving, fixed_mask, transform, zoom, seed, threads)
         back = RAS_TO_LPS @ result @ RAS_TO_LPS
         found.append(np.asarray(np.linalg.inv(back)))
     return found
 
 
-def _run(sitk: Any, fixed: Any, moving: Any, mask: Any, transform: Any, zoom: float, seed: int, threads: int) -> Float:
-    method = sitk.ImageRegistrationMethod()
+def _run(itk: Any, fixed: Any, moving: Any, mask: Any, transform: Any, zoom: float, seed: int, threads: int) -> Float:
+    method = itk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(0.5, seed)
     method.SetMetricFixedMask(mask)
-    method.SetInterpolator(sitk.sitkLinear)
+    method.SetInterpolator(itk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 100, 0.5, 1e-8)
     method.SetOptimizerScalesFromPhysicalShift()
     shrink = [max(1, round(8.0 / zoom)), max(1, round(4.0 / zoom))]

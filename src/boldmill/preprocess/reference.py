@@ -53,8 +53,7 @@ def check_series(series: Array, tr: float | None, *, where: str, min_volumes: in
     if count < min_volumes:
         why = f"it has {count} volumes, at least {min_volumes} are needed"
         raise DataFault("cannot preprocess BOLD", where, why, "exclude the run (it was probably aborted)")
-    flat = series.reshape(-1, count)
-    empty = np.flatnonzero(~(flat.max(axis=0) > flat.min(axis=0)))
+    empty = np.flatnonzero([not series[..., t].max() > series[..., t].min() for t in range(count)])
     if len(empty):
         shown = ", ".join(str(t) for t in empty[:5])
         why = f"{len(empty)} of {count} volumes hold no signal or no finite value (first: {shown})"
@@ -97,7 +96,8 @@ def count_non_steady(series: Array, mask: Array, threshold: float = 3.5) -> int:
     threshold : float
         Modified z above which a value is an outlier (nipype's rule).
     """
-    values = series[mask][:, : min(60, series.shape[3])].astype(np.float64)  # (V, t)
+    early = range(min(60, series.shape[3]))
+    values = np.stack([series[..., t][mask] for t in early], axis=1).astype(np.float64)  # (V, t)
     limit = min(EARLY, values.shape[1] // 4)
     means = values.mean(axis=0)
     steps = np.sqrt(np.mean(np.diff(values, axis=1) ** 2, axis=0))

@@ -89,7 +89,6 @@ def write_masked_series(
         gzip.GzipFile(filename="", mode="wb", fileobj=handle, compresslevel=1, mtime=0) as zipped,
     ):
         header.write_to(zipped)
-        zipped.write(b"\0" * 4)
         for row in series:
             volume[mask] = row
             zipped.write(volume.tobytes(order="F"))

@@ -1,0 +1,96 @@
+"""Ready-made surface runs: what is regressed, what is written, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from boldmill.errors import DataFault
+from boldmill.preprocess.config import CleanConfig, PreprocessConfig
+from boldmill.preprocess.derivatives import Derivatives
+from boldmill.preprocess.images import Grid
+from boldmill.preprocess.series_io import read_surface, write_surface
+from boldmill.preprocess.subject import Job
+from boldmill.preprocess.surface import VERTICES, process_surface_run
+
+COUNT, TR = 150, 1.4
+
+
+def job(root: Path, results: Path, **clean: Any) -> Job:
+    return Job(
+        derivatives=Derivatives(results=results, root=results / "derivatives" / "d", raw=root, dataset="d"),
+        space="MNI152NLin6Asym",
+        grid=Grid((2, 2, 2), np.eye(4)),
+        template={},
+        settings=PreprocessConfig(),
+        clean=CleanConfig(**clean),
+        seed=1,
+    )
+
+
+def written(root: Path, *, count: int = COUNT, rows: int = COUNT, vertices: int = VERTICES) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    nuisance = rng.normal(size=(rows, 4))
+    np.savetxt(root / "conf.txt", nuisance)
+    for side in "LR":
+        series = (100 + rng.normal(size=(count, vertices))).astype(np.float32)
+        if rows == count:
+            series += (nuisance @ rng.normal(0, 3, (4, vertices))).astype(np.float32)
+        series[:, :7] = 0.0
+        write_surface(root / f"{side}.func.gii", series, side, TR, {})
+    return {
+        "scan_id": "d_sub-1_task-rest",
+        "task": "rest",
+        "root": str(root),
+        "entities": {"sub": "1", "task": "rest"},
+        "bold": [{"path": "L.func.gii"}, {"path": "R.func.gii"}],
+        "confounds": {"path": "conf.txt"},
+        "metadata": {"RepetitionTime": TR},
+    }
+
+
+def test_confounds_and_drift_are_removed(tmp_path: Path) -> None:
+    ticket = written(tmp_path)
+    result = process_surface_run(job(tmp_path, tmp_path / "r"), ticket)
+    assert set(result.files) == {"clean_lh", "clean_rh", "confounds"}
+    assert all(path.exists() for path in (*result.files.values(), *result.extra))
+    left = read_surface(result.files["clean_lh"])
+    assert left.shape == (COUNT, VERTICES) and left.dtype == np.float32
+    assert not left[:, :7].any() and left[:, 7:].any(axis=0).all()
+    assert np.abs(left.mean(axis=0)).max() < 1e-4
+    power = np.abs(np.fft.rfft(left[:, 7:200], axis=0)) ** 2
+    frequency = np.fft.rfftfreq(COUNT, TR)
+    assert power[frequency > 0.15].sum() / power.sum() < 5e-3
+    assert result.qc["mean_fd"] is None and result.qc["n_regressors"] == 4
+    assert result.facts == {"tr": TR, "n_volumes": COUNT, "space": "fsaverage5"}
+    header = (result.files["confounds"]).read_text().splitlines()[0].split("\t")
+    assert header[:4] == [f"confound_{k:02d}" for k in range(4)]
+    image = nibabel.load(result.files["clean_rh"])
+    assert image.meta["AnatomicalStructurePrimary"] == "CortexRight" and image.meta["TimeStep"] == "1400"
+
+
+def test_same_bytes_twice(tmp_path: Path) -> None:
+    ticket = written(tmp_path)
+    one = process_surface_run(job(tmp_path, tmp_path / "a"), ticket).files
+    two = process_surface_run(job(tmp_path, tmp_path / "b"), ticket).files
+    for key in one:
+        assert one[key].read_bytes() == two[key].read_bytes()
+
+
+def test_misfits_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataFault, match="149 rows, the series 150"):
+        process_surface_run(job(tmp_path, tmp_path / "r"), written(tmp_path, rows=149))
+    with pytest.raises(DataFault, match="vertices"):
+        process_surface_run(job(tmp_path, tmp_path / "r"), written(tmp_path, vertices=642))
+    with pytest.raises(DataFault, match="RepetitionTime"):
+        process_surface_run(job(tmp_path, tmp_path / "r"), {**written(tmp_path), "metadata": {}})
+    with pytest.raises(DataFault, match="degrees of freedom"):
+        process_surface_run(job(tmp_path, tmp_path / "r", band_low=0.09, min_dof=5), written(tmp_path))
+    broken = written(tmp_path)
+    (tmp_path / "R.func.gii").write_bytes((tmp_path / "R.func.gii").read_bytes()[:5000])
+    with pytest.raises(DataFault, match="cannot read surface"):
+        process_surface_run(job(tmp_path, tmp_path / "r"), broken)
