@@ -117,7 +117,7 @@ class EstimateMotion(Step):
             "centre": centre.tolist(),
             "flags": flags,
             "reference_volume": found.index,
-            "passes": found.passes,
+            "repeated": found.repeated,
         }
         return {
             "boldref": str(write_volume(folder / "boldref.nii.gz", found.image, grid.affine)),

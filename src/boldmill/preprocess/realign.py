@@ -51,6 +51,11 @@ class Motion:
     gain: Float
     last_step: Float
 
+    @property
+    def fields(self) -> tuple[Float, Float, Float]:
+        """All three, to replace volumes of one result by those of another."""
+        return self.matrices, self.gain, self.last_step
+
 
 def realign(
     volume: Callable[[int], Array],

@@ -18,7 +18,7 @@ from boldmill.preprocess.realign import FINE, RADIUS, Motion, realign
 Array = NDArray[Any]
 
 LARGE_MOTION = 1.0
-"""Mean displacement (mm) above which a second pass to the realigned median is worth its cost."""
+"""Mean displacement (mm) above which a second look, at the realigned median, is worth its cost."""
 SUBSET = 24
 """Volumes that make the reference."""
 NOT_CONVERGED = 0.05
@@ -116,21 +116,23 @@ def _high(values: Float, threshold: float, ratio: float) -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """``image`` (X, Y, Z): the realigned median; ``mask``: head mask; ``motion``; ``non_steady``; ``index``."""
+    """``image`` (X, Y, Z): the realigned median; ``mask``: head mask; ``motion``; ``non_steady`` volumes;
+    ``index`` of the volume that fixes the position; ``repeated``: volumes aligned a second time.
+    """
 
     image: Array
     mask: Array
     motion: Motion
     non_steady: int
     index: int
-    passes: int
+    repeated: int
 
 
 def estimate(series: Array, affine: Float) -> Reference:
     """Estimate head motion and a sharp reference.
 
     The steady volume nearest to the median image is the first target and fixes the reference's position; the
-    median of a realigned subset is the reference. Where the head moved more than 1 mm, the fine level is repeated
+    median of a realigned subset is the reference. Volumes in which the head moved more than 1 mm are refined once more
     against that median.
 
     Parameters
@@ -158,12 +160,20 @@ def estimate(series: Array, affine: Float) -> Reference:
     near = binary_dilation(mask)  # the edge of the brain is where motion shows most
     motion = realign(volume, count, volume(index), affine, near)
     image = _median(series, motion.matrices, affine, picks)
-    passes = 1
-    if displacement(motion.matrices, _sphere(affine, mask)).max() > LARGE_MOTION:
-        motion = realign(volume, count, image, affine, near, levels=(FINE,), start=motion.matrices)
-        image = _median(series, motion.matrices, affine, picks)
-        passes = 2
-    return Reference(image, mask, motion, non_steady, index, passes)
+    moved = np.flatnonzero(displacement(motion.matrices, _sphere(affine, mask)) > LARGE_MOTION)
+    if len(moved):
+        again = realign(
+            lambda i: volume(int(moved[i])),
+            len(moved),
+            image,
+            affine,
+            near,
+            levels=(FINE,),
+            start=motion.matrices[moved],
+        )
+        for whole, part in zip(motion.fields, again.fields, strict=True):
+            whole[moved] = part
+    return Reference(image, mask, motion, non_steady, index, len(moved))
 
 
 def _median(series: Array, matrices: Float, affine: Float, picks: Array) -> Array:

@@ -30,7 +30,7 @@ def test_known_motion_is_found_on_an_oblique_grid() -> None:
     expected = truth @ np.linalg.inv(truth[found.index])
     wrong = errors(found.motion.matrices, expected)
     assert wrong.mean() <= 0.1 and wrong.max() <= 0.25
-    assert found.non_steady == 0 and found.passes == 2  # the head moved more than 1 mm
+    assert found.non_steady == 0 and 0 < found.repeated < 12  # some moved more than 1 mm
     assert np.nanmax(np.abs(fd_power(parameters_of(found.motion.matrices, CENTRE))
                             - fd_power(parameters_of(expected, CENTRE)))) < 0.6  # fmt: skip
 
