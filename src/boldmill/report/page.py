@@ -54,7 +54,10 @@ def render(collected: Collected, config: ReportConfig, project: str) -> str:
         data=collected,
         qc_columns=[name for name in QC_COLUMNS if any(name in scan.qc for scan in collected.scans)],
         evaluation_columns=EVALUATION,
-        scans=[scan_pictures(scan, config.dpi) for scan in tqdm(shown, desc="pictures", unit="scan", disable=None)],
+        scans=[
+            scan_pictures(scan, config.dpi, movie=place < config.max_movies)
+            for place, scan in enumerate(tqdm(shown, desc="pictures", unit="scan", disable=None))
+        ],
         hidden=len(collected.scans) - len(shown),
         curves={
             model: figures.curves(history, config.dpi, model) for model, history in collected.history.items() if history
@@ -88,8 +91,8 @@ def by_site(scans: list[Scan]) -> dict[str, dict[str, list[float]]]:
     return table
 
 
-def scan_pictures(scan: Scan, dpi: int) -> dict[str, Any]:
-    """Return the scan with its pictures, ``[(caption, mime type, bytes)]``."""
+def scan_pictures(scan: Scan, dpi: int, *, movie: bool = True) -> dict[str, Any]:
+    """Return the scan with its pictures, ``[(caption, mime type, bytes)]``; movies are large, so they are optional."""
     pictures: list[tuple[str, str, bytes]] = []
     if {"t1w_template", "brain_mask"} <= set(scan.anat):
         t1w = figures.load_volume(scan.anat["t1w_template"])
@@ -99,9 +102,9 @@ def scan_pictures(scan: Scan, dpi: int) -> dict[str, Any]:
             contours.append((figures.load_volume(scan.anat["gm"]), "#40c0ff"))
         picture = figures.overlay(t1w, contours, dpi, "T1w in template space: brain mask (red), grey matter (blue)")
         pictures.append(("T1w in template space", "image/png", picture))
-        if "preproc" in scan.files:
-            mean = figures.load_volume(scan.files["preproc"])
-            picture = figures.overlay(mean, contours[::-1], dpi, "mean BOLD in template space: the same contours")
+        if "boldref" in scan.files:
+            mean = figures.load_volume(scan.files["boldref"])
+            picture = figures.overlay(mean, contours, dpi, "mean BOLD in template space: the same contours")
             pictures.append(("mean BOLD in template space", "image/png", picture))
     if scan.timeseries is not None:
         series, names = read_series(scan.timeseries)
@@ -111,7 +114,7 @@ def scan_pictures(scan: Scan, dpi: int) -> dict[str, Any]:
         with np.errstate(invalid="ignore", divide="ignore"):
             fc = np.atleast_2d(np.corrcoef(series.T))
         pictures.append(("FC", "image/png", figures.fc_matrix(fc, [network_of(name) for name in names], dpi)))
-    for caption, path in (("flat map", scan.still), ("flat-map movie", scan.movie)):
+    for caption, path in (("flat map", scan.still), ("flat-map movie", scan.movie if movie else None)):
         if path is not None and path.exists():
             kind = {".png": "image/png", ".webp": "image/webp"}[path.suffix]
             pictures.append((caption, kind, path.read_bytes()))

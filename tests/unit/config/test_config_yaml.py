@@ -1,0 +1,77 @@
+"""config.yaml: complete, commented, and known."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from boldmill.config.load import load, merge, parse
+from boldmill.config.model import SECTIONS, Config
+from boldmill.errors import ConfigError
+
+ROOT = Path(__file__).parents[3]
+TEXT = (ROOT / "config.yaml").read_text()
+
+
+def keys(value: dict[str, Any], prefix: str = "") -> set[str]:
+    found = set()
+    for key, inner in value.items():
+        found |= keys(inner, f"{prefix}{key}.") if isinstance(inner, dict) and inner else {f"{prefix}{key}"}
+    return found
+
+
+def test_it_loads_and_names_the_offline_sources() -> None:
+    config = load(ROOT / "config.yaml")
+    assert (config.spaces.template_source, config.spaces.atlas_source) == ("demo", "embedded")
+    assert [dataset.name for dataset in config.datasets] == ["demo", "lemon"]
+
+
+def test_every_key_of_the_configuration_is_there() -> None:
+    written = yaml.safe_load(TEXT)
+    for name in SECTIONS:
+        assert keys(written[name]) == keys(SECTIONS[name]().model_dump(mode="json") | {}), name
+    assert set(written) == set(Config.model_fields)
+
+
+def test_every_key_has_a_comment_above_it() -> None:
+    lines = TEXT.splitlines()
+    for number, line in enumerate(lines):
+        stripped = line.strip()
+        if stripped.startswith(("#", "- {")) or ":" not in stripped:
+            continue
+        if "name: lemon" in line or lines[number - 1].strip().startswith("- name: lemon"):
+            continue
+        if stripped.split(":")[0] in ("root", "kind", "site") and "lemon" in "".join(
+            lines[max(0, number - 3) : number]
+        ):
+            continue
+        assert lines[number - 1].strip().startswith("#"), f"line {number + 1} has no comment: {line}"
+
+
+@pytest.mark.parametrize(
+    ("raw", "hint"),
+    [
+        ({"clean": {"band_hihg": 0.1}}, "band_high"),
+        ({"models": {"brainmass": {"epoch": 3}}}, "epochs"),
+        ({"datasets": [{"name": "a", "root": "x", "filter": {}}]}, "filters"),
+        ({"datasets": [{"name": "a", "root": "x", "overrides": {"clean": {"compcorr": 1}}}]}, "compcor"),
+        ({"preproces": {}}, "preprocess"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_name(raw: dict[str, Any], hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{hint}'"):
+        parse(raw)
+
+
+def test_a_value_out_of_range_names_its_key() -> None:
+    with pytest.raises(ConfigError, match=r"snapshot\.heldout"):
+        parse({"snapshot": {"heldout": 1.5}})
+
+
+def test_lists_replace_and_mappings_merge() -> None:
+    base = {"datasets": [1, 2], "clean": {"compcor": 5, "motion": "24"}}
+    assert merge(base, {"datasets": [3], "clean": {"compcor": 2}}) == {
+        "datasets": [3],
+        "clean": {"compcor": 2, "motion": "24"},
+    }
