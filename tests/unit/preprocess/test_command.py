@@ -244,6 +244,18 @@ def test_no_t1w_at_all(base: Path) -> None:
     assert found["scans"]["ph_sub-01_task-rest_run-1"]["reason"].startswith("no T1w")
 
 
+def test_several_t1w_take_the_first_and_say_so(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = base / "raw" / "sub-01" / "anat"
+    shutil.copy(folder / "sub-01_T1w.nii.gz", folder / "sub-01_run-2_T1w.nii.gz")
+    path = make_ticket(base, 1)
+    ticket = read_json(path)
+    ticket["t1w"].append(entry(base / "raw", folder / "sub-01_run-2_T1w.nii.gz", session=""))
+    write_json(path, ticket)
+    assert call(base, settings()) == 0
+    assert manifest(base)["anat"]["flags"][-1] == "several_t1w: used sub-01/anat/sub-01_T1w.nii.gz of 2"
+    assert steps(capsys)["anat"] == "reused"
+
+
 def vanish(path: Path) -> None:
     path.unlink()
 
