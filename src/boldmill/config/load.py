@@ -11,6 +11,9 @@ from boldmill.config.base import Section
 from boldmill.config.model import SECTIONS, Config, json_schema
 from boldmill.errors import ConfigError, nearest
 
+PER_DATASET = ("index", "preprocess", "clean", "parcellate", "flatmap", "augment")
+"""Sections a data set may override: what its scans go through before they meet those of other data sets."""
+
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Merge mappings key by key as Snakemake does; lists and scalars of ``over`` replace those of ``base``."""
@@ -83,10 +86,10 @@ def _check_overrides(dataset: Mapping[str, Any], where: str | Path) -> None:
     overrides = dataset.get("overrides") or {}
     label = f"datasets[{dataset.get('name', '?')}].overrides"
     for section, values in overrides.items():
-        if section not in SECTIONS:
-            raise ConfigError(
-                "unknown configuration key", where, f"`{label}.{section}`{nearest(section, SECTIONS)}", "use a section"
-            )
+        if section not in PER_DATASET:
+            known = "holds for all data sets" if section in SECTIONS else f"is not known{nearest(section, PER_DATASET)}"
+            fix = f"override one of {', '.join(PER_DATASET)}"
+            raise ConfigError("cannot override", where, f"`{label}.{section}` {known}", fix)
         _refuse_unknown(values or {}, SECTIONS[section], where, f"{label}.{section}.")
 
 

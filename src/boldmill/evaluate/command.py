@@ -12,6 +12,7 @@ Example: boldmill evaluate --model brainmass --checkpoint results/models/brainma
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,18 @@ def run(args: argparse.Namespace) -> int:
         with environment(device, args.threads):
             model = load(args.model, args.checkpoint, device=device)
             note = size_note(args.checkpoint)
-            inputs = _inputs(args.model, model, snapshot, cohort, device, settings.seed, note, sys.stderr.isatty())
+            progress = sys.stderr.isatty()
+            inputs = _inputs(
+                args.model,
+                model,
+                snapshot,
+                cohort,
+                device,
+                seed=settings.seed,
+                note=note,
+                max_clips=config.max_clips,
+                progress=progress,
+            )
             rows: list[Row] = []
             for task in config.tasks:
                 rows += evaluate_task(task, cohort, config, settings.seed, args.model, inputs, predictions)
@@ -150,16 +162,26 @@ def size_note(checkpoint: Path) -> str:
 
 
 def _inputs(
-    name: str, model: Any, snapshot: Snapshot, cohort: Cohort, device: str, seed: int, note: str, progress: bool
+    name: str,
+    model: Any,
+    snapshot: Snapshot,
+    cohort: Cohort,
+    device: str,
+    *,
+    seed: int,
+    note: str,
+    max_clips: int,
+    progress: bool,
 ) -> dict[str, Any]:
     """Return frozen features of the trained network and of its random twin."""
     from boldmill.evaluate.features import random_twin, scan_features, t1w_features
 
     untrained = "; ".join(part for part in ("same network, random weights", note) if part)
     twin = random_twin(name, model, seed).to(device)
+    read = partial(scan_features, name, max_clips=max_clips, progress=progress)
     features = {
-        f"{name}_frozen": (scan_features(name, model, snapshot, cohort, device, progress=progress), note),
-        f"{name}_random": (scan_features(name, twin, snapshot, cohort, device, progress=progress), untrained),
+        f"{name}_frozen": (read(model, snapshot, cohort, device), note),
+        f"{name}_random": (read(twin, snapshot, cohort, device), untrained),
     }
     encoder = "n/a"
     if name == "fm_app":

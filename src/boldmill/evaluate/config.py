@@ -25,6 +25,9 @@ class EvaluateConfig(Section):
     tasks: list[TaskConfig] = Field(default=[], description="downstream tasks")
     folds: int = Field(default=5, ge=2, description="folds of the cross-validation")
     repeats: int = Field(default=5, ge=1, description="repeats of the cross-validation")
+    max_clips: int = Field(
+        default=64, ge=1, description="flat clips per scan its fMRI-MAE features are averaged over, evenly spaced"
+    )
     bootstrap: int = Field(default=1000, ge=100, description="bootstrap draws of the 95 % interval")
     permutations: int = Field(default=500, ge=99, description="label permutations of the p-value")
     select_edges: int = Field(

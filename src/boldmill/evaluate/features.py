@@ -22,18 +22,25 @@ BATCH = 16
 
 
 def scan_features(
-    name: str, model: Any, snapshot: Snapshot, cohort: Cohort, device: str, *, progress: bool = False
+    name: str,
+    model: Any,
+    snapshot: Snapshot,
+    cohort: Cohort,
+    device: str,
+    *,
+    max_clips: int = 64,
+    progress: bool = False,
 ) -> Floats:
     """Return features (N, D); a row of NaN is a scan the model has no input for.
 
-    BrainMass and FM-APP read the full-length FC (diagonal 1), never a random view. fMRI-MAE reads all clips of a scan
-    and its mean patch embeddings are averaged over the clips.
+    BrainMass and FM-APP read the full-length FC (diagonal 1), never a random view. fMRI-MAE reads up to ``max_clips``
+    clips of a scan, evenly spaced, and its mean patch embeddings are averaged over them.
     """
     import torch
 
     with torch.no_grad():
         if name == "fmri_mae":
-            return _clip_features(model, snapshot, cohort, device, progress)
+            return _clip_features(model, snapshot, cohort, device, progress, max_clips)
         return _fc_features(model, snapshot, cohort, device, zero=name == "brainmass")
 
 
@@ -93,7 +100,9 @@ def _fc_features(model: Any, snapshot: Snapshot, cohort: Cohort, device: str, *,
     return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, 1))
 
 
-def _clip_features(model: Any, snapshot: Snapshot, cohort: Cohort, device: str, progress: bool) -> Floats:
+def _clip_features(
+    model: Any, snapshot: Snapshot, cohort: Cohort, device: str, progress: bool, max_clips: int
+) -> Floats:
     import torch
     from tqdm import tqdm
 
@@ -103,6 +112,8 @@ def _clip_features(model: Any, snapshot: Snapshot, cohort: Cohort, device: str, 
     out: list[Floats | None] = []
     for scan_id in tqdm(cohort.scan_ids, disable=not progress, desc="features", unit="scan"):
         own = rows.all_of(scan_id) if scan_id in filmed else []
+        if len(own) > max_clips:
+            own = [own[place] for place in np.linspace(0, len(own) - 1, max_clips).round().astype(int)]
         total, count = np.zeros(0), 0
         for start in range(0, len(own), BATCH):
             clips = np.stack([rows.array(row, "values") for row in own[start : start + BATCH]])

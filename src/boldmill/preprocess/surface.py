@@ -73,7 +73,7 @@ def process_surface_run(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     both = np.concatenate(series, axis=1)
     live = np.isfinite(both).all(axis=0) & (np.ptp(np.nan_to_num(both), axis=0) > 0)
     quality = {
-        "tsnr": float(np.median(dvars.tsnr(both[:, live]))),
+        "tsnr": _tsnr(both[:, live]),
         "mean_fd": None,
         "max_fd": None,
         "live_vertices": float(live.mean()),
@@ -87,6 +87,12 @@ def process_surface_run(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     halves = np.split(cleaned, [series[0].shape[1]], axis=1)
     files, extra = _publish(job, ticket, table, halves, tr, plan.facts)
     return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=facts)
+
+
+def _tsnr(series: Array) -> float | None:
+    """Return the median tSNR, or None where the series come without their mean: there is no signal level to relate."""
+    centred = np.abs(series.mean(axis=0)) < 1e-3 * series.std(axis=0)
+    return None if centred.mean() > 0.5 else float(np.median(dvars.tsnr(series)))
 
 
 def _check(series: list[Array], scan: str) -> int:

@@ -160,6 +160,7 @@ def _datasets(surveys: list[Survey]) -> Iterator[str]:
 def _overrides(one: Survey) -> Iterator[str]:
     from boldmill.index.dof import residual_dof, suggest_clean
     from boldmill.preprocess.config import CleanConfig
+    from boldmill.represent.config import AugmentConfig
 
     base = CleanConfig()
     shortest = one.shortest
@@ -177,7 +178,15 @@ def _overrides(one: Survey) -> Iterator[str]:
         f"{base.min_dof} quarantined); this set leaves about {left}.",
         4,
     )
-    yield f"    overrides: {_scalar({'clean': over})}"
+    chosen: dict[str, Any] = {"clean": over}
+    views = AugmentConfig()
+    kept = shortest[0] - int(views.drop_rate * shortest[0])
+    if kept < views.min_timepoints:
+        yield from _comment(
+            f"A pFC view of it keeps {kept} time points, fewer than the {views.min_timepoints} of the default.", 4
+        )
+        chosen["augment"] = {"min_timepoints": kept}
+    yield f"    overrides: {_scalar(chosen)}"
 
 
 def _evaluate(surveys: list[Survey]) -> Iterator[str]:

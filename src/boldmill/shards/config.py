@@ -24,5 +24,8 @@ class SnapshotConfig(Section):
         default=0.3, ge=0, lt=1, description="share of subjects never seen in pre-training, by stable hash"
     )
     validation: float = Field(default=0.1, ge=0, lt=1, description="share of the others used to watch pre-training")
+    always_train: list[str] = Field(
+        default=[], description="data sets nobody of which is held out, e.g. those without any phenotype to test on"
+    )
     heldout_sites: list[str] = Field(default=[], description="sites held out whole, in addition")
     max_mean_fd: float | None = Field(default=None, gt=0, description="scans above are left out, mm; null: none")

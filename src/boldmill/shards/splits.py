@@ -1,5 +1,7 @@
 """Which subjects are held out of pre-training: deterministic, by subject or family, balanced within sites.
 
+Data sets of ``always_train`` keep everybody in training, unless their site is held out by name.
+
 A unit is a family where it is known, else a subject. Units of a site are ranked by a stable hash keyed by the seed,
 and the first ``ceil(share n)`` are taken, so that a small cohort gets its share too (a threshold on the hash would
 often take none of 6 subjects). Sites with fewer than ``1 / share`` units are ranked together, and one unit always stays
@@ -52,7 +54,8 @@ def assign(people: Iterable[Person], cfg: SnapshotConfig, seed: int) -> dict[str
     for person in sorted(set(people), key=lambda p: (p.key, p.site, p.family)):
         units.setdefault(person.unit, []).append(person)
     heldout = {unit for unit, members in units.items() if {m.site for m in members} & set(cfg.heldout_sites)}
-    site_of = {unit: members[0].site for unit, members in units.items() if unit not in heldout}
+    fixed = {unit for unit in units if unit[0] in cfg.always_train} - heldout
+    site_of = {unit: members[0].site for unit, members in units.items() if unit not in heldout | fixed}
     heldout |= _first(site_of, cfg.heldout, "heldout", seed)
     rest = {unit: site for unit, site in site_of.items() if unit not in heldout}
     validation = _first(rest, cfg.validation, "validation", seed)
