@@ -168,12 +168,17 @@ def shell_prefix(source: str, results: str, *, own_environment: bool) -> str:
 
     The commands run from the clone, also inside a conda environment that holds only their dependencies; otherwise with
     the very Python that runs Snakemake, whether its environment is activated or not. The results folder travels here,
-    beside the params, so that each rule tracks exactly one value: the JSON of its settings.
+    beside the params, so that each rule tracks exactly one value: the JSON of its settings. Waiting OpenMP threads
+    sleep: where jobs share cores, spinning ones cost more than they gain.
     """
-    python = "" if own_environment else f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
-    return (
-        f"set -euo pipefail; {python}export PYTHONPATH={shlex.quote(source)} BOLDMILL_RESULTS={shlex.quote(results)}; "
-    )
+    exports = {
+        "PYTHONPATH": shlex.quote(source),
+        "BOLDMILL_RESULTS": shlex.quote(results),
+        "OMP_WAIT_POLICY": "${OMP_WAIT_POLICY:-PASSIVE}",
+    }
+    if not own_environment:
+        exports["PATH"] = f"{shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    return f"set -euo pipefail; export {' '.join(f'{name}={value}' for name, value in exports.items())}; "
 
 
 def _ingest(results: str, settings: str) -> None:

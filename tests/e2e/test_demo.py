@@ -55,6 +55,7 @@ def test_the_head_is_put_where_it_belongs(demo) -> None:
     """The mean distance between the estimated and the true place of template brain points in the T1w."""
     import nibabel as nib
 
+    from boldmill.preprocess.images import read_volume
     from boldmill.preprocess.transforms import map_points
 
     mask = nib.load(demo.folder / "resources/demo/template/brain_mask.nii.gz")
@@ -64,8 +65,8 @@ def test_the_head_is_put_where_it_belongs(demo) -> None:
     for scan in [s for s in demo.scans().values() if s["anat"]["status"] == "ok"][::3]:
         subject = f"sub-{scan['subject']}"
         truth = demo.folder / f"resources/demo/truth/{subject}/{subject}_from-template_to-T1w_displacement.nii.gz"
-        found = map_points(nib.load(demo.results / scan["anat"]["files"]["to_subject"]), points)
-        true = map_points(nib.load(truth), points)
+        found = map_points(read_volume(demo.results / scan["anat"]["files"]["to_subject"]), points)
+        true = map_points(read_volume(truth), points)
         means.append(np.linalg.norm(found - true, axis=1).mean())
     assert means and max(means) < 1.2, means
 
