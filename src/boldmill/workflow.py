@@ -174,11 +174,12 @@ def shell_prefix(source: str, results: str, *, own_environment: bool) -> str:
     exports = {
         "PYTHONPATH": shlex.quote(source),
         "BOLDMILL_RESULTS": shlex.quote(results),
-        "OMP_WAIT_POLICY": "${OMP_WAIT_POLICY:-PASSIVE}",
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
     if not own_environment:
         exports["PATH"] = f"{shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    return f"set -euo pipefail; export {' '.join(f'{name}={value}' for name, value in exports.items())}; "
+    text = f"set -euo pipefail; export {' '.join(f'{name}={value}' for name, value in exports.items())}; "
+    return text.replace("{", "{{").replace("}", "}}")  # Snakemake formats the prefix
 
 
 def _ingest(results: str, settings: str) -> None:

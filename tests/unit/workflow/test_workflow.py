@@ -1,6 +1,5 @@
 """What the Snakefile asks at parse time."""
 
-import os
 import re
 import subprocess
 import sys
@@ -40,12 +39,11 @@ def test_no_data_set_is_said() -> None:
         open_plan({}, main_process=True, argv=[])
 
 
-@pytest.mark.parametrize("folder", ["/a b/src", "/plain/src", "/quote'd/src"])
+@pytest.mark.parametrize("folder", ["/a b/src", "/plain/src", "/quote'd/src", "/{brace}/src"])
 def test_the_prefix_is_valid_shell(folder: str) -> None:
-    prefix = shell_prefix(folder, "results", own_environment=False)
-    command = f'{prefix} echo "$PYTHONPATH|$BOLDMILL_RESULTS|$OMP_WAIT_POLICY|$(command -v python3)"'
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, env=environment)
+    prefix = shell_prefix(folder, "results", own_environment=False)  # Snakemake formats it, like any command
+    command = f'{prefix.format()} echo "$PYTHONPATH|$BOLDMILL_RESULTS|$OMP_WAIT_POLICY|$(command -v python3)"'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     path, results, policy, python = done.stdout.strip().split("|")
     assert (path, results, policy) == (folder, "results", "PASSIVE")
     assert Path(python).parent == Path(sys.executable).parent
