@@ -56,13 +56,14 @@ def run(args: argparse.Namespace) -> int:
 def render(surveys: list[Survey]) -> str:
     """Return the commented configuration of the surveyed data sets."""
     from boldmill.config.model import Config
+    from boldmill.shards.config import MAX_BUCKETS
 
     project = surveys[0].config.name if len(surveys) == 1 else "study"
     n_scans = sum(len(one.scans) for one in surveys)
     chosen: dict[str, Any] = {
         "project": project,
         "results": f"results-{project}",
-        "shards.n_buckets": min(4096, max(4, math.ceil(n_scans / ROW_GOAL))),
+        "shards.n_buckets": min(MAX_BUCKETS, max(4, math.ceil(n_scans / ROW_GOAL))),
     }
     lines = [
         "# boldmill configuration, written by `boldmill init`: science only, machine matters live in profiles/.",

@@ -7,10 +7,16 @@ from pydantic import Field
 from boldmill.config.base import Section
 
 
+MAX_BUCKETS = 512
+"""All shard paths travel on the one command line of the snapshot, and Linux takes 128 KiB."""
+
+
 class ShardsConfig(Section):
     """Parquet shards; bucket = stable hash of the subject."""
 
-    n_buckets: int = Field(default=64, ge=1, le=4096, description="buckets; about 200 scans each is good")
+    n_buckets: int = Field(
+        default=64, ge=1, le=MAX_BUCKETS, description="buckets; about 200 scans each is good, at most 512"
+    )
     clip_frames: int = Field(default=16, ge=2, description="frames of one flat clip")
     clip_stride: int = Field(default=16, ge=1, description="frames between starts of consecutive clips")
     row_group_rows: int = Field(default=256, ge=1, description="rows of one Parquet row group")
