@@ -6,7 +6,6 @@ from pydantic import Field
 
 from boldmill.config.base import Section
 
-
 MAX_BUCKETS = 512
 """All shard paths travel on the one command line of the snapshot, and Linux takes 128 KiB."""
 
