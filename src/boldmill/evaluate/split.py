@@ -33,7 +33,8 @@ def subject_inputs(scans: Scans, modality: Modality) -> tuple[tuple[str, ...], N
     """Return subjects, inputs and the subject of each input: one FC per scan, or one morphometry per subject."""
     if modality == "fmri":
         names = tuple(sorted(set(scans.subjects)))
-        member = np.array([names.index(subject) for subject in scans.subjects], dtype=np.int64)
+        place = {name: i for i, name in enumerate(names)}
+        member = np.array([place[subject] for subject in scans.subjects], dtype=np.int64)
         return names, scans.fc, member
     names = tuple(sorted(scans.morphometry))
     stacked = np.stack([scans.morphometry[name] for name in names]) if names else np.zeros((0, 1, 1), np.float32)

@@ -40,7 +40,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """Everything the page needs; ``notes`` says of each trained model what must be said, ``read`` names the files."""
+    """Everything the page needs; ``small`` models show no science, ``read`` names the files."""
 
     scans: list[Scan]
     quarantine: list[dict[str, Any]]
@@ -49,7 +49,7 @@ class Collected:
     snapshot: dict[str, Any]
     metrics: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
+    small: list[str] = field(default_factory=list)
     read: list[Path] = field(default_factory=list)
 
 
@@ -78,7 +78,7 @@ def collect(results: Path, snapshot: Path) -> Collected:
         snapshot=read_json(snapshot),
         metrics={model: _tsv(path) for model, path in tables.items()},
         history={model: read_history(layout.checkpoint(model).with_name(HISTORY)) for model in models},
-        notes={model: note for model in models if (note := size_note(layout.checkpoint(model)))},
+        small=[model for model in models if size_note(layout.checkpoint(model))],
         read=[path for path in read if path.exists()],
     )
 

@@ -228,11 +228,13 @@ def _stage_t1w(
         x = np.stack([scans.morphometry[n] for n in names]) if names else np.zeros(shape, dtype=np.float32)
         roi = torch.full((len(names), network.arch.rois, network.arch.d), torch.nan, device=device)
         active = torch.zeros((len(names), network.arch.rois, len(network.arch.seen)), device=device)
+        rows: dict[str, list[int]] = {}
+        for row, subject in enumerate(scans.subjects):
+            rows.setdefault(subject, []).append(row)
         network.eval()
         with torch.no_grad():
             for i, name in enumerate(names):
-                own = [row for row, subject in enumerate(scans.subjects) if subject == name]
-                if own:
+                if own := rows.get(name):
                     roi[i] = network.roi_fmri(torch.from_numpy(scans.fc[own]).to(device)).mean(dim=0)
                     active[i] = network.pool(roi[i : i + 1], network.text)[1][0]
         return torch.from_numpy(x).to(device), roi, active, scores_of(scans.table, tuple(names))
