@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from boldmill.evaluate.table import Predictions, Row
     from boldmill.shards.reader import Snapshot
 
-NOT_SCIENCE = "small model trained for minutes: shows that the line works, not science"
 PREDICTIONS = "predictions.parquet"
 
 
@@ -50,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.provenance.record import Recorder
     from boldmill.shards.reader import Snapshot
     from boldmill.stages import Settings
+    from boldmill.train.checkpoint import CONFIG, SUBJECTS, size_note
     from boldmill.train.device import environment, pick_device
     from boldmill.train.protocol import load
 
@@ -60,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
     with Recorder(settings, out=args.out, inputs=[args.snapshot, args.checkpoint]) as record:
         cohort = read_cohort(snapshot)
         trained = pretraining_subjects(args.checkpoint)
-        record.add_input(args.checkpoint.parent / "subjects.json")
+        record.add_input(args.checkpoint.with_name(SUBJECTS))
+        if args.checkpoint.with_name(CONFIG).exists():
+            record.add_input(args.checkpoint.with_name(CONFIG))
         heldout = [subject for subject, split in snapshot.subjects.items() if split == HELDOUT]
         group_of = dict(zip(cohort.subjects, cohort.groups, strict=True))
         refuse_overlap(heldout, trained, group_of, what=str(args.checkpoint))
@@ -150,15 +152,6 @@ def evaluate_task(
             if reference is not None and found:
                 rows.append(compare(context, found[0], scored, reference))
     return rows
-
-
-def size_note(checkpoint: Path) -> str:
-    """Return what every row of a small model must say; empty for a full preset (``config.json`` beside the weights)."""
-    from boldmill.atomic import read_json
-
-    path = checkpoint.parent / "config.json"
-    preset = read_json(path).get("settings", {}).get("preset", "tiny") if path.exists() else "tiny"
-    return NOT_SCIENCE if preset == "tiny" else ""
 
 
 def _inputs(

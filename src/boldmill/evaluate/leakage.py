@@ -7,6 +7,7 @@ from pathlib import Path
 
 from boldmill.atomic import read_json
 from boldmill.errors import ConfigError, LeakageError
+from boldmill.train.checkpoint import SUBJECTS
 
 SHOWN = 10
 
@@ -19,7 +20,7 @@ def pretraining_subjects(checkpoint: str | Path) -> frozenset[str]:
     ConfigError
         The list is missing: without it nothing can be shown to be unseen.
     """
-    path = Path(checkpoint).parent / "subjects.json"
+    path = Path(checkpoint).with_name(SUBJECTS)
     try:
         return frozenset(map(str, read_json(path)["subjects"]))
     except (OSError, KeyError, ValueError) as error:

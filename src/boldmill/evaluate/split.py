@@ -33,7 +33,8 @@ def subject_inputs(scans: Scans, modality: Modality) -> tuple[tuple[str, ...], N
     """Return subjects, inputs and the subject of each input: one FC per scan, or one morphometry per subject."""
     if modality == "fmri":
         names = tuple(sorted(set(scans.subjects)))
-        member = np.array([names.index(subject) for subject in scans.subjects], dtype=np.int64)
+        place = {name: i for i, name in enumerate(names)}
+        member = np.array([place[subject] for subject in scans.subjects], dtype=np.int64)
         return names, scans.fc, member
     names = tuple(sorted(scans.morphometry))
     stacked = np.stack([scans.morphometry[name] for name in names]) if names else np.zeros((0, 1, 1), np.float32)
@@ -117,15 +118,16 @@ def split_rows(
                     ]
             kept = [groups.get(name, name) for name in names]
             for rung in rungs:
+                plain = rung.name.endswith(label)  # ridge on training labels, for a seen phenotype or as the ceiling
                 base = Row(
                     task=column,
                     kind="regression",
                     method=rung.name if rung.name.startswith("fm_app") else f"{rung.name}_{modality}",
-                    model="baseline" if "ridge_baseline" in rung.name or rung.name == label else "fm_app",
+                    model="baseline" if plain else "fm_app",
                     protocol="split",
                     metric="",
                     n_train=int(np.isfinite(learned).sum()),
-                    text_encoder="n/a" if rung.name == label else model.bank.fingerprint,
+                    text_encoder="n/a" if plain else model.bank.fingerprint,
                     note="; ".join(part for part in (rung.note, note) if part),
                 )
                 only_r = column not in model.bank.ids

@@ -59,7 +59,6 @@ class _T1wOut(TraitedSpec):  # type: ignore[misc]
     t1w = File(desc="RAS, float32, cropped to the head")
     extracted = traits.Bool(desc="the input is an extracted brain")
     zeros = traits.Float(desc="share of voxels that are exactly 0")
-    foreground_ml = traits.Float(desc="volume of the foreground, ml")
 
 
 class LoadT1w(Step):
@@ -73,8 +72,7 @@ class LoadT1w(Step):
         zeros = zero_share(raw)
         crop, size = crop_to_head(raw)
         path = write_volume(folder / "t1w.nii", crop.data, crop.affine)
-        extracted = is_brain_extracted(zeros, size)
-        return {"t1w": str(path), "extracted": extracted, "zeros": zeros, "foreground_ml": size}
+        return {"t1w": str(path), "extracted": is_brain_extracted(zeros, size), "zeros": zeros}
 
 
 class _N4In(BaseInterfaceInputSpec):  # type: ignore[misc]

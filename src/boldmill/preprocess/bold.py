@@ -89,6 +89,7 @@ def init_bold_wf(
     from nipype.interfaces.utility import IdentityInterface
 
     from boldmill.preprocess import bold_interfaces as steps
+    from boldmill.preprocess import clean_interfaces as finish
     from boldmill.preprocess.nodes import pe
 
     inputs = pe.Node(
@@ -120,13 +121,13 @@ def init_bold_wf(
         name="resample",
     )
     table = pe.Node(
-        steps.ComputeConfounds(
+        finish.ComputeConfounds(
             tr=tr, components=clean.compcor, cutoff=clean.cosine_cutoff, fd_radius=preprocess.fd_radius
         ),
         name="confounds",
     )
     regress = pe.Node(
-        steps.CleanSeries(tr=tr, settings=clean.model_dump_json(), where=where, keep_preproc=preprocess.keep_preproc),
+        finish.CleanSeries(tr=tr, settings=clean.model_dump_json(), where=where, keep_preproc=preprocess.keep_preproc),
         name="clean",
     )
     wf = pe.Workflow(name=name)

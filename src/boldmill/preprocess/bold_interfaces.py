@@ -1,4 +1,4 @@
-"""The BOLD steps as nipype interfaces: files in, files out, pure functions between.
+"""The spatial BOLD steps as nipype interfaces, raw run to resampled series: files in, files out.
 
 Axes: X Y Z voxels, T time, N voxels of a point set. Scratch series are ``.npy`` files with time outermost.
 """
@@ -12,19 +12,10 @@ import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
 from boldmill.atomic import read_json, write_json
-from boldmill.preprocess import boldmask, clean, compcor, confounds, coreg, design, onestep, reference, slicetiming
-from boldmill.preprocess import dvars as intensity
-from boldmill.preprocess.config import CleanConfig
-from boldmill.preprocess.images import Volume, read_volume, write_volume
+from boldmill.preprocess import boldmask, coreg, onestep, reference, slicetiming
+from boldmill.preprocess.images import read_volume, write_volume
 from boldmill.preprocess.nodes import Step
-from boldmill.preprocess.series_io import (
-    grid_of,
-    image_of,
-    load_series,
-    read_bold,
-    save_series,
-    write_masked_series,
-)
+from boldmill.preprocess.series_io import grid_of, image_of, load_series, read_bold, save_series
 from boldmill.preprocess.transforms import apply_affine, read_affine, read_field, sample, write_affine
 
 
@@ -229,107 +220,3 @@ class ResampleOnce(Step):
             "boldref": str(write_volume(folder / "boldref.nii.gz", mean, grid.affine, template=True)),
             "facts": str(write_json(folder / "facts.json", facts)),
         }
-
-
-class _ConfoundsInput(BaseInterfaceInputSpec):  # type: ignore[misc]
-    native = File(exists=True, mandatory=True, desc="realigned native series (T, N)")
-    native_mask = File(exists=True, mandatory=True, desc="BOLD mask on the native grid")
-    matrices = File(exists=True, mandatory=True, desc="motion")
-    motion_facts = File(exists=True, mandatory=True, desc="non-steady volumes, centre")
-    coreg = File(exists=True, mandatory=True, desc="T1w world to BOLD world")
-    wm = File(exists=True, mandatory=True, desc="white-matter probability, T1w space")
-    csf = File(exists=True, mandatory=True, desc="CSF probability, T1w space")
-    tr = traits.Float(mandatory=True, desc="repetition time, s")
-    components = traits.Int(5, usedefault=True, desc="aCompCor components")
-    cutoff = traits.Float(128.0, usedefault=True, desc="period of the fastest drift cosine, s")
-    fd_radius = traits.Float(50.0, usedefault=True, desc="head radius of FD (Power), mm")
-
-
-class _ConfoundsOutput(TraitedSpec):  # type: ignore[misc]
-    tsv = File(exists=True, desc="confounds table")
-    json = File(exists=True, desc="its description")
-    facts = File(exists=True, desc="flags")
-
-
-class ComputeConfounds(Step):
-    """The confounds table, from the realigned native series."""
-
-    input_spec, output_spec = _ConfoundsInput, _ConfoundsOutput
-    label: ClassVar[str] = "confounds"
-
-    def step(self, folder: Path) -> dict[str, Any]:
-        """Find the noise tissues and build the table."""
-        series, mask = load_series(self.inputs.native), read_volume(self.inputs.native_mask)
-        facts, flags = read_json(self.inputs.motion_facts), []
-        noise: dict[str, compcor.TissueMask] = {}
-        for kind, path in (("wm", self.inputs.wm), ("csf", self.inputs.csf)):
-            noise[kind] = compcor.noise_voxels(read_volume(path), mask, read_affine(self.inputs.coreg), kind)
-            if not noise[kind].inside.any():
-                flags.append(f"no {kind} voxels for the confounds: {noise[kind].rule}")
-        both = noise["wm"].inside | noise["csf"].inside
-        count = max(self.inputs.components, 1)
-        found = compcor.components(
-            series[:, both], self.inputs.tr, count, cutoff=self.inputs.cutoff, skip=facts["non_steady"]
-        )
-        table = confounds.build(
-            matrices=load_series(self.inputs.matrices),
-            centre=np.array(facts["centre"]),
-            brain=series,
-            white=compcor.mean_signal(series, noise["wm"].inside),
-            csf=compcor.mean_signal(series, noise["csf"].inside),
-            compcor=found,
-            rules={kind: one.rule for kind, one in noise.items()},
-            tr=self.inputs.tr,
-            non_steady=facts["non_steady"],
-            cutoff=self.inputs.cutoff,
-            fd_radius=self.inputs.fd_radius,
-        )
-        tsv, json = folder / "confounds.tsv", folder / "confounds.json"
-        confounds.write(table, tsv, json)
-        sizes = {f"{kind}_voxels": int(one.inside.sum()) for kind, one in noise.items()}
-        return {
-            "tsv": str(tsv),
-            "json": str(json),
-            "facts": str(write_json(folder / "facts.json", {"flags": flags, **sizes})),
-        }
-
-
-class _CleanInput(BaseInterfaceInputSpec):  # type: ignore[misc]
-    template = File(exists=True, mandatory=True, desc="template series (T, N)")
-    mask = File(exists=True, mandatory=True, desc="BOLD mask on the output grid")
-    confounds = File(exists=True, mandatory=True, desc="confounds table")
-    tr = traits.Float(mandatory=True, desc="repetition time, s")
-    settings = traits.Str(mandatory=True, desc="CleanConfig as JSON")
-    where = traits.Str(mandatory=True, desc="scan, for messages")
-    keep_preproc = traits.Bool(False, usedefault=True, desc="also write the series before cleaning")
-
-
-class _CleanOutput(TraitedSpec):  # type: ignore[misc]
-    clean = File(exists=True, desc="cleaned 4D series, float32, mean zero")
-    preproc = File(desc="4D series before cleaning")
-    facts = File(exists=True, desc="degrees of freedom, tSNR, global correlation, regressors, flags")
-
-
-class CleanSeries(Step):
-    """Filter series and confounds alike, regress, and write the 4D result."""
-
-    input_spec, output_spec = _CleanInput, _CleanOutput
-    label: ClassVar[str] = "cleaning"
-
-    def step(self, folder: Path) -> dict[str, Any]:
-        """Check the degrees of freedom first: a run that is too short costs nothing more."""
-        config = CleanConfig.model_validate_json(self.inputs.settings)
-        table = confounds.read(self.inputs.confounds)
-        plan = design.plan(config, table, self.inputs.tr, where=self.inputs.where)
-        image: Volume = read_volume(self.inputs.mask)
-        mask = image.data > 0.5
-        series = load_series(self.inputs.template, writable=True)
-        out: dict[str, Any] = {}
-        if self.inputs.keep_preproc:
-            path = folder / "preproc.nii.gz"
-            out["preproc"] = str(write_masked_series(path, series, mask, image.affine, self.inputs.tr))
-        facts = {**plan.facts, "tsnr": float(np.median(intensity.tsnr(series)))}
-        cleaned = clean.apply(plan.operator, series)
-        facts["gcor"] = intensity.gcor(cleaned)
-        path = write_masked_series(folder / "clean.nii.gz", cleaned, mask, image.affine, self.inputs.tr)
-        return {**out, "clean": str(path), "facts": str(write_json(folder / "facts.json", facts))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +77,9 @@ def _move(source: Path, target: Path) -> None:
     with atomic(target) as temporary:
         try:
             source.replace(temporary)
-        except OSError:  # scratch is on another disk
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # scratch on another disk
+                raise
             shutil.copyfile(source, temporary)
 
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
+
+TRIES = 10
+"""Attempts to make a scratch folder whose parents other jobs may remove."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,16 +65,13 @@ def run(args: argparse.Namespace) -> int:
     one_thread(threads)
     raw.verify(tickets)
     results = args.results.resolve()
-    work = results / "work" / dataset / f"sub-{subject}"
-    shutil.rmtree(work, ignore_errors=True)  # left by a killed job
     inputs = [*args.tickets, args.template]
     with Recorder(settings, out=args.out, inputs=inputs) as record:
-        try:
+        with scratch(results / "work", dataset, f"sub-{subject}") as work:
             flow = _flow(args, settings, dataset, subject, Path(root), preprocess, CleanConfig, threads, work)
             manifest = flow.manifest(tickets)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         write_json(args.out, manifest)
+        record.add_output(flow.job.derivatives.describe())
         for path in sorted(flow.job.template.values()):
             record.add_input(path)
         for ticket in tickets:
@@ -83,6 +85,30 @@ def run(args: argparse.Namespace) -> int:
     counts = [entry["status"] for entry in manifest["scans"].values()]
     print(f"{args.out}: {counts.count('ok')} of {len(counts)} scans ok")
     return 0
+
+
+@contextmanager
+def scratch(base: Path, dataset: str, subject: str) -> Iterator[Path]:
+    """Yield an empty folder ``base/dataset/subject``; remove it after, and the folders above it that it leaves empty.
+
+    Jobs of other subjects share the folders above and may remove them between two calls, so making one is tried again.
+    """
+    work = base / dataset / subject
+    shutil.rmtree(work, ignore_errors=True)  # left by a killed job
+    for attempt in range(TRIES):
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+            break
+        except FileNotFoundError:
+            if attempt == TRIES - 1:
+                raise
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        for folder in (work.parent, base):
+            with suppress(OSError):  # another job works there
+                folder.rmdir()
 
 
 def _flow(
@@ -114,12 +140,12 @@ def _flow(
     derivatives = Derivatives(
         results=layout.results, root=layout.derivatives(dataset), raw=root.resolve(), dataset=dataset
     )
-    derivatives.describe()
+    files = {key: (args.template.parent / name).resolve() for key, name in template["files"].items()}
     job = Job(
         derivatives=derivatives,
         space=str(template["space"]),
         grid=Grid(shape, affine),
-        template={key: (args.template.parent / name).resolve() for key, name in template["files"].items()},
+        template=files,
         settings=preprocess,
         clean=settings.section("clean", clean, dataset),
         seed=settings.seed,
@@ -136,6 +162,6 @@ def _flow(
             "version": settings.version,
             "seed": settings.seed,
             "resolution": resolution,
-            "template": sha256_file(args.template),
+            "template": [sha256_file(args.template), *(sha256_file(files[key]) for key in sorted(files))],
         },
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from boldmill.config.base import Section
 
@@ -44,3 +44,10 @@ class CleanConfig(Section):
     min_dof_flag: int = Field(default=20, ge=1, description="fewer residual degrees of freedom are flagged")
     min_dof: int = Field(default=5, ge=1, description="fewer residual degrees of freedom are quarantined")
     intensity: float = Field(default=10000.0, gt=0, description="median of the brain after scaling")
+
+    @model_validator(mode="after")
+    def _rising_band(self) -> Self:
+        low, high = self.band_low, self.band_high
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"band_low = {low:g} Hz must be below band_high = {high:g} Hz")
+        return self

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from boldmill.preprocess import bbr
+from boldmill.preprocess.affine import to_matrix
 from boldmill.preprocess.images import RAS_TO_LPS, Volume, bounding_box, crop_volume, regrid, sitk, to_sitk
 from boldmill.preprocess.motion import Float, matrix_of
 from boldmill.preprocess.n4 import one_thread
@@ -149,13 +150,13 @@ def mutual_information(
         transform.SetCenter(centre)
         transform.SetMatrix(lps[:3, :3].ravel().tolist(), 1e-6)
         transform.SetTranslation((lps[:3, :3] @ centre + lps[:3, 3] - centre).tolist())
-        result = _run(itk, fixed, moving, fixed_mask, transform, zoom, seed, threads)
-        back = RAS_TO_LPS @ result @ RAS_TO_LPS
-        found.append(np.asarray(np.linalg.inv(back)))
+        _run(itk, fixed, moving, fixed_mask, transform, zoom, seed, threads)
+        found.append(np.asarray(np.linalg.inv(to_matrix(transform))))
     return found
 
 
-def _run(itk: Any, fixed: Any, moving: Any, mask: Any, transform: Any, zoom: float, seed: int, threads: int) -> Float:
+def _run(itk: Any, fixed: Any, moving: Any, mask: Any, transform: Any, zoom: float, seed: int, threads: int) -> None:
+    """Improve a rigid transform in place."""
     method = itk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.REGULAR)
@@ -176,11 +177,6 @@ def _run(itk: Any, fixed: Any, moving: Any, mask: Any, transform: Any, zoom: flo
         # A start without overlap has no mutual information: the other starts decide.
         if "samples" not in str(error) and "overlap" not in str(error).lower():
             raise
-    out = np.eye(4)
-    out[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-    centre = np.asarray(transform.GetCenter())
-    out[:3, 3] = np.asarray(transform.GetTranslation()) + centre - out[:3, :3] @ centre
-    return out
 
 
 def _centre(data: Any, affine: Float) -> Float:

@@ -141,21 +141,28 @@ def largest_that_fits(config: CleanConfig, n_volumes: int, tr: float, extra: int
     return None
 
 
-def guard(config: CleanConfig, freedom: Freedom, tr: float, *, where: str, extra: int = 0) -> list[str]:
+def guard(
+    config: CleanConfig, freedom: Freedom, tr: float, *, where: str, extra: int = 0, given: bool = False
+) -> list[str]:
     """Refuse a run with too few residual degrees of freedom; return a flag where there are few.
+
+    ``given``: the regressors came with the series, so that no setting makes them fewer.
 
     Raises
     ------
     DataFault
         Fewer than ``min_dof``: the reason shows the arithmetic, the fix proposes the largest model that fits.
     """
-    model = largest_that_fits(config, freedom.n_volumes, tr, extra)
+    model = None if given else largest_that_fits(config, freedom.n_volumes, tr, extra)
     fix = f"for this data set set overrides.clean to {{{model}}}" if model else "the run is too short: exclude it"
+    if given:
+        wider = "set overrides.clean to {drift: linear, band_low: null, band_high: null}"
+        fix = f"give fewer confounds with the run, or for this data set {wider}"
     if freedom.residual < config.min_dof:
         why = f"{freedom.words} degrees of freedom, fewer than clean.min_dof = {config.min_dof}"
         raise DataFault("cannot clean", where, why, fix)
     if freedom.residual < config.min_dof_flag:
-        return [f"few residual degrees of freedom: {freedom.words}; {fix}" if model else freedom.words]
+        return [f"few residual degrees of freedom: {freedom.words}; {fix}"]
     return []
 
 
@@ -195,7 +202,7 @@ def plan(config: CleanConfig, table: Table, tr: float, *, where: str, names: lis
     rank = orthonormal(detrend(regressors, config.drift == "linear")).shape[1]
     freedom = count_freedom(table.n_rows, tr, low, high, config.drift, rank)
     extra = sum(name.startswith("non_steady_state_outlier") for name in chosen)
-    flags = guard(config, freedom, tr, where=where, extra=extra)
+    flags = guard(config, freedom, tr, where=where, extra=extra, given=names is not None)
     matrix_, rank = operator(table.n_rows, tr, regressors, low=low, high=high, linear=config.drift == "linear")
     facts = {
         "residual_dof": freedom.residual,

@@ -101,7 +101,7 @@ def crop_to_head(volume: Volume) -> tuple[Volume, float]:
     -------
     volume : Volume
         The crop, on the same voxels.
-    share : float
+    size : float
         Volume of the foreground inside the crop, ml.
     """
     mask, grid = foreground(volume)

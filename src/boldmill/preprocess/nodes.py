@@ -36,10 +36,6 @@ class Step(SimpleInterface):  # type: ignore[misc]
         """Do the work in ``folder`` and return the outputs by name."""
         raise TypeError(f"{type(self).__name__} has no step")
 
-    def path(self, name: str, folder: Path) -> str:
-        """Return the path of a new file in the node's folder."""
-        return str(folder / name)
-
     def _run_interface(self, runtime: Any) -> Any:
         folder = Path(runtime.cwd)
         started, cpu = time.perf_counter(), _cpu()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from boldmill.preprocess.images import Grid, Volume
 from boldmill.preprocess.motion import Float
-from boldmill.preprocess.transforms import apply_affine, map_points, sample
+from boldmill.preprocess.transforms import map_points, sample
 
 Array = NDArray[Any]
 BLOCK = 131_072
@@ -99,8 +99,3 @@ def resample_series(
                 map_coordinates(spline, index, output=series[t, part], order=order, mode="mirror", prefilter=False)
                 inside[part] &= ((index > -0.5) & (index < limit)).all(axis=0)
     return [Sampled(series, inside) for series, inside in zip(out, seen, strict=True)]
-
-
-def bold_points(coregistration: Float, t1w_points: Float) -> Float:
-    """Map T1w world points to BOLD-reference world."""
-    return apply_affine(coregistration, t1w_points)

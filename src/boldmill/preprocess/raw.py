@@ -21,8 +21,17 @@ def entries(ticket: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def identity(entry: Mapping[str, Any]) -> str:
-    """Return what stands for a file's content: its sha256, or its git-annex key."""
-    return str(entry.get("sha256") or entry.get("key") or "")
+    """Return what stands for a file's content: its sha256, or its git-annex key.
+
+    Raises
+    ------
+    MachineFault
+        The ticket has neither: nothing would show that the file changed.
+    """
+    known = entry.get("sha256") or entry.get("annex_key")
+    if not known:
+        raise MachineFault("ticket without content", entry["path"], "it has no sha256 and no git-annex key", FIX)
+    return str(known)
 
 
 def verify(tickets: Iterable[Mapping[str, Any]]) -> None:

@@ -67,8 +67,8 @@ def process_surface_run(job: Job, ticket: Mapping[str, Any]) -> StepResult:
         columns.setdefault(f"cosine_{index:02d}", values)
     columns.setdefault("framewise_displacement", np.full(count, np.nan))
     table = Table(columns, {})
-    chosen = [name for name in design.wanted_columns(clean, columns) if name.startswith("cosine_")]
-    plan = design.plan(clean, table, tr, where=scan, names=[*given.columns, *chosen])
+    drift = [name for name in design.wanted_columns(clean, columns) if name.startswith("cosine_")]
+    plan = design.plan(clean, table, tr, where=scan, names=list(dict.fromkeys([*given.columns, *drift])))
     flags += plan.facts["flags"]
     both = np.concatenate(series, axis=1)
     live = np.isfinite(both).all(axis=0) & (np.ptp(np.nan_to_num(both), axis=0) > 0)

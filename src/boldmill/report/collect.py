@@ -11,6 +11,7 @@ from typing import Any
 from boldmill.atomic import read_json
 from boldmill.index.read import Index, read_index
 from boldmill.paths import MODELS, Layout
+from boldmill.train.checkpoint import CONFIG, HISTORY, size_note
 
 QC_COLUMNS = ("mean_fd", "max_fd", "mean_dvars", "tsnr", "residual_dof", "bbr_cost", "coverage")
 """Quality numbers shown in the scan table, where a scan has them."""
@@ -39,16 +40,17 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """Everything the page needs."""
+    """Everything the page needs; ``small`` models show no science, ``read`` names the files."""
 
     scans: list[Scan]
     quarantine: list[dict[str, Any]]
     cohort: list[dict[str, Any]]
     sources: dict[str, Any]
-    grid: dict[str, Any]
     snapshot: dict[str, Any]
     metrics: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    small: list[str] = field(default_factory=list)
+    read: list[Path] = field(default_factory=list)
 
 
 def collect(results: Path, snapshot: Path) -> Collected:
@@ -57,24 +59,40 @@ def collect(results: Path, snapshot: Path) -> Collected:
 
     layout = Layout.at(results)
     index = read_index(results)
-    parcellated = _by_scan(results, [layout.parcellated(bucket) for bucket in index.buckets()])
+    parcels = [layout.parcellated(bucket) for bucket in index.buckets()]
     flats = [layout.flat(bucket) for bucket in index.buckets()]
-    flat = _by_scan(results, flats)
-    scans = [
-        scan
-        for dataset, subject in index.subjects()
-        for scan in _subject(results, layout.subject(dataset, subject), index, parcellated, flat)
-    ]
+    parcellated, flat = _by_scan(results, parcels), _by_scan(results, flats)
+    subjects = [layout.subject(dataset, subject) for dataset, subject in index.subjects()]
+    scans = [scan for path in subjects for scan in _subject(results, path, index, parcellated, flat)]
+    sources = [layout.template, layout.atlas, layout.operators]
+    models = [model for model in MODELS if layout.checkpoint(model).with_name(HISTORY).exists()]
+    tables = {model: layout.metrics(model) for model in MODELS if layout.metrics(model).exists()}
+    beside = [layout.checkpoint(model).with_name(name) for model in models for name in (HISTORY, CONFIG)]
+    refused = [layout.index_quarantine, *sorted(results.glob("shards/*/bucket-*.quarantine.json"))]
+    read = [snapshot, layout.index, *subjects, *parcels, *flats, *sources, *tables.values(), *beside, *refused]
     return Collected(
         scans=sorted(scans, key=lambda scan: scan.scan_id),
         quarantine=[dict(row) for row in collect_quarantine(results)],
         cohort=cohort_table(index),
-        sources={path.stem: read_json(path) for path in (layout.template, layout.atlas, layout.operators)},
-        grid=next((read_json(path).get("grid", {}) for path in flats if path.exists()), {}),
+        sources={path.stem: read_json(path) for path in sources},
         snapshot=read_json(snapshot),
-        metrics={model: _tsv(layout.metrics(model)) for model in MODELS if layout.metrics(model).exists()},
-        history={model: read_history(layout.checkpoint(model).with_name("history.jsonl")) for model in MODELS},
+        metrics={model: _tsv(path) for model, path in tables.items()},
+        history={model: read_history(layout.checkpoint(model).with_name(HISTORY)) for model in models},
+        small=[model for model in models if size_note(layout.checkpoint(model))],
+        read=[path for path in read if path.exists()],
     )
+
+
+def picture_sources(scan: Scan, *, movie: bool) -> dict[str, Path]:
+    """Return the files the pictures of a scan are made from, by what they are."""
+    named = {
+        **{name: scan.anat.get(name) for name in ("t1w_template", "brain_mask", "gm")},
+        **{name: scan.files.get(name) for name in ("boldref", "confounds")},
+        "timeseries": scan.timeseries,
+        "still": scan.still,
+        "movie": scan.movie if movie else None,
+    }
+    return {name: path for name, path in named.items() if path is not None and path.exists()}
 
 
 def cohort_table(index: Index) -> list[dict[str, Any]]:
@@ -100,9 +118,7 @@ def cohort_table(index: Index) -> list[dict[str, Any]]:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a training history; an absent file gives an empty list."""
-    if not path.exists():
-        return []
+    """Return the lines of a training history."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 

@@ -1,7 +1,8 @@
-"""Write the self-contained HTML report: cohort, quarantine, quality pictures, FC, flat maps, training, evaluation.
+r"""Write the self-contained HTML report: cohort, quarantine, quality pictures, FC, flat maps, training, evaluation.
 
 Example:
-  boldmill report --results results --snapshot results/datasets/latest/manifest.json --out results/report/index.html
+  boldmill report --results results --snapshot results/datasets/latest/manifest.json \
+    --out results/report/index.html --config-json "$(cat report.settings.json)"
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.paths import Layout
     from boldmill.report.collect import collect
     from boldmill.report.config import ReportConfig
-    from boldmill.report.page import render
+    from boldmill.report.page import render, with_pictures
     from boldmill.setup.status import write_quarantine
 
     settings = Settings(args.config_json)
     layout = Layout.at(args.results)
-    with Recorder(settings, out=args.out, inputs=[args.snapshot, layout.index]) as record:
+    config = settings.section("report", ReportConfig)
+    with Recorder(settings, out=args.out) as record:
         collected = collect(args.results, args.snapshot)
-        for model in collected.metrics:
-            record.add_input(layout.metrics(model))
-        for source in (layout.template, layout.atlas, layout.operators):
-            record.add_input(source)
-        write_text(args.out, render(collected, settings.section("report", ReportConfig), settings.raw("project")))
+        drawn = [path for _, sources in with_pictures(collected, config) for path in sources.values()]
+        for path in (*collected.read, *drawn):
+            record.add_input(path)
+        write_text(args.out, render(collected, config, settings.raw("project")))
         write_quarantine(args.results)
         record.add_output(layout.quarantine)
     print(f"{args.out}: {len(collected.scans)} scans, {len(collected.quarantine)} quarantined")

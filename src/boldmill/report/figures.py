@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 CARPET_ROWS = 300
+LABEL = 12
+"""Longest label under an axis, characters."""
 
 
 def png(figure: Any, dpi: int) -> bytes:
@@ -74,7 +76,7 @@ def motion_and_carpet(fd: Array, dvars: Array, series: Array, tr: float, dpi: in
     fd, dvars : (T,) arrays
         Framewise displacement (mm) and DVARS; NaN where undefined.
     series : (T, V) array
-        Cleaned series of voxels or parcels; V is thinned to at most 300 rows.
+        Cleaned series of voxels or parcels, NaN where there are no data; V is thinned to at most 300 rows.
     """
     plt = start()
     seconds = np.arange(len(series)) * tr
@@ -88,7 +90,8 @@ def motion_and_carpet(fd: Array, dvars: Array, series: Array, tr: float, dpi: in
             axis.text(0.5, 0.5, "not available", transform=axis.transAxes, ha="center", va="center", color="#777777")
         axis.set_ylabel(name, fontsize=8)
     rows = np.unique(np.linspace(0, series.shape[1] - 1, min(CARPET_ROWS, series.shape[1])).astype(int))
-    scaled = series[:, rows] / np.maximum(np.nanstd(series[:, rows], 0), 1e-9)
+    kept = np.nan_to_num(series[:, rows])
+    scaled = kept / np.maximum(kept.std(axis=0), 1e-9)
     bottom.imshow(scaled.T, aspect="auto", cmap="gray", vmin=-2, vmax=2, extent=(0, seconds[-1] + tr, len(rows), 0))
     bottom.set_ylabel("carpet", fontsize=8)
     bottom.set_xlabel("time (s)", fontsize=8)
@@ -113,36 +116,56 @@ def fc_matrix(fc: Array, networks: Sequence[str], dpi: int) -> bytes:
     return png(figure, dpi)
 
 
+def losses(history: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Return ``{label: [(step, value), ...]}`` of every loss of a history.
+
+    Steps are counted anew in every stage of a run, so each stage has curves of its own; rows without a value are left
+    out.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    for place, row in enumerate(history):
+        for name in sorted(row):
+            if "loss" in name and isinstance(row[name], int | float):
+                label = f"{row['stage']}: {name}" if "stage" in row else name
+                found.setdefault(label, []).append((float(row.get("step", place)), float(row[name])))
+    return found
+
+
 def curves(history: Sequence[dict[str, Any]], dpi: int, title: str) -> bytes:
     """Draw every loss of a training history against the step, training and validation."""
     plt = start()
-    names = sorted({key for row in history for key in row if "loss" in key and isinstance(row[key], int | float)})
     figure, axis = plt.subplots(figsize=(5.2, 2.8), layout="constrained")
-    for name in names:
-        points = [(row.get("step", i), row[name]) for i, row in enumerate(history) if row.get(name) is not None]
+    found = losses(history)
+    for label, points in sorted(found.items()):
         style = {"marker": "o", "markersize": 2.5} if len(points) < 40 else {}
-        axis.plot(*zip(*points, strict=True), label=name, linewidth=1, **style)
+        axis.plot(*zip(*points, strict=True), label=label, linewidth=1, **style)
     axis.set_xlabel("step", fontsize=8)
     axis.set_title(title, fontsize=9)
     axis.tick_params(labelsize=7)
     axis.grid(alpha=0.3)
-    if names:
+    if found:
         axis.legend(fontsize=7)
     return png(figure, dpi)
 
 
 def cohort(values: dict[str, dict[str, list[float]]], dpi: int) -> bytes:
-    """Draw the distribution of each quality number by site: ``{number: {site: values}}``."""
+    """Draw the distribution of each quality number by site: ``{number: {site: values}}``, at least one number."""
     plt = start()
-    figure, axes = plt.subplots(1, max(1, len(values)), figsize=(2.6 * max(1, len(values)), 2.4), layout="constrained")
-    for axis, (name, sites) in zip(np.atleast_1d(axes), values.items(), strict=False):
+    figure, axes = plt.subplots(1, len(values), figsize=(2.6 * len(values), 2.4), layout="constrained", squeeze=False)
+    for axis, (name, sites) in zip(axes[0], values.items(), strict=True):
         shown = {site: numbers for site, numbers in sorted(sites.items()) if numbers}
-        axis.boxplot(list(shown.values()), tick_labels=list(shown), widths=0.5)
+        axis.boxplot(list(shown.values()), tick_labels=[_label(site) for site in shown], widths=0.5)
         for position, numbers in enumerate(shown.values(), start=1):
             axis.plot([position] * len(numbers), numbers, ".", color="#1f4e79", alpha=0.6, markersize=4)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
     return png(figure, dpi)
+
+
+def _label(name: str) -> str:
+    """Return a name that fits under an axis; a dollar sign is no formula."""
+    short = name if len(name) <= LABEL else f"{name[: LABEL - 2]}.."
+    return short.replace("$", r"\$")
 
 
 def load_volume(path: Path) -> Array:

@@ -15,23 +15,11 @@ from numpy.typing import NDArray
 
 from boldmill import __version__
 from boldmill.report import figures
-from boldmill.report.collect import QC_COLUMNS, Collected, Scan
+from boldmill.report.collect import QC_COLUMNS, Collected, Scan, picture_sources
 from boldmill.report.config import ReportConfig
 
-SMALL = "Small models trained for minutes: these numbers show that the line works, not that science was done."
-EVALUATION = [
-    "task",
-    "method",
-    "protocol",
-    "metric",
-    "value",
-    "ci_low",
-    "ci_high",
-    "p_permutation",
-    "n_test",
-    "text_encoder",
-    "note",
-]
+NUMBERS = ("value", "ci_low", "ci_high", "p_permutation", "n_test")
+EVALUATION = ("task", "method", "protocol", "metric", *NUMBERS, "text_encoder", "note")
 
 
 def render(collected: Collected, config: ReportConfig, project: str) -> str:
@@ -46,23 +34,24 @@ def render(collected: Collected, config: ReportConfig, project: str) -> str:
     template = environment.from_string(files("boldmill.report").joinpath("page.html").read_text(encoding="utf-8"))
     from tqdm import tqdm
 
-    shown = collected.scans[: config.max_scans]
+    shown = with_pictures(collected, config)
+    distributions = by_site(collected.scans)
     return template.render(
         project=project,
         version=__version__,
-        small=SMALL,
         data=collected,
         qc_columns=[name for name in QC_COLUMNS if any(name in scan.qc for scan in collected.scans)],
         evaluation_columns=EVALUATION,
+        numbers=NUMBERS,
         scans=[
-            scan_pictures(scan, config.dpi, movie=place < config.max_movies)
-            for place, scan in enumerate(tqdm(shown, desc="pictures", unit="scan", disable=None))
+            {"scan": scan, "pictures": scan_pictures(scan, sources, config.dpi)}
+            for scan, sources in tqdm(shown, desc="pictures", unit="scan", disable=None)
         ],
         hidden=len(collected.scans) - len(shown),
         curves={
             model: figures.curves(history, config.dpi, model) for model, history in collected.history.items() if history
         },
-        distributions=figures.cohort(by_site(collected.scans), config.dpi) if collected.scans else None,
+        distributions=figures.cohort(distributions, config.dpi) if distributions else None,
     )
 
 
@@ -91,34 +80,36 @@ def by_site(scans: list[Scan]) -> dict[str, dict[str, list[float]]]:
     return table
 
 
-def scan_pictures(scan: Scan, dpi: int, *, movie: bool = True) -> dict[str, Any]:
-    """Return the scan with its pictures, ``[(caption, mime type, bytes)]``; movies are large, so they are optional."""
+def with_pictures(collected: Collected, config: ReportConfig) -> list[tuple[Scan, dict[str, Path]]]:
+    """Return the scans that are shown with pictures, and the files each one's are made from."""
+    shown = collected.scans[: config.max_scans]
+    return [(scan, picture_sources(scan, movie=place < config.max_movies)) for place, scan in enumerate(shown)]
+
+
+def scan_pictures(scan: Scan, sources: dict[str, Path], dpi: int) -> list[tuple[str, str, bytes]]:
+    """Return the pictures of a scan, ``(caption, mime type, bytes)``, from the files of :func:`with_pictures`."""
     pictures: list[tuple[str, str, bytes]] = []
-    if {"t1w_template", "brain_mask"} <= set(scan.anat):
-        t1w = figures.load_volume(scan.anat["t1w_template"])
-        mask = figures.load_volume(scan.anat["brain_mask"])
-        contours = [(mask, "#ff4040")]
-        if "gm" in scan.anat:
-            contours.append((figures.load_volume(scan.anat["gm"]), "#40c0ff"))
-        picture = figures.overlay(t1w, contours, dpi, "T1w in template space: brain mask (red), grey matter (blue)")
-        pictures.append(("T1w in template space", "image/png", picture))
-        if "boldref" in scan.files:
-            mean = figures.load_volume(scan.files["boldref"])
-            picture = figures.overlay(mean, contours, dpi, "mean BOLD in template space: the same contours")
-            pictures.append(("mean BOLD in template space", "image/png", picture))
-    if scan.timeseries is not None:
-        series, names = read_series(scan.timeseries)
-        fd, dvars = read_motion(scan.files.get("confounds"), len(series))
-        picture = figures.motion_and_carpet(fd, dvars, np.nan_to_num(series), scan.tr or 1.0, dpi)
+    if {"t1w_template", "brain_mask"} <= set(sources):
+        contours = [(figures.load_volume(sources["brain_mask"]), "#ff4040")]
+        if "gm" in sources:
+            contours.append((figures.load_volume(sources["gm"]), "#40c0ff"))
+        for name, caption in (("t1w_template", "T1w in template space"), ("boldref", "mean BOLD in template space")):
+            if name in sources:
+                title = f"{caption}: brain mask of the T1w (red), grey matter (blue)"
+                picture = figures.overlay(figures.load_volume(sources[name]), contours, dpi, title)
+                pictures.append((caption, "image/png", picture))
+    if "timeseries" in sources:
+        series, names = read_series(sources["timeseries"])
+        fd, dvars = read_motion(sources.get("confounds"), len(series))
+        picture = figures.motion_and_carpet(fd, dvars, series, scan.tr or 1.0, dpi)
         pictures.append(("motion and carpet (parcel series)", "image/png", picture))
         with np.errstate(invalid="ignore", divide="ignore"):
             fc = np.atleast_2d(np.corrcoef(series.T))
         pictures.append(("FC", "image/png", figures.fc_matrix(fc, [network_of(name) for name in names], dpi)))
-    for caption, path in (("flat map", scan.still), ("flat-map movie", scan.movie if movie else None)):
-        if path is not None and path.exists():
-            kind = {".png": "image/png", ".webp": "image/webp"}[path.suffix]
-            pictures.append((caption, kind, path.read_bytes()))
-    return {"scan": scan, "pictures": pictures}
+    for name, caption, kind in (("still", "flat map", "image/png"), ("movie", "flat-map movie", "image/webp")):
+        if name in sources:
+            pictures.append((caption, kind, sources[name].read_bytes()))
+    return pictures
 
 
 def read_series(path: Path) -> tuple[NDArray[np.float64], list[str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boldmill.atomic import atomic, canonical_json
+from boldmill.atomic import atomic, canonical_json, read_json
 from boldmill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 HEADER = "boldmill"
 WEIGHTS = "model.safetensors"
 RESUME = "resume.safetensors"
+CONFIG, HISTORY, SUBJECTS = "config.json", "history.jsonl", "subjects.json"
+"""Files beside the weights."""
+NOT_SCIENCE = "small model trained for minutes: shows that the line works, not science"
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> Path:
@@ -70,6 +73,13 @@ def load_weights(path: str | Path, *, model: str) -> tuple[dict[str, torch.Tenso
         raise ConfigError("wrong checkpoint", path, f"it holds {header.get('model')!r}, not {model!r}",
                           f"give the checkpoint of {model}")  # fmt: skip
     return state, header["architecture"]
+
+
+def size_note(checkpoint: Path) -> str:
+    """Return what must be said of a small model's numbers; empty for a full preset (``config.json`` beside it)."""
+    path = checkpoint.with_name(CONFIG)
+    preset = read_json(path).get("settings", {}).get("preset", "tiny") if path.exists() else "tiny"
+    return NOT_SCIENCE if preset == "tiny" else ""
 
 
 @dataclass(kw_only=True)

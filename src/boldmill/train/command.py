@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 143
 """128 + SIGTERM: the run was asked to stop and can go on."""
 
-CONFIG, HISTORY, SUBJECTS = "config.json", "history.jsonl", "subjects.json"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -79,6 +77,7 @@ def write_side_files(
 ) -> list[Path]:
     """Write ``config.json``, ``history.jsonl`` and ``subjects.json``; return their paths."""
     from boldmill.atomic import canonical_json, write_json, write_text
+    from boldmill.train.checkpoint import CONFIG, HISTORY, SUBJECTS
 
     missing = {"architecture", "subjects"} - set(result.metadata)
     if missing:

@@ -86,7 +86,7 @@ def fit(
     Interrupted
         SIGTERM or SIGUSR1 came.
     MachineFault
-        A loss is not finite.
+        A loss, a monitor or a validation loss is not finite.
     """
     from tqdm import trange
 
@@ -119,10 +119,10 @@ def fit(
             if position.step % every == 0 or position.step == recipe.steps:
                 row = {"step": position.step, "epoch": task.epoch(step), "lr": recipe.lr * recipe.factor(step)}
                 row |= meter.means()
-                _check_finite(row, out_dir)
                 if position.step == recipe.steps or _due(position.step, every, recipe.validate_every):
                     task.module.eval()
                     row |= task.monitors() | task.validate()
+                _check_finite(row, out_dir)
                 position.history.append(row)
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
             if time.monotonic() - saved > CHECKPOINT_SECONDS and position.step < recipe.steps:

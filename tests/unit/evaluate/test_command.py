@@ -72,6 +72,11 @@ def test_fm_app_predictions_and_zero_shot_ladder(checkpoints, manifest, config, 
         assert f"fm_app_{modality}" in methods
         assert {f"zeroshot_{rung}_{modality}" for rung in rungs} <= methods
     assert {"fc_ridge_fmri", "morphometry_ridge_t1w"} <= methods
+    ridge = [row for row in rows if "ridge" in row["method"] and "zeroshot_d" not in row["method"]]
+    assert {"zeroshot_h_supervised_fc_ridge_fmri", "zeroshot_h_supervised_morphometry_ridge_t1w"} <= {
+        row["method"] for row in ridge
+    }
+    assert {(row["model"], row["text_encoder"]) for row in ridge} == {("baseline", "n/a")}  # no word was read for it
     assert {row["task"] for row in rows if row["method"].startswith("zeroshot")} == {"score"}
     assert "score" not in {row["task"] for row in rows if row["method"].startswith("fm_app")}
     assert all(row["text_encoder"].startswith("hashed-512-") for row in rows if row["model"] == "fm_app")

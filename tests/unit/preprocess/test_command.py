@@ -15,8 +15,8 @@ import pytest
 from boldmill.atomic import read_json, sha256_file, write_json
 from boldmill.config.load import parse
 from boldmill.errors import MachineFault
-from boldmill.preprocess import command
-from boldmill.preprocess.images import Grid, write_volume
+from boldmill.preprocess import command, raw
+from boldmill.preprocess.images import Grid, read_volume, write_volume
 from boldmill.stages import stage_json
 
 from . import phantom
@@ -32,9 +32,9 @@ FAST = {
 
 
 def settings(**clean: Any) -> str:
-    raw = json.loads(json.dumps(FAST))
-    raw["clean"].update(clean)
-    return stage_json(parse(raw), "preprocess", "ph")
+    given = json.loads(json.dumps(FAST))
+    given["clean"].update(clean)
+    return stage_json(parse(given), "preprocess", "ph")
 
 
 def bold(path: Path, seed: int) -> None:
@@ -130,7 +130,7 @@ def test_manifest_names_files_that_exist_and_nothing_is_left_in_scratch(finished
     for key in ("clean", "mask", "confounds", "boldref"):
         assert (finished / "results" / scan["files"][key]).is_file()
     assert not list((finished / "results").rglob("*.pklz"))
-    assert not (finished / "results" / "work" / "ph" / "sub-01").exists()
+    assert not (finished / "results" / "work").exists()  # no empty folder either
     described = read_json(finished / "results" / "derivatives" / "ph" / "dataset_description.json")
     assert described["DatasetType"] == "derivative"
     assert described["GeneratedBy"][0]["Name"] == "boldmill"
@@ -152,6 +152,7 @@ def test_provenance_names_inputs_and_outputs(finished: Path) -> None:
         assert name in inputs
     outputs = {Path(item["path"]).name for item in record["outputs"]}
     assert "sub-01_space-PHANTOM_label-GM_probseg.nii.gz" in outputs
+    assert "dataset_description.json" in outputs
     assert "anat" in record["cost_cpu_s"]
 
 
@@ -256,6 +257,34 @@ def test_several_t1w_take_the_first_and_say_so(base: Path, capsys: pytest.Captur
     assert steps(capsys)["anat"] == "reused"
 
 
+def test_another_template_image_is_not_mistaken_for_the_old_one(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The manifest names files, not their content: equal manifests do not make equal templates."""
+    path = base / "results" / "templates" / "gm.nii.gz"
+    image = read_volume(path)
+    write_volume(path, image.data * 0.98, image.affine, template=True)
+    assert call(base, settings()) == 0
+    assert steps(capsys) == {"anat": "done", "ph_sub-01_task-rest_run-1": "done"}
+
+
+def test_scratch_leaves_the_folders_of_other_jobs(tmp_path: Path) -> None:
+    base = tmp_path / "work"
+    with command.scratch(base, "ph", "sub-01") as mine:
+        (mine / "big.npy").write_bytes(b"x")
+        with command.scratch(base, "ph", "sub-02") as other:
+            assert other.is_dir() and not list(other.iterdir())
+        assert mine.is_dir() and not other.exists()
+    assert not base.exists()
+
+
+def test_a_file_known_by_its_annex_key_alone_has_an_identity() -> None:
+    """A ticket without sha256 carries ``annex_key``: without it a step would be reused after the content changed."""
+    one, two = ({"path": "a", "size": 1, "sha256": None, "annex_key": f"MD5E-s1--{c}.nii.gz"} for c in "ab")
+    assert raw.identity(one) != raw.identity(two)
+    assert raw.identity({**one, "sha256": "abc"}) == "abc"
+    with pytest.raises(MachineFault, match="no sha256 and no git-annex key"):
+        raw.identity({"path": "a", "size": 1, "sha256": None})
+
+
 def vanish(path: Path) -> None:
     path.unlink()
 
@@ -283,4 +312,4 @@ def test_a_fault_that_is_not_the_datas_propagates(base: Path, monkeypatch: pytes
     with pytest.raises(Exception, match="no memory left"):
         call(base, settings())
     assert not (base / "results" / "preprocess" / "ph" / "sub-01.json").exists()
-    assert not (base / "results" / "work" / "ph" / "sub-01").exists()
+    assert not (base / "results" / "work").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,17 @@ def test_same_bytes_twice(tmp_path: Path) -> None:
         assert one[key].read_bytes() == two[key].read_bytes()
 
 
+def test_a_column_is_regressed_once(tmp_path: Path) -> None:
+    """Given confounds that hold cosines already do not get the drift's cosines of the same name again."""
+    ticket = written(tmp_path)
+    table = np.loadtxt(tmp_path / "conf.txt")
+    header = "\t".join(["cosine_00", "cosine_01", "a", "b"])
+    np.savetxt(tmp_path / "conf.txt", table, header=header, comments="")
+    result = process_surface_run(job(tmp_path, tmp_path / "r", band_low=None, cosine_cutoff=100.0), ticket)
+    sidecar = json.loads(next(p for p in result.extra if "hemi-L" in p.name).read_text())
+    assert sidecar["Regressors"] == ["cosine_00", "cosine_01", "a", "b", "cosine_02", "cosine_03"]
+
+
 def test_misfits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataFault, match="149 rows, the series 150"):
         process_surface_run(job(tmp_path, tmp_path / "r"), written(tmp_path, rows=149))
@@ -90,6 +102,10 @@ def test_misfits_are_refused(tmp_path: Path) -> None:
         process_surface_run(job(tmp_path, tmp_path / "r"), {**written(tmp_path), "metadata": {}})
     with pytest.raises(DataFault, match="degrees of freedom"):
         process_surface_run(job(tmp_path, tmp_path / "r", band_low=0.09, min_dof=5), written(tmp_path))
+    # No setting chooses among confounds that came with the run: the fix must not propose motion models.
+    with pytest.raises(DataFault, match="Fix: give fewer confounds with the run") as caught:
+        process_surface_run(job(tmp_path, tmp_path / "r", band_low=0.09, min_dof=5), written(tmp_path))
+    assert "motion" not in caught.value.fix
     broken = written(tmp_path)
     (tmp_path / "R.func.gii").write_bytes((tmp_path / "R.func.gii").read_bytes()[:5000])
     with pytest.raises(DataFault, match="cannot read surface"):

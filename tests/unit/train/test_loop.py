@@ -129,6 +129,14 @@ def test_divergence_stops_the_run(tmp_path: Path) -> None:
         fit(task, recipe(), tmp_path, IDENTITY)
 
 
+def test_a_validation_loss_that_is_not_finite_stops_the_run_too(tmp_path: Path) -> None:
+    """Batch statistics can be sound in training and overflow in evaluation; JSON cannot hold the value."""
+    task = Toy()
+    task.validate = lambda: {"validation_loss": float("nan")}  # type: ignore[method-assign]
+    with pytest.raises(MachineFault, match="validation_loss not finite at step 5"):
+        fit(task, recipe(), tmp_path, IDENTITY)
+
+
 def test_schedules_closed_form() -> None:
     cosine = recipe(steps=100, warmup=10)
     assert [cosine.factor(s) for s in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])

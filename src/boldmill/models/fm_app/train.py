@@ -101,10 +101,12 @@ def train(
     from boldmill.models.fm_app.synthesizer import Synthesizer
     from boldmill.models.fm_app.text import TextBank, encoder
     from boldmill.train.checkpoint import WEIGHTS, save_weights
+    from boldmill.train.data import training_scans
     from boldmill.train.device import seed_step
     from boldmill.train.order import require
 
     config = settings.section("models.fm_app", FmAppConfig)
+    scans = training_scans(snapshot, "timeseries")
     learn, watch = read_scans(snapshot, "train"), read_scans(snapshot, "validation")
     chosen = choose(learn.table, snapshot.descriptions, config)
     seen = tuple(chosen.seen)
@@ -131,9 +133,11 @@ def train(
     network.score_mean.copy_(torch.from_numpy(mean))
     network.score_sd.copy_(torch.from_numpy(spread))
     network.fit_fc(torch.from_numpy(learn.fc).to(device))
-    history = _stage_fmri(network, config, settings, learn, watch, scores_of, out_dir, progress)
+    identity = {"seed": settings.seed, "settings": settings.digest, "data": scans.digest}
+    identity |= {"architecture": arch.as_dict()}
+    history = _stage_fmri(network, config, identity, learn, watch, scores_of, out_dir, progress)
     if arch.features:
-        history += _stage_t1w(network, config, settings, learn, watch, scores_of, out_dir, progress)
+        history += _stage_t1w(network, config, identity, learn, watch, scores_of, out_dir, progress)
     weights = network.heads.weight.detach().cpu().numpy()
     with torch.no_grad():
         roi = network.eval().roi_fmri(torch.from_numpy(learn.fc).to(device))
@@ -152,7 +156,8 @@ def train(
     state["bank.reference"] = torch.from_numpy(bank.reference)
     save_weights(out_dir / WEIGHTS, state, model=MODEL, architecture=architecture)
     subjects = sorted({*learn.table.index, *watch.table.index})
-    return TrainResult(history=history, metadata={"architecture": architecture, "subjects": subjects})
+    facts = {"architecture": architecture, "subjects": subjects}  # also subjects without FC: their labels were read
+    return TrainResult(history=history, metadata=scans.metadata() | facts)
 
 
 def load(checkpoint: Path, device: str = "cpu") -> Predictor:
@@ -165,7 +170,14 @@ def load(checkpoint: Path, device: str = "cpu") -> Predictor:
 
 
 def _stage_fmri(
-    network: Any, config: FmAppConfig, settings: Settings, learn: Any, watch: Any, scores_of: Any, out: Path, bar: bool
+    network: Any,
+    config: FmAppConfig,
+    identity: dict[str, Any],
+    learn: Any,
+    watch: Any,
+    scores_of: Any,
+    out: Path,
+    bar: bool,
 ) -> list[dict[str, Any]]:
     """Stage 1: FC -> seen phenotypes."""
     import torch
@@ -185,12 +197,19 @@ def _stage_fmri(
     def validation() -> dict[str, Tensor]:
         return {"loss": masked_mse(network.seen(network.roi_fmri(held)), held_truth)}
 
-    stage = Stage(network, "fmri", len(fc), config.batch, settings.seed, loss, validation if len(held) else None)
-    return _fit(stage, network.arch.as_dict(), config, settings, config.epochs_fmri, out, bar)
+    stage = Stage(network, "fmri", len(fc), config.batch, identity["seed"], loss, validation if len(held) else None)
+    return _fit(stage, config, identity, config.epochs_fmri, out, bar)
 
 
 def _stage_t1w(
-    network: Any, config: FmAppConfig, settings: Settings, learn: Any, watch: Any, scores_of: Any, out: Path, bar: bool
+    network: Any,
+    config: FmAppConfig,
+    identity: dict[str, Any],
+    learn: Any,
+    watch: Any,
+    scores_of: Any,
+    out: Path,
+    bar: bool,
 ) -> list[dict[str, Any]]:
     """Stage 2: morphometry -> frozen fMRI features and phenotypes; map and heads stay as they are."""
     import numpy as np
@@ -209,11 +228,13 @@ def _stage_t1w(
         x = np.stack([scans.morphometry[n] for n in names]) if names else np.zeros(shape, dtype=np.float32)
         roi = torch.full((len(names), network.arch.rois, network.arch.d), torch.nan, device=device)
         active = torch.zeros((len(names), network.arch.rois, len(network.arch.seen)), device=device)
+        rows: dict[str, list[int]] = {}
+        for row, subject in enumerate(scans.subjects):
+            rows.setdefault(subject, []).append(row)
         network.eval()
         with torch.no_grad():
             for i, name in enumerate(names):
-                own = [row for row, subject in enumerate(scans.subjects) if subject == name]
-                if own:
+                if own := rows.get(name):
                     roi[i] = network.roi_fmri(torch.from_numpy(scans.fc[own]).to(device)).mean(dim=0)
                     active[i] = network.pool(roi[i : i + 1], network.text)[1][0]
         return torch.from_numpy(x).to(device), roi, active, scores_of(scans.table, tuple(names))
@@ -234,18 +255,12 @@ def _stage_t1w(
         return losses((training[0][pick], training[1][pick], training[2][pick], training[3][pick]))
 
     validation = (lambda: losses(held)) if len(held[0]) else None
-    stage = Stage(network, "t1w", len(training[0]), config.batch, settings.seed, loss, validation)
-    return _fit(stage, network.arch.as_dict(), config, settings, config.epochs_t1w, out, bar)
+    stage = Stage(network, "t1w", len(training[0]), config.batch, identity["seed"], loss, validation)
+    return _fit(stage, config, identity, config.epochs_t1w, out, bar)
 
 
 def _fit(
-    stage: Stage,
-    architecture: dict[str, Any],
-    config: FmAppConfig,
-    settings: Settings,
-    epochs: int,
-    out: Path,
-    bar: bool,
+    stage: Stage, config: FmAppConfig, identity: dict[str, Any], epochs: int, out: Path, bar: bool
 ) -> list[dict[str, Any]]:
     """Run the shared loop in a folder of the stage's own, so that each stage resumes from its own state."""
     from boldmill.train.loop import discard_resume, fit
@@ -262,8 +277,7 @@ def _fit(
         clip_by="norm",
         validate_every=5 * stage.per_epoch,
     )
-    identity = {"model": f"{MODEL}.{stage.name}", "seed": settings.seed, "settings": settings.digest}
-    identity |= {"samples": stage.samples, "architecture": architecture}
+    identity = {**identity, "model": f"{MODEL}.{stage.name}", "samples": stage.samples}
     folder = out / f"stage-{stage.name}"
     folder.mkdir(parents=True, exist_ok=True)
     history = fit(stage, recipe, folder, identity, progress=bar)

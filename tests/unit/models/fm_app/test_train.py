@@ -101,3 +101,26 @@ def test_without_t1w_only_the_fmri_branch_is_trained(toy, tmp_path):
     result = train(snapshot, toy.settings(epochs_fmri=1), tmp_path, "cpu", 1, False)
     assert {row["stage"] for row in result.history} == {"fmri"}
     assert not load(tmp_path / "model.safetensors").has_t1w
+
+
+def test_the_state_of_a_run_on_other_data_is_not_resumed(toy, tmp_path, monkeypatch):
+    """Equal settings, equal numbers of samples, another snapshot: the interrupted run must start anew."""
+    from boldmill.train import loop
+
+    chosen = toy.settings(epochs_fmri=2, epochs_t1w=1)
+    whole = loop.fit
+    monkeypatch.setattr(loop, "fit", lambda *args, **more: whole(*args, **more, stop_at=3))
+    for name in ("other", "same"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(loop.Interrupted):
+            train(toy.ToySnapshot(n=20, seed=int(name == "same")), chosen, tmp_path / name, "cpu", 1, False)
+        assert (tmp_path / name / "stage-fmri" / "resume.safetensors").exists()
+    monkeypatch.undo()
+    (tmp_path / "clean").mkdir()
+    weights = {}
+    for name in ("clean", "same", "other"):
+        result = train(toy.ToySnapshot(n=20, seed=1), chosen, tmp_path / name, "cpu", 1, False)
+        weights[name] = (tmp_path / name / "model.safetensors").read_bytes()
+    assert weights["same"] == weights["clean"]
+    assert weights["other"] == weights["clean"]
+    assert {"data_digest", "n_train", "n_validation"} <= set(result.metadata)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from boldmill.atomic import canonical_json
+from boldmill.atomic import canonical_json, sha256_text
 from boldmill.errors import DataFault
 from boldmill.models.fm_app.config import FmAppConfig
 from boldmill.represent.fc import vectorise
@@ -48,7 +48,13 @@ class ToySnapshot:
         self.split = ["train" if i < 0.6 * n else "validation" if i < 0.7 * n else "heldout" for i in range(n)]
         self.ids = [f"toy_sub-{i:02d}_task-rest" for i in range(n)]
         self.parcels = [f"p{i}" for i in range(ROIS)]
+        self.subjects = {f"toy/{i:02d}": split for i, split in enumerate(self.split)}
         self.order = list(rng.permutation(n)) if reverse else list(range(n))
+
+    @property
+    def id(self) -> str:
+        """Digest of the labels and the FC: another cohort is another snapshot."""
+        return sha256_text(f"{self.table.sort_index(axis=1).to_json()}{self.matrix.tobytes().hex()}")[:16]
 
     def scans(self, split: Any = None, having: str | None = None) -> pd.DataFrame:
         rows = [i for i in self.order if split is None or self.split[i] == split]
