@@ -6,9 +6,13 @@ rule report_page:
         snapshot=rules.snapshot.output,
         metrics=plan.models(plan.layout.metrics),
         subjects=plan.all_subjects(),
+        parcellated=plan.per_bucket(plan.layout.parcellated),
         flat=plan.per_bucket(plan.layout.flat),
     output:
-        report(plan.layout.report, caption="../report/report.rst", category="Report"),
+        page=report(
+            plan.layout.report, caption="../report/report.rst", category="Report"
+        ),
+        quarantine=plan.layout.quarantine,
     log:
         "<results>/logs/report.log",
     benchmark:
@@ -22,7 +26,7 @@ rule report_page:
     params:
         cfg=plan.settings("report"),
     shell:
-        "python -m boldmill report --results $BOLDMILL_RESULTS --snapshot {input.snapshot:q} --out {output:q}"
+        "python -m boldmill report --results $BOLDMILL_RESULTS --snapshot {input.snapshot:q} --out {output.page:q}"
         " --config-json {params.cfg:q} > {log:q} 2>&1"
 
 

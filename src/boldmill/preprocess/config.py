@@ -28,7 +28,7 @@ class PreprocessConfig(Section):
 
 
 class CleanConfig(Section):
-    """Confound regression and filtering of the preprocessed series."""
+    """Confound regression and filtering of the preprocessed series: data and confounds are filtered alike first."""
 
     motion: Literal["none", "6", "12", "24"] = Field(
         default="24", description="motion regressors: none, 6, 12 (with derivatives), 24 (with squares)"
@@ -40,7 +40,6 @@ class CleanConfig(Section):
     cosine_cutoff: float = Field(default=128.0, gt=0, description="period of the fastest drift cosine, s")
     band_low: float | None = Field(default=0.01, ge=0, description="lower edge of the pass band, Hz; null: none")
     band_high: float | None = Field(default=0.1, gt=0, description="upper edge of the pass band, Hz; null: none")
-    order: Literal["both"] = Field(default="both", description="filter data and confounds alike, then regress")
     min_dof_flag: int = Field(default=20, ge=1, description="fewer residual degrees of freedom are flagged")
     min_dof: int = Field(default=5, ge=1, description="fewer residual degrees of freedom are quarantined")
     intensity: float = Field(default=10000.0, gt=0, description="median of the brain after scaling")
