@@ -108,3 +108,15 @@ def motion_error(estimated: Floats, true: Floats, centre: Floats) -> Floats:
     points = np.c_[ball + centre, np.ones(400)].T
     difference = (estimated @ points - true @ offset @ points)[:, :3]
     return np.linalg.norm(difference, axis=1).mean(axis=1)
+
+
+def displaced(field: Path, points: Floats) -> Floats:
+    """Move world points (N, 3) by a displacement field of either layout, (X, Y, Z, 3) or (X, Y, Z, 1, 3)."""
+    import nibabel as nib
+    from scipy.ndimage import map_coordinates
+
+    image = nib.load(field)
+    values = np.asarray(image.dataobj, dtype=np.float64).reshape(*image.shape[:3], 3)
+    index = nib.affines.apply_affine(np.linalg.inv(image.affine), points).T
+    shift = [map_coordinates(values[..., axis], index, order=1, mode="nearest") for axis in range(3)]
+    return np.asarray(points + np.transpose(shift))
