@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.represent.flatgrid import BOX, PIXEL, fsaverage5_flat_grid
     from boldmill.represent.operators import membership, save_arrays, save_operator, trilinear
     from boldmill.spaces.config import SpacesConfig
-    from boldmill.spaces.grid import output_grid
+    from boldmill.spaces.grid import grid_file, output_grid
     from boldmill.spaces.moves import MNI305, path_between
-    from boldmill.spaces.ribbon import ribbon_points
-    from boldmill.spaces.surfaces import HEMISPHERES, fsaverage5_scalar
+    from boldmill.spaces.ribbon import ribbon_files, ribbon_points
+    from boldmill.spaces.surfaces import HEMISPHERES, flat_files, fsaverage5_scalar
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     atlas = read_json(args.atlas)
     space = str(atlas["space"])
     files = {key: args.atlas.parent / name for key, name in atlas["files"].items()}
-    with Recorder(settings, out=args.out, inputs=[args.atlas, args.template, *files.values()]) as record:
+    inputs = [args.atlas, args.template, grid_file(args.template), *files.values(), *ribbon_files(), *flat_files()]
+    with Recorder(settings, out=args.out, inputs=inputs) as record:
         affine, shape = output_grid(args.template, resolution)
         if not np.allclose(atlas["grid"]["affine"], affine) or tuple(atlas["grid"]["shape"]) != shape:
             raise ConfigError(
