@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         )
         for digests in bucket.digests.values():
             digests[settings.stage] = settings.digest
-        clips = _write_flat_clips(bucket, args.out_flat_clips, cfg, settings)
+        clips = _write_flat_clips(bucket, args.out_flat_clips, cfg)
         parcels, series = _write_series(bucket, args.out_timeseries, args.out_fc, cfg, settings)
         rows = _write_scans(bucket, args.out_scans, cfg, clips, series, parcels)
         record.add_output(write_quarantine(args.out_scans, settings.stage, bucket.faults))
@@ -121,7 +121,7 @@ def _write_series(
     return len(names), written
 
 
-def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig, settings: Settings) -> dict[str, int]:
+def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str, int]:
     """Write flat_clips; return the number of clips of every scan."""
     import numpy as np
     from tqdm import tqdm
@@ -129,7 +129,6 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig, settings: Se
     from boldmill import tables
     from boldmill.atomic import canonical_json
     from boldmill.shards.build import clip_rows, common, encode_mask, entry_of
-    from boldmill.shards.config import ShardsConfig
     from boldmill.shards.write import shard_writer
 
     found = [(s, t, e) for s, t, _ in bucket.usable() if (e := entry_of(bucket.flat, s)) is not None]
@@ -152,10 +151,9 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig, settings: Se
                     "cannot use flat maps", scan_id, "the frames are not all finite", "look at the series of the scan"
                 )
                 continue
-            own = settings.section("shards", ShardsConfig, ticket["dataset"])
             base = common(bucket, scan_id, ticket)
             counts[scan_id] = 0
-            for row in clip_rows(base, flat, length=own.clip_frames, stride=own.clip_stride):
+            for row in clip_rows(base, flat, length=cfg.clip_frames, stride=cfg.clip_stride):
                 writer.add(row)
                 counts[scan_id] += 1
     return counts

@@ -18,7 +18,7 @@ import pytest
 from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.spaces.packages import package_file
-from boldmill.stages import stage_json
+from boldmill.stages import Settings, stage_json
 
 VOLUMES = 40
 DATA = (".gii", ".gii.gz", ".csv", ".mgz", ".nii.gz", ".npz", "-skel.zip", ".tsv", "-000.json", "sub-01.json")
@@ -42,9 +42,20 @@ sys.addaudithook(_hook)
 
 @contextmanager
 def _watched(command: str) -> Iterator[None]:
-    """Note which data files a command opens, until the block ends."""
+    """Note which data files a command opens, until the block ends; a setting its stage does not track is not there."""
+    patch = pytest.MonkeyPatch()
+    section = Settings.section
+
+    def tracked(self: Settings, key: str, kind: Any, dataset: str | None = None) -> Any:
+        found = section(self, key, kind, dataset)
+        for name in set(kind.model_fields) - set(self.raw(key)):
+            del found.__dict__[name]
+        return found
+
+    patch.setattr(Settings, "section", tracked)
     OPENED.append(set())
     yield
+    patch.undo()
     READ[command] = {str(Path(p).resolve()) for p in OPENED.pop() if p.endswith(DATA) and "/.tmp-" not in p}
 
 
