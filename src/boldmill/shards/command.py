@@ -1,8 +1,8 @@
 r"""Write the Parquet shards of one bucket: scans, timeseries, fc and flat_clips.
 
 A scan that a stage quarantined is left out of the tables of that stage; a bucket without scans gives empty tables. A
-scan with a fault found here (no FC from so few points, flat frames that are not finite) is left out of the table it
-concerns, with its reason in `<out-scans>.quarantine.json` (suffix .parquet replaced).
+scan with a fault found here (no FC from so few points, fewer frames than a clip, flat frames that are not finite) is
+left out of the table it concerns, with its reason in `<out-scans>.quarantine.json` (suffix .parquet replaced).
 
 Example
 -------
@@ -114,7 +114,7 @@ def _write_series(
             try:
                 fc_out.add(fc_row(base, series, estimators[ticket["dataset"]]))
             except DataFault as fault:
-                bucket.faults[scan_id] = fault
+                bucket.refuse(scan_id, fault)
                 continue
             series_out.add(timeseries_row(base, series, float(entry["tr"])))
             written.add(scan_id)
@@ -147,9 +147,15 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str,
             if mask is None or not np.array_equal(flat["mask"], mask):
                 raise _mismatch(path, f"its mask is not that of {found[0][0]}", "flatmap")
             if not np.isfinite(flat["frames"]).all():
-                bucket.faults[scan_id] = DataFault(
-                    "cannot use flat maps", scan_id, "the frames are not all finite", "look at the series of the scan"
+                fault = ("the frames are not all finite", "look at the series of the scan")
+                bucket.refuse(scan_id, DataFault("cannot use flat maps", scan_id, *fault))
+                continue
+            if len(flat["frames"]) < cfg.clip_frames:
+                fault = (
+                    f"{len(flat['frames'])} frames of {float(flat['tr']):g} s, a clip has {cfg.clip_frames}",
+                    "leave the scan out, or lower shards.clip_frames or flatmap.target_tr",
                 )
+                bucket.refuse(scan_id, DataFault("run too short for a clip", scan_id, *fault))
                 continue
             base = common(bucket, scan_id, ticket)
             counts[scan_id] = 0
