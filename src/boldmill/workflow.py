@@ -50,6 +50,7 @@ LOOKING = [
     "delete_all_output",
     "delete_temp_output",
     "touch",
+    "export_cwl",
     "conda_create_envs_only",
     "conda_cleanup_envs",
     "list_conda_envs",
@@ -104,6 +105,11 @@ class Plan:
     def models(self, path: Callable[[str], Path]) -> list[str]:
         """One path per configured model."""
         return [str(path(model)) for model in self.config.models.train]
+
+    def status(self) -> str:
+        """Return the command that prints progress and the failure table of this configuration."""
+        words = ["python", "-m", "boldmill", "status", "--results", self.config.results]
+        return shlex.join([*words, "--snapshot", self.config.snapshot.name, "--models", *self.config.models.train])
 
     @property
     def _index(self) -> Index:
