@@ -148,6 +148,9 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
         print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
         _ingest(config.results, wanted)
         index = read_index(results)
+    if main_process and not index.ok and set(parse_options(argv).targets) != {"ingest"}:
+        table = Layout.at(results).index_quarantine
+        raise ConfigError("nothing to do", table, f"none of {len(index.scans)} scans passed ingest", f"read {table}")
     return Plan(config, index)
 
 
