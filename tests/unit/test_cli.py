@@ -9,7 +9,6 @@ import pytest
 
 from boldmill.cli import COMMANDS, main
 
-
 WRONG = pytest.mark.xfail(reason="the example of `report` leaves out --config-json", strict=False)
 
 
