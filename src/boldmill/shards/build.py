@@ -94,7 +94,7 @@ class Bucket:
             subject = self.subjects.get(subject_key(ticket), {})
             entry = subject.get("scans", {}).get(scan_id, {})
             if ticket["kind"] == "anat":
-                entry = {"flags": [], "space": subject.get("space", ""), **subject.get("anat", {}), **entry}
+                entry = {"flags": [], "space": subject.get("space", ""), **entry, **subject.get("anat", {})}
             if entry.get("status") == "ok":
                 yield scan_id, ticket, entry
 

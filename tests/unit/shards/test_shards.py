@@ -187,6 +187,19 @@ def test_a_subject_without_bold_has_a_row_in_scans_only(make_cohort, tmp_path) -
         assert pq.read_metadata(cohort.layout.shard(table, 0)).num_rows == 0
 
 
+def test_quality_and_flags_of_a_t1w_come_from_its_own_entry(make_cohort, tmp_path) -> None:
+    """preprocess lists such a scan too, with nothing in it: that must not hide what is known of the image."""
+    cohort = make_cohort(tmp_path, {"01": {"anat": True}}, n_buckets=1)
+    path = cohort.layout.subject("toy", "01")
+    manifest = read_json(path)
+    manifest["anat"]["flags"] = ["several_t1w"]
+    empty = {"stage": "preprocess", "kind": "anat", "status": "ok", "files": {}, "qc": {}, "flags": []}
+    write_json(path, {**manifest, "scans": {"toy_sub-01_T1w": empty}})
+    cohort.build()
+    (row,) = pq.read_table(cohort.layout.shard("scans", 0)).to_pylist()
+    assert (row["qc"], row["flags"]) == ([("cnr", 3.0)], ["several_t1w"])
+
+
 def test_every_output_has_a_record_that_names_the_files_read(cohort) -> None:
     bucket = next(b for b, names in cohort.buckets.items() if "00" in names)
     for table in ALL:
