@@ -11,7 +11,7 @@ help:
 
 # torch and brainspace come first: torch, because a CPU-only box that offers torch 2.13.0+cpu satisfies the pin;
 # brainspace without its dependencies, because only its data files are read.
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml envs/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps brainspace==0.3.0

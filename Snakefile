@@ -67,8 +67,8 @@ rule all:
 
 
 onsuccess:
-    shell("python -m boldmill status --results {plan.config.results} || true")
+    shell(f"{plan.status()} || true")
 
 
 onerror:
-    shell("python -m boldmill status --results {plan.config.results} || true")
+    shell(f"{plan.status()} || true")

@@ -45,18 +45,35 @@ class Stage:
 
 STAGES: dict[str, Stage] = {
     "ingest": Stage(version=1, reads=("datasets", "index", "shards.n_buckets"), module="boldmill.index.command"),
-    "templates": Stage(version=1, reads=("spaces",), module="boldmill.spaces.templates_command"),
-    "atlas": Stage(version=1, reads=("spaces",), module="boldmill.spaces.atlas_command"),
+    "templates": Stage(
+        version=1,
+        reads=("spaces.template_source", "spaces.template", "spaces.demo_template"),
+        module="boldmill.spaces.templates_command",
+    ),
+    "atlas": Stage(
+        version=1,
+        reads=(
+            *("spaces.resolution", "spaces.atlas_source", "spaces.atlas", "spaces.atlas_desc"),
+            "spaces.surface_source",
+        ),
+        module="boldmill.spaces.atlas_command",
+    ),
     "preprocess": Stage(
         version=1, reads=("spaces.resolution", "preprocess", "clean"), module="boldmill.preprocess.command", seeded=True
     ),
-    "operators": Stage(version=1, reads=("spaces", "flatmap.depths"), module="boldmill.represent.operators_command"),
-    "parcellate": Stage(version=1, reads=("parcellate",), module="boldmill.represent.parcellate_command"),
-    "flatmap": Stage(version=1, reads=("flatmap",), module="boldmill.represent.flatmap_command"),
+    "operators": Stage(
+        version=1,
+        reads=("spaces.resolution", "spaces.flat", "flatmap.depths"),
+        module="boldmill.represent.operators_command",
+    ),
+    "parcellate": Stage(version=1, reads=("parcellate.min_coverage",), module="boldmill.represent.parcellate_command"),
+    "flatmap": Stage(
+        version=1, reads=("flatmap.target_tr", "flatmap.movie_frames"), module="boldmill.represent.flatmap_command"
+    ),
     "augment": Stage(version=1, reads=("augment",), module="boldmill.represent.augment_command", seeded=True),
     "shards": Stage(
         version=1,
-        reads=("shards", "parcellate.fc_estimator", "flatmap.target_tr"),
+        reads=("shards.clip_frames", "shards.clip_stride", "shards.row_group_rows", "parcellate.fc_estimator"),
         module="boldmill.shards.command",
     ),
     "snapshot": Stage(version=1, reads=("snapshot",), module="boldmill.shards.snapshot_command", seeded=True),

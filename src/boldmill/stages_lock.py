@@ -23,6 +23,7 @@ from typing import Any
 
 from boldmill.atomic import read_json, write_text
 from boldmill.errors import EXIT_FAILURE, EXIT_OK, ConfigError
+from boldmill.paths import MODELS
 from boldmill.stages import STAGES, Stage, stage
 
 LOCK = Path(__file__).with_name("stages.lock")
@@ -53,11 +54,10 @@ def current() -> dict[str, dict[str, Any]]:
 
 def _not_chosen(name: str, chosen: Stage) -> tuple[str, ...]:
     """Return packages a stage's module could load by name but does not: training one model loads no other."""
-    models = ("brainmass", "fmri_mae", "fm_app")
     model = name.removeprefix("train_")
-    if chosen.module != "boldmill.train.command" or model not in models:
+    if chosen.module != "boldmill.train.command" or model not in MODELS:
         return ()
-    return tuple(f"boldmill.models.{other}" for other in models if other != model)
+    return tuple(f"boldmill.models.{other}" for other in MODELS if other != model)
 
 
 def read_lock(path: Path = LOCK) -> dict[str, dict[str, Any]]:

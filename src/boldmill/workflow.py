@@ -50,6 +50,7 @@ LOOKING = [
     "delete_all_output",
     "delete_temp_output",
     "touch",
+    "export_cwl",
     "conda_create_envs_only",
     "conda_cleanup_envs",
     "list_conda_envs",
@@ -105,6 +106,11 @@ class Plan:
         """One path per configured model."""
         return [str(path(model)) for model in self.config.models.train]
 
+    def status(self) -> str:
+        """Return the command that prints progress and the failure table of this configuration."""
+        words = ["python", "-m", "boldmill", "status", "--results", self.config.results]
+        return shlex.join([*words, "--snapshot", self.config.snapshot.name, "--models", *self.config.models.train])
+
     @property
     def _index(self) -> Index:
         if self.index is None:
@@ -142,6 +148,9 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
         print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
         _ingest(config.results, wanted)
         index = read_index(results)
+    if main_process and not index.ok and set(parse_options(argv).targets) != {"ingest"}:
+        table = Layout.at(results).index_quarantine
+        raise ConfigError("nothing to do", table, f"none of {len(index.scans)} scans passed ingest", f"read {table}")
     return Plan(config, index)
 
 

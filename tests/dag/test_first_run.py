@@ -28,6 +28,7 @@ def test_a_real_first_run_builds_the_index_says_so_and_goes_on(project) -> None:
     assert "building it before the workflow starts" in done.stderr
     assert (project.folder / "results" / "index" / "runs.parquet").exists()
     assert "rule templates" in done.stdout + done.stderr
+    assert "train            0 of 3" in done.stdout + done.stderr  # the closing table
 
 
 def test_another_configuration_is_not_run_on_the_old_index(project) -> None:

@@ -45,7 +45,17 @@ SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
     (
         "spaces.resolution",
         {"spaces": {"resolution": 3.0}},
-        downstream("templates", "atlas", "operators", *subjects()),
+        downstream("atlas", "operators", *subjects()),
+    ),
+    (
+        "spaces.surface_source",
+        {"spaces": {"surface_source": "templateflow"}},
+        downstream("atlas", "operators"),
+    ),
+    (
+        "parcellate.fc_estimator",
+        {"parcellate": {"fc_estimator": "ledoit_wolf"}},
+        per_bucket("shard_bucket") | AFTER_SHARDS,
     ),
     (
         "parcellate.min_coverage",

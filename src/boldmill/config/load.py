@@ -14,6 +14,12 @@ from boldmill.errors import ConfigError, nearest
 PER_DATASET = ("index", "preprocess", "clean", "parcellate", "flatmap", "augment")
 """Sections a data set may override: what its scans go through before they meet those of other data sets."""
 
+SHARED = {
+    "flatmap.depths": "the operators are built once for all data sets",
+    "augment.dtype": "a column of a shard has one type",
+}
+"""Keys of those sections that hold for all data sets, and why."""
+
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Merge mappings key by key as Snakemake does; lists and scalars of ``over`` replace those of ``base``."""
@@ -62,8 +68,26 @@ def parse(raw: Mapping[str, Any], where: str | Path = "config.yaml") -> Config:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(top level)"
         raise ConfigError("invalid configuration", where, f"{key}: {first['msg']}", f"correct `{key}`") from error
+    _check_override_values(config, where)
     _validator().validate(config.model_dump(mode="json"))
     return config
+
+
+def _check_override_values(config: Config, where: str | Path) -> None:
+    """Refuse an override whose value is outside its type or range now, not in the job that would read it."""
+    from pydantic import ValidationError
+
+    for dataset in config.datasets:
+        for section, values in dataset.overrides.items():
+            label = f"datasets[{dataset.name}].overrides.{section}"
+            try:
+                SECTIONS[section].model_validate({**getattr(config, section).model_dump(mode="json"), **values})
+            except ValidationError as error:
+                first = error.errors()[0]
+                key = ".".join([label, *map(str, first["loc"])])
+                raise ConfigError(
+                    "invalid configuration", where, f"{key}: {first['msg']}", f"correct `{key}`"
+                ) from error
 
 
 @cache
@@ -90,7 +114,13 @@ def _check_overrides(dataset: Mapping[str, Any], where: str | Path) -> None:
             known = "holds for all data sets" if section in SECTIONS else f"is not known{nearest(section, PER_DATASET)}"
             fix = f"override one of {', '.join(PER_DATASET)}"
             raise ConfigError("cannot override", where, f"`{label}.{section}` {known}", fix)
+        if values is not None and not isinstance(values, Mapping):
+            continue  # the type error names it
         _refuse_unknown(values or {}, SECTIONS[section], where, f"{label}.{section}.")
+        for key in values or {}:
+            if why := SHARED.get(f"{section}.{key}"):
+                fix = f"set `{section}.{key}` for all data sets"
+                raise ConfigError("cannot override", where, f"`{label}.{section}.{key}`: {why}", fix)
 
 
 def _refuse_unknown(raw: Mapping[str, Any], model: type[Section], where: str | Path, prefix: str) -> None:

@@ -12,6 +12,7 @@ from boldmill.index.config import DatasetConfig, IndexConfig
 from boldmill.models.brainmass.config import BrainMassConfig
 from boldmill.models.fm_app.config import FmAppConfig
 from boldmill.models.fmri_mae.config import FmriMaeConfig
+from boldmill.paths import MODELS
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.report.config import ReportConfig
 from boldmill.represent.config import AugmentConfig, FlatmapConfig, ParcellateConfig
@@ -22,7 +23,7 @@ from boldmill.spaces.config import SpacesConfig
 class ModelsConfig(Section):
     """Which models are trained, and how."""
 
-    train: list[str] = Field(default=["brainmass", "fmri_mae", "fm_app"], description="models to train and evaluate")
+    train: list[str] = Field(default=list(MODELS), description="models to train and evaluate")
     brainmass: BrainMassConfig = BrainMassConfig()
     fmri_mae: FmriMaeConfig = FmriMaeConfig()
     fm_app: FmAppConfig = FmAppConfig()
@@ -30,9 +31,9 @@ class ModelsConfig(Section):
     @field_validator("train")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
-        unknown = sorted(set(value) - {"brainmass", "fmri_mae", "fm_app"})
+        unknown = sorted(set(value) - set(MODELS))
         if unknown:
-            raise ValueError(f"unknown models {unknown}; known are brainmass, fmri_mae, fm_app")
+            raise ValueError(f"unknown models {unknown}; known are {', '.join(MODELS)}")
         return value
 
 

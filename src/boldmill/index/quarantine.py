@@ -7,11 +7,14 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from boldmill.atomic import read_json, write_text
 from boldmill.errors import ConfigError
 from boldmill.paths import Layout
+
+if TYPE_CHECKING:
+    from boldmill.index.read import ScanRow
 
 
 class QuarantineRow(NamedTuple):
@@ -66,13 +69,13 @@ def write_quarantine(results: str | Path) -> list[QuarantineRow]:
     return rows
 
 
-def _indexed(layout: Layout) -> dict[str, tuple[str, str]] | None:
-    """Return scan id -> (dataset, subject) of the index, or None where there is no index."""
+def _indexed(layout: Layout) -> dict[str, ScanRow] | None:
+    """Return scan id -> row of the index, or None where there is no index."""
     if not layout.index.is_file():
         return None
     from boldmill.index.read import read_index
 
-    return {scan.scan_id: (scan.dataset, scan.subject) for scan in read_index(layout.results).scans}
+    return {scan.scan_id: scan for scan in read_index(layout.results).scans}
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -95,8 +98,8 @@ def _row(scan_id: str, dataset: str, subject: str, stage: str, entry: dict[str, 
     )
 
 
-def _of_subjects(layout: Layout, known: dict[str, tuple[str, str]] | None) -> Iterator[QuarantineRow]:
-    subjects = None if known is None else set(known.values())
+def _of_subjects(layout: Layout, known: dict[str, ScanRow] | None) -> Iterator[QuarantineRow]:
+    subjects = None if known is None else {(scan.dataset, scan.subject) for scan in known.values()}
     for path in sorted((layout.results / "preprocess").glob("*/sub-*.json")):
         dataset, subject = path.parent.name, path.stem.removeprefix("sub-")
         if path.name.endswith(".prov.json") or (subjects is not None and (dataset, subject) not in subjects):
@@ -120,14 +123,20 @@ BUCKET_MANIFESTS = {
 """Stage that works on buckets -> where its manifests, or its lists of refused scans, lie below the results."""
 
 
-def _of_buckets(layout: Layout, known: dict[str, tuple[str, str]] | None) -> Iterator[QuarantineRow]:
+def _of_buckets(layout: Layout, known: dict[str, ScanRow] | None) -> Iterator[QuarantineRow]:
+    """Yield what the bucket stages refused; a manifest left by another number of buckets does not count."""
     for stage, pattern in BUCKET_MANIFESTS.items():
         for path in sorted(layout.results.glob(pattern)):
             if path.name.endswith(".prov.json"):
                 continue
             for scan_id, entry in (_manifest(path).get("scans") or {}).items():
-                if not _refused(entry) or (known is not None and scan_id not in known):
+                if not _refused(entry):
                     continue
-                dataset, _, rest = scan_id.partition("_sub-")
-                dataset, subject = (known or {}).get(scan_id, (dataset, rest.split("_")[0]))
+                if known is None:
+                    dataset, _, rest = scan_id.partition("_sub-")
+                    subject = rest.split("_")[0]
+                elif scan_id in known and path.name.startswith(f"bucket-{known[scan_id].bucket:03d}."):
+                    dataset, subject = known[scan_id].dataset, known[scan_id].subject
+                else:
+                    continue
                 yield _row(scan_id, dataset, subject, stage, entry, path.relative_to(layout.results))

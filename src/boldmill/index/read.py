@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from boldmill.atomic import canonical_json, sha256_text
+from boldmill.atomic import sha256_text
 from boldmill.errors import ConfigError
 from boldmill.paths import Layout
 
@@ -123,20 +123,14 @@ class Index:
 
 
 def settings_digest(settings_text: str) -> str:
-    """Return the digest of what the index depends on: overrides of later stages are left out.
+    """Return the digest of what the index depends on.
 
     Parameters
     ----------
     settings_text : str
-        The text of ``boldmill.stages.stage_json(config, "ingest")``.
+        The text of ``boldmill.stages.stage_json(config, "ingest")``, which holds no override of a later stage.
     """
-    value = json.loads(settings_text)
-    for entry in value["config"]["datasets"]:
-        entry["overrides"] = {"index": entry.get("overrides", {}).get("index", {})}
-    value["overrides"] = {
-        name: {"index": over["index"]} for name, over in value["overrides"].items() if over.get("index")
-    }
-    return sha256_text(canonical_json(value))[:16]
+    return sha256_text(settings_text)[:16]
 
 
 def read_index(results: str | Path) -> Index:

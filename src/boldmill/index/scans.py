@@ -51,7 +51,7 @@ def build_scans(dataset: DatasetConfig, listing: Listing) -> list[Scan]:
     Raises
     ------
     ConfigError
-        A filter names something the data set does not hold.
+        A filter names something the data set does not hold, or no scan passes all of them.
     """
     bold = [file for file in listing.images if file.suffix == "bold"]
     t1w = [file for file in listing.images if file.suffix == "T1w"]
@@ -64,6 +64,9 @@ def build_scans(dataset: DatasetConfig, listing: Listing) -> list[Scan]:
         for scan in scans:
             scan.t1w = _preferred(by_subject.get(scan.label("sub"), []), scan.label("ses"))
         scans += _anat_scans(dataset, by_subject, {file.entities["sub"] for file in bold})
+    if not scans and (bold or t1w) and dataset.filters != FilterConfig():
+        where = f"datasets[{dataset.name}].filters"
+        raise ConfigError("filters match nothing", where, "each is there, but no scan has them all", "loosen one")
     return sorted(scans, key=lambda scan: scan.scan_id)
 
 

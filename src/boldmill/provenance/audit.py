@@ -23,6 +23,7 @@ from boldmill.errors import EXIT_FAILURE, EXIT_OK, BoldmillError
 from boldmill.paths import Layout
 
 SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)")
+SCAN = re.compile(r"scan=([A-Za-z0-9]+)_sub-([A-Za-z0-9]+)(?:_|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,10 @@ def trace(ledger: list[dict[str, Any]], target: str) -> list[str]:
     path, _, selection = target.partition("#")
     by_path = {row["path"]: row for row in ledger}
     start = _find(by_path, path)
-    only = SUBJECT.search(selection)
+    only = SCAN.match(selection)
+    if selection and only is None:
+        why = f"'#{selection}' names no scan"
+        raise BoldmillError("cannot trace", target, why, "write #scan=<data set>_sub-<label>_task-<label>...")
     lines: list[str] = []
     seen: set[str] = set()
 
@@ -126,12 +130,24 @@ def trace(ledger: list[dict[str, Any]], target: str) -> list[str]:
         seen.add(name)
         lines.append(f"{indent}  settings: {row['settings']}")
         for item in sorted(row["inputs"], key=lambda item: str(item["path"])):
-            found = SUBJECT.search(item["path"])
-            if only is None or found is None or found[1] == only[1]:
+            if only is None or _is_of(item["path"], only[1], only[2], recorded=item["path"] in by_path):
                 walk(item["path"], item["sha256"], depth + 1)
 
     walk(start, by_path[start]["sha256"], 0)
     return lines
+
+
+def _is_of(path: str, dataset: str, subject: str, *, recorded: bool) -> bool:
+    """Return whether a file belongs to a subject, or to nobody in particular.
+
+    Our own files name their data set, as a folder or at the start of a scan id; labels alone are not unique. A raw file
+    need not name it, and is reached through its own subject's record only.
+    """
+    found = SUBJECT.search(path)
+    if found is None:
+        return True
+    *folders, name = Path(path).parts
+    return found[1] == subject and (not recorded or dataset in folders or name.startswith(f"{dataset}_"))
 
 
 def _find(by_path: dict[str, dict[str, Any]], path: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from boldmill.atomic import atomic, read_json
 from boldmill.errors import EXIT_OK
-from boldmill.provenance.record import SUFFIX, Recorder
+from boldmill.provenance.record import SUFFIX, Recorder, prov_path
 from boldmill.stages import Settings
 
 FIELDS = [
@@ -38,10 +38,15 @@ def records(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         yield path, read_json(path)
 
 
-def rows(results: Path) -> list[dict[str, Any]]:
-    """Return one row per output; where two records name one output (rerun of part of a job), the later one wins."""
+def rows(results: Path, out: Path) -> list[dict[str, Any]]:
+    """Return one row per output; where two records name one output (rerun of part of a job), the later one wins.
+
+    The record of the ledger itself is left out: a table cannot hold its own hash, and that of the last one is stale.
+    """
     latest: dict[str, dict[str, Any]] = {}
     for path, record in records(results):
+        if path.resolve() == prov_path(out).resolve():
+            continue
         environment = record["environment"]
         shared = {name: record[name] for name in FIELDS[3:-1]}
         shared |= {name: environment[name] for name in ENVIRONMENT}
@@ -73,7 +78,7 @@ def write_ledger(results: Path, out: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist(rows(results), schema=schema())
+    table = pa.Table.from_pylist(rows(results, out), schema=schema())
     with atomic(out) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return int(table.num_rows)

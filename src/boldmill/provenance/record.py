@@ -63,12 +63,19 @@ def environment() -> dict[str, Any]:
     }
 
 
+def shown(path: str | Path) -> str:
+    """Return a path as records name it: the same text for the same file, however it was given.
+
+    Relative to the working directory where it lies below it, else absolute. Links to folders are followed; a linked
+    file keeps its own name, because a git-annex object's name says nothing.
+    """
+    absolute = Path(path).parent.resolve() / Path(path).name
+    return (absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute).as_posix()
+
+
 def describe(path: str | Path) -> dict[str, Any]:
-    """Return path, size and sha256 of a file (a path below the working directory is made relative to it)."""
-    path = Path(path)
-    absolute = path.resolve()
-    shown = absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
-    return {"path": shown.as_posix(), "size": path.stat().st_size, "sha256": sha256_file(path)}
+    """Return path, size and sha256 of a file."""
+    return {"path": shown(path), "size": Path(path).stat().st_size, "sha256": sha256_file(path)}
 
 
 class Recorder:
@@ -87,8 +94,8 @@ class Recorder:
         self.extra: dict[str, Any] = {}
 
     def add_input(self, path: str | Path, known: dict[str, Any] | None = None) -> None:
-        """Add an input; ``known`` (path, size, sha256) spares hashing a file whose hash is already certain."""
-        self.inputs[str(path)] = known
+        """Add an input; ``known`` (size, sha256) spares hashing a file whose hash is already certain."""
+        self.inputs[str(path)] = None if known is None else {**known, "path": shown(path)}
 
     def add_output(self, path: str | Path, *, own_record: bool = False) -> None:
         """Add an output of the same command."""

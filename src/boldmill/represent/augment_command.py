@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from boldmill.errors import EXIT_OK, BoldmillError, ConfigError, DataFault
+from boldmill.errors import EXIT_OK, BoldmillError, DataFault
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,10 +54,6 @@ def run(args: argparse.Namespace) -> int:
         ticket_of = {t["scan_id"]: t for t in map(read_json, tickets)}
         names = sorted({ticket_of[scan_id]["dataset"] for scan_id in scans})
         configs = {name: settings.section("augment", AugmentConfig, name) for name in names}
-        for name, cfg in configs.items():
-            if cfg.dtype != dtype_name:
-                why = f"it is {cfg.dtype} for {name} and {dtype_name} for all; a column has one type"
-                raise ConfigError("cannot override", "augment.dtype", why, "set it for all data sets")
         lineage = Lineage()
         faults: dict[str, DataFault] = {}
         ready = {}

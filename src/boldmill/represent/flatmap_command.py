@@ -72,7 +72,10 @@ def _one_scan(
     series = bench.open(scan)
     operator = None if scan["kind"] == "surface" else bench.operator("volume_to_fsaverage5")
     values, covered = vertex_series(series, operator)
-    filled = fill_vertices(values, covered, [fsaverage5("sphere", h).coords for h in HEMISPHERES])
+    spheres = [fsaverage5("sphere", h) for h in HEMISPHERES]
+    for sphere in spheres:
+        record.add_input(sphere.path)
+    filled = fill_vertices(values, covered, [sphere.coords for sphere in spheres])
     tr = float(scan["tr"])
     found = flat_run(filled, covered, bench.operator("flat"), tr, config.target_tr)
     mask, folds = bench.flat_mask()

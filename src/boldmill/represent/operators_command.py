@@ -32,20 +32,21 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.represent.flatgrid import BOX, PIXEL, fsaverage5_flat_grid
     from boldmill.represent.operators import membership, save_arrays, save_operator, trilinear
     from boldmill.spaces.config import SpacesConfig
-    from boldmill.spaces.grid import output_grid
+    from boldmill.spaces.grid import grid_file, output_grid
     from boldmill.spaces.moves import MNI305, path_between
-    from boldmill.spaces.ribbon import ribbon_points
-    from boldmill.spaces.surfaces import HEMISPHERES, fsaverage5_scalar
+    from boldmill.spaces.ribbon import ribbon_files, ribbon_points
+    from boldmill.spaces.surfaces import HEMISPHERES, flat_files, fsaverage5_scalar
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
-    resolution = settings.section("spaces", SpacesConfig).resolution
+    config = settings.section("spaces", SpacesConfig)
     depths = int(settings.raw("flatmap.depths"))
     atlas = read_json(args.atlas)
     space = str(atlas["space"])
     files = {key: args.atlas.parent / name for key, name in atlas["files"].items()}
-    with Recorder(settings, out=args.out, inputs=[args.atlas, args.template, *files.values()]) as record:
-        affine, shape = output_grid(args.template, resolution)
+    inputs = [args.atlas, args.template, grid_file(args.template), *files.values(), *ribbon_files(), *flat_files()]
+    with Recorder(settings, out=args.out, inputs=inputs) as record:
+        affine, shape = output_grid(args.template, config.resolution)
         if not np.allclose(atlas["grid"]["affine"], affine) or tuple(atlas["grid"]["shape"]) != shape:
             raise ConfigError(
                 "atlas and output grid differ", args.atlas, "it is on another grid", "rerun the atlas stage"
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         volume: Any = nib.load(files["volume"])
         halves: list[Any] = [nib.load(files[f"labels_{side}"]) for side in ("lh", "rh")]
         surface = np.concatenate([half.agg_data() for half in halves])
-        flat = fsaverage5_flat_grid()
+        flat = {"fsaverage5": fsaverage5_flat_grid}[config.flat]()
         built = {
             "parcels": membership(np.asarray(volume.dataobj).ravel(order="F"), ids),
             "surface_parcels": membership(surface, ids),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from boldmill.errors import EXIT_FAILURE, EXIT_OK
 
 if TYPE_CHECKING:
+    from boldmill.config.model import Config
     from boldmill.setup.checks import Check
 
 
@@ -27,21 +28,40 @@ def run(args: argparse.Namespace) -> int:
     """Run all checks and print them as one table."""
     from boldmill.config.load import parse, read_yaml
     from boldmill.config.model import Config
-    from boldmill.setup import checks
+    from boldmill.setup.machine import clone_root
 
     config = Config()
     if args.config:
         from boldmill.config.load import load
 
         config = load(*args.config)
-    elif (root := checks.clone_root()) is not None and (root / "config.yaml").is_file():
+    elif (root := clone_root()) is not None and (root / "config.yaml").is_file():
         config = parse(read_yaml(root / "config.yaml"))
-    found = checks.all_checks(config)
+    found = all_checks(config)
     print(render(found))
     failed = sum(check.status == "fail" for check in found)
     warned = sum(check.status == "warn" for check in found)
     print(f"\n{failed} failed, {warned} warnings, {len(found) - failed - warned} fine")
     return EXIT_FAILURE if failed else EXIT_OK
+
+
+def all_checks(config: Config) -> list[Check]:
+    """Return every check for a configuration."""
+    from boldmill.setup import checks, machine
+
+    return [
+        checks.python_version(),
+        *checks.packages(),
+        *checks.data_files(),
+        *checks.templates(config),
+        *checks.datasets(config),
+        checks.index(config),
+        *machine.tools(),
+        machine.gpu(),
+        machine.slurm(),
+        *machine.machine(config),
+        *machine.clone(),
+    ]
 
 
 def render(found: list[Check]) -> str:

@@ -162,6 +162,7 @@ def _overrides(one: Survey) -> Iterator[str]:
     from boldmill.index.dof import residual_dof, suggest_clean
     from boldmill.preprocess.config import CleanConfig
     from boldmill.represent.config import AugmentConfig
+    from boldmill.represent.pfc import n_dropped
 
     base = CleanConfig()
     shortest = one.shortest
@@ -181,7 +182,7 @@ def _overrides(one: Survey) -> Iterator[str]:
     )
     chosen: dict[str, Any] = {"clean": over}
     views = AugmentConfig()
-    kept = shortest[0] - int(views.drop_rate * shortest[0])
+    kept = shortest[0] - n_dropped(shortest[0], views.drop_rate)
     if kept < views.min_timepoints:
         yield from _comment(
             f"A pFC view of it keeps {kept} time points, fewer than the {views.min_timepoints} of the default.", 4

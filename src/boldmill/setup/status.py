@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--config", nargs="+", metavar="FILE", help="configuration files, later ones winning")
     parser.add_argument("--results", metavar="DIR", help="results folder (default: the configuration's, else results)")
+    parser.add_argument("--models", nargs="*", choices=MODELS, help="models to count (default: the configuration's)")
+    parser.add_argument("--snapshot", metavar="NAME", help="snapshot to count (default: the configuration's)")
 
 
 def collect_quarantine(results: str | Path) -> list[dict[str, str]]:
@@ -92,6 +94,8 @@ UNITS = {"ingest": "scans", "preprocess": "subjects", "train": "models", "evalua
 def run(args: argparse.Namespace) -> int:
     """Print both tables."""
     results, models, snapshot = results_of(args.config, args.results)
+    models = models if args.models is None else args.models
+    snapshot = args.snapshot or snapshot
     if not results.is_dir():
         raise ConfigError("no results", results, "there is no such folder", "run the workflow, or give --results DIR")
     for name, done, total in progress(results, models, snapshot):

@@ -64,13 +64,37 @@ class Bucket:
         self.read.append(path)
         return path
 
+    def refuse(self, scan_id: str, fault: DataFault) -> None:
+        """Remember a fault of a scan; a second one of the same scan is added to the first."""
+        first = self.faults.get(scan_id)
+        if first is not None:
+            fault = DataFault(first.what, first.where, f"{first.why}; {fault.why}", f"{first.fix}; {fault.fix}")
+        self.faults[scan_id] = fault
+
+    def check_complete(self) -> None:
+        """Refuse a ticket that an upstream manifest says nothing of: no scan is dropped without a reason.
+
+        Raises
+        ------
+        BoldmillError
+            A scan that is missing from its subject's manifest, or from the bucket's parcel series or flat maps.
+        """
+        for scan_id, ticket in sorted(self.tickets.items()):
+            subject = self.subjects.get(subject_key(ticket))
+            if subject is None or (ticket["kind"] != "anat" and scan_id not in subject.get("scans", {})):
+                raise _absent(scan_id, f"the manifest of {subject_key(ticket)}", "preprocess_subject")
+        for scan_id, ticket, _ in self.usable():
+            for name, manifest in (("parcellate", self.parcellated), ("flatmap", self.flat)):
+                if ticket["kind"] != "anat" and scan_id not in manifest.get("scans", {}):
+                    raise _absent(scan_id, f"the {name} manifest of bucket {self.number}", f"{name}_bucket")
+
     def usable(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         """Yield scan id, ticket and preprocessing entry of every scan that preprocessing let through, sorted."""
         for scan_id, ticket in sorted(self.tickets.items()):
             subject = self.subjects.get(subject_key(ticket), {})
             entry = subject.get("scans", {}).get(scan_id, {})
             if ticket["kind"] == "anat":
-                entry = {"flags": [], "space": subject.get("space", ""), **subject.get("anat", {}), **entry}
+                entry = {"flags": [], "space": subject.get("space", ""), **entry, **subject.get("anat", {})}
             if entry.get("status") == "ok":
                 yield scan_id, ticket, entry
 
@@ -234,13 +258,13 @@ def load_bucket(
     parcellated: Path,
     flat: Path,
 ) -> Bucket:
-    """Read and join the manifests of a bucket."""
+    """Read and join the manifests of a bucket, and refuse any that lack one of its scans."""
     from boldmill.shards.lineage import Lineage
 
     lineage = Lineage()
     read_tickets = [read_json(path) for path in tickets]
     manifests = {subject_key(m): (path, m) for path in subjects for m in [read_json(path)]}
-    return Bucket(
+    bucket = Bucket(
         number=number,
         results=results,
         tickets={ticket["scan_id"]: ticket for ticket in read_tickets},
@@ -250,7 +274,13 @@ def load_bucket(
         flat=read_json(flat),
         digests={key: lineage.digests(parcellated, flat, path) for key, (path, _) in manifests.items()},
     )
+    bucket.check_complete()
+    return bucket
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _absent(scan_id: str, where: str, rule: str) -> BoldmillError:
+    return BoldmillError("inputs do not fit together", scan_id, f"{where} lacks it", f"run `snakemake -R {rule}`")

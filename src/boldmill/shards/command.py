@@ -1,8 +1,8 @@
 r"""Write the Parquet shards of one bucket: scans, timeseries, fc and flat_clips.
 
 A scan that a stage quarantined is left out of the tables of that stage; a bucket without scans gives empty tables. A
-scan with a fault found here (no FC from so few points, flat frames that are not finite) is left out of the table it
-concerns, with its reason in `<out-scans>.quarantine.json` (suffix .parquet replaced).
+scan with a fault found here (no FC from so few points, fewer frames than a clip, flat frames that are not finite) is
+left out of the table it concerns, with its reason in `<out-scans>.quarantine.json` (suffix .parquet replaced).
 
 Example
 -------
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         )
         for digests in bucket.digests.values():
             digests[settings.stage] = settings.digest
-        clips = _write_flat_clips(bucket, args.out_flat_clips, cfg, settings)
+        clips = _write_flat_clips(bucket, args.out_flat_clips, cfg)
         parcels, series = _write_series(bucket, args.out_timeseries, args.out_fc, cfg, settings)
         rows = _write_scans(bucket, args.out_scans, cfg, clips, series, parcels)
         record.add_output(write_quarantine(args.out_scans, settings.stage, bucket.faults))
@@ -114,14 +114,14 @@ def _write_series(
             try:
                 fc_out.add(fc_row(base, series, estimators[ticket["dataset"]]))
             except DataFault as fault:
-                bucket.faults[scan_id] = fault
+                bucket.refuse(scan_id, fault)
                 continue
             series_out.add(timeseries_row(base, series, float(entry["tr"])))
             written.add(scan_id)
     return len(names), written
 
 
-def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig, settings: Settings) -> dict[str, int]:
+def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str, int]:
     """Write flat_clips; return the number of clips of every scan."""
     import numpy as np
     from tqdm import tqdm
@@ -129,7 +129,6 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig, settings: Se
     from boldmill import tables
     from boldmill.atomic import canonical_json
     from boldmill.shards.build import clip_rows, common, encode_mask, entry_of
-    from boldmill.shards.config import ShardsConfig
     from boldmill.shards.write import shard_writer
 
     found = [(s, t, e) for s, t, _ in bucket.usable() if (e := entry_of(bucket.flat, s)) is not None]
@@ -148,14 +147,19 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig, settings: Se
             if mask is None or not np.array_equal(flat["mask"], mask):
                 raise _mismatch(path, f"its mask is not that of {found[0][0]}", "flatmap")
             if not np.isfinite(flat["frames"]).all():
-                bucket.faults[scan_id] = DataFault(
-                    "cannot use flat maps", scan_id, "the frames are not all finite", "look at the series of the scan"
-                )
+                fault = ("the frames are not all finite", "look at the series of the scan")
+                bucket.refuse(scan_id, DataFault("cannot use flat maps", scan_id, *fault))
                 continue
-            own = settings.section("shards", ShardsConfig, ticket["dataset"])
+            if len(flat["frames"]) < cfg.clip_frames:
+                fault = (
+                    f"{len(flat['frames'])} frames of {float(flat['tr']):g} s, a clip has {cfg.clip_frames}",
+                    "leave the scan out, or lower shards.clip_frames or flatmap.target_tr",
+                )
+                bucket.refuse(scan_id, DataFault("run too short for a clip", scan_id, *fault))
+                continue
             base = common(bucket, scan_id, ticket)
             counts[scan_id] = 0
-            for row in clip_rows(base, flat, length=own.clip_frames, stride=own.clip_stride):
+            for row in clip_rows(base, flat, length=cfg.clip_frames, stride=cfg.clip_stride):
                 writer.add(row)
                 counts[scan_id] += 1
     return counts

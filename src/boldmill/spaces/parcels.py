@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 from boldmill.errors import ConfigError
 from boldmill.spaces.packages import package_file
@@ -46,7 +47,7 @@ def schaefer100() -> list[Parcel]:
     """
     import zipfile
 
-    path = package_file("templateflow", "conf/templateflow-skel.zip")
+    path = names_file()
     with zipfile.ZipFile(path) as archive:
         text = archive.read(_MEMBER).decode()
     rows = [r for r in csv.DictReader(io.StringIO(text), delimiter="\t") if r["name"].startswith("7Networks_")]
@@ -55,6 +56,11 @@ def schaefer100() -> list[Parcel]:
             "unexpected label table", path, f"{len(rows)} parcels, not 100", "install templateflow==25.1.2"
         )
     return [parse_name(number, row["name"]) for number, row in enumerate(rows, start=1)]
+
+
+def names_file() -> Path:
+    """Return the file :func:`schaefer100` reads."""
+    return package_file("templateflow", "conf/templateflow-skel.zip")
 
 
 def read_table(text: str) -> list[Parcel]:

@@ -5,6 +5,7 @@ Axes: D depths (white to pial), V vertices (left, then right), coordinates in mm
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ def ribbon_points(space: str, n_depths: int) -> NDArray[np.float64]:
             halves.append(move_points((1 - fraction) * white.coords + fraction * pial.coords, white.space, space))
         layers.append(np.vstack(halves))
     return np.stack(layers)
+
+
+def ribbon_files() -> list[Path]:
+    """Return the files :func:`ribbon_points` reads."""
+    return [fsaverage5(kind, hemisphere).path for kind in ("white", "pial") for hemisphere in HEMISPHERES]
 
 
 def vote(volume: NDArray[Any], affine: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -103,10 +103,11 @@ def fsaverage5(kind: str, hemisphere: str) -> Surface:
     """
     if kind not in _FSAVERAGE5:
         raise ConfigError("unknown surface", f"fsaverage5 {kind}", f"known are {sorted(_FSAVERAGE5)}", "use one")
-    side = {"L": "left", "R": "right"}[hemisphere]
-    path = package_file("nilearn", f"datasets/data/fsaverage5/{kind}_{side}.gii.gz")
     return read_surface(
-        path, name=f"fsaverage5.{hemisphere}.{kind}", space=_FSAVERAGE5[kind], source="nilearn (FreeSurfer fsaverage5)"
+        _nilearn(kind, hemisphere),
+        name=f"fsaverage5.{hemisphere}.{kind}",
+        space=_FSAVERAGE5[kind],
+        source="nilearn (FreeSurfer fsaverage5)",
     )
 
 
@@ -114,10 +115,13 @@ def fsaverage5_scalar(kind: str, hemisphere: str) -> NDArray[np.float64]:
     """Return a scalar map (V,) of fsaverage5 that `nilearn` carries: ``sulc``, ``curv``, ``thick`` or ``area``."""
     import nibabel as nib
 
-    side = {"L": "left", "R": "right"}[hemisphere]
-    path = package_file("nilearn", f"datasets/data/fsaverage5/{kind}_{side}.gii.gz")
-    image: Any = nib.load(path)
+    image: Any = nib.load(_nilearn(kind, hemisphere))
     return np.asarray(image.agg_data(), np.float64)
+
+
+def _nilearn(kind: str, hemisphere: str) -> Path:
+    side = {"L": "left", "R": "right"}[hemisphere]
+    return package_file("nilearn", f"datasets/data/fsaverage5/{kind}_{side}.gii.gz")
 
 
 @lru_cache(maxsize=1)
@@ -129,10 +133,20 @@ def fsaverage5_cortex() -> NDArray[np.bool_]:
     """
     import nibabel as nib
 
-    folder = "datasets/preprocessing/sub-010188_ses-02_task-rest_acq-AP_run-01.fsa5"
     halves = []
-    for side in "lr":
-        image: Any = nib.load(package_file("brainspace", f"{folder}.{side}h.mgz"))
+    for path in _masked_run():
+        image: Any = nib.load(path)
         series = np.asarray(image.dataobj).reshape(-1, image.shape[-1])
         halves.append(series.max(1) > series.min(1))
     return np.concatenate(halves)
+
+
+def _masked_run() -> list[Path]:
+    run = "datasets/preprocessing/sub-010188_ses-02_task-rest_acq-AP_run-01.fsa5"
+    return [package_file("brainspace", f"{run}.{side}h.mgz") for side in "lr"]
+
+
+def flat_files() -> list[Path]:
+    """Return the files the flat grid and its folds are made from: flat surfaces, medial wall, sulcal depth."""
+    flat = [fsaverage5("flat", hemisphere).path for hemisphere in HEMISPHERES]
+    return [*flat, *_masked_run(), *(_nilearn("sulc", hemisphere) for hemisphere in HEMISPHERES)]

@@ -21,6 +21,7 @@ from boldmill.preprocess.syn import register_syn
 from boldmill.preprocess.transforms import resample
 from boldmill.spaces.config import SpacesConfig
 from boldmill.spaces.flow import flow_file
+from boldmill.spaces.packages import package_file
 
 PRIOR_SPACE = "MNI152NLin2009aSym"
 """Space of the tissue maps that nilearn carries."""
@@ -69,7 +70,7 @@ def from_templateflow(config: SpacesConfig) -> Template:
     gm, wm, move = warp_priors(head, mask.data > 0, config.template)
     return Template(
         space=config.template, source="templateflow", head=head, mask=mask, **_tissue(mask, gm, wm),
-        inputs=[head_path, mask_path], moves=[move],
+        inputs=[head_path, mask_path, *icbm_files()], moves=[move],
     )  # fmt: skip
 
 
@@ -95,6 +96,12 @@ def icbm_2009a() -> tuple[Volume, Volume, Volume]:
         image = load(resolution=2)
         volumes.append(Volume(np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine, dtype=np.float64)))
     return volumes[0], volumes[1], volumes[2]
+
+
+def icbm_files() -> list[Path]:
+    """Return the files :func:`icbm_2009a` reads."""
+    names = [f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz" for kind in ("t1", "gm", "wm")]
+    return [package_file("nilearn", f"datasets/data/{name}") for name in names]
 
 
 def warp_priors(head: Volume, mask: Array, space: str) -> tuple[Volume, Volume, dict[str, Any]]:

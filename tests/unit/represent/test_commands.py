@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +18,45 @@ import pytest
 from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.spaces.packages import package_file
-from boldmill.stages import stage_json
+from boldmill.stages import Settings, stage_json
 
 VOLUMES = 40
+DATA = (".gii", ".gii.gz", ".csv", ".mgz", ".nii.gz", ".npz", "-skel.zip", ".tsv", "-000.json", "sub-01.json")
+OPENED: list[set[str]] = []
+READ: dict[str, set[str]] = {}
 TREE = "derivatives/demo"
 
 
 def _config(stage: str) -> str:
     spaces = {"atlas_source": "embedded", "resolution": 6.0}
     return stage_json(parse({"spaces": spaces, "flatmap": {"movie_frames": 3}}), stage)
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if OPENED and event == "open" and isinstance(arguments[0], str | os.PathLike) and arguments[1] in ("r", "rb"):
+        OPENED[-1].add(os.fspath(arguments[0]))
+
+
+sys.addaudithook(_hook)
+
+
+@contextmanager
+def _watched(command: str) -> Iterator[None]:
+    """Note which data files a command opens, until the block ends; a setting its stage does not track is not there."""
+    patch = pytest.MonkeyPatch()
+    section = Settings.section
+
+    def tracked(self: Settings, key: str, kind: Any, dataset: str | None = None) -> Any:
+        found = section(self, key, kind, dataset)
+        for name in set(kind.model_fields) - set(self.raw(key)):
+            del found.__dict__[name]
+        return found
+
+    patch.setattr(Settings, "section", tracked)
+    OPENED.append(set())
+    yield
+    patch.undo()
+    READ[command] = {str(Path(p).resolve()) for p in OPENED.pop() if p.endswith(DATA) and "/.tmp-" not in p}
 
 
 def _save(path: Path, data: np.ndarray, affine: np.ndarray) -> str:
@@ -41,17 +75,20 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     template.write_text(json.dumps({"space": "MNI152NLin6Asym", "files": {"brain_mask": "mask.nii.gz"}}))
     atlas, operators = root / "atlas/atlas.json", root / "operators/operators.json"
     common = ["--template", str(template)]
-    assert main(["atlas", *common, "--out", str(atlas), "--config-json", _config("atlas")]) == 0
+    with _watched("atlas"):
+        assert main(["atlas", *common, "--out", str(atlas), "--config-json", _config("atlas")]) == 0
     words = ["operators", *common, "--atlas", str(atlas), "--out", str(operators)]
-    assert main([*words, "--config-json", _config("operators")]) == 0
+    with _watched("operators"):
+        assert main([*words, "--config-json", _config("operators")]) == 0
     subject = _subject(root, affine)
     words = ["--subjects", str(subject), "--operators", str(operators), "--results", str(root)]
     out = str(root / "parcellate/bucket-000.json")
-    assert (
-        main(["parcellate", *words, "--atlas", str(atlas), "--out", out, "--config-json", _config("parcellate")]) == 0
-    )
+    with _watched("parcellate"):
+        more = ["--atlas", str(atlas), "--out", out, "--config-json", _config("parcellate")]
+        assert main(["parcellate", *words, *more]) == 0
     out = str(root / "flatmap/bucket-000.json")
-    assert main(["flatmap", *words, "--out", out, "--config-json", _config("flatmap")]) == 0
+    with _watched("flatmap"):
+        assert main(["flatmap", *words, "--out", out, "--config-json", _config("flatmap")]) == 0
     return root
 
 
@@ -179,3 +216,19 @@ def test_everything_written_is_in_the_provenance_record(results: Path) -> None:
         assert recorded == written
         if stage in ("parcellate", "flatmap"):
             assert {"clean.nii.gz", "clean_lh.func.gii"} <= {Path(i["path"]).name for i in record["inputs"]}
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        ("atlas", "atlas/atlas.json"),
+        ("operators", "operators/operators.json"),
+        ("parcellate", "parcellate/bucket-000.json"),
+        ("flatmap", "flatmap/bucket-000.json"),
+    ],
+)
+def test_every_data_file_a_command_opens_is_in_its_record(results: Path, command: str, out: str) -> None:
+    record = json.loads((results / f"{out}.prov.json").read_text())
+    known = {str(Path(item["path"]).resolve()) for item in [*record["inputs"], *record["outputs"]]}
+    assert READ[command], command
+    assert READ[command] - known == set()

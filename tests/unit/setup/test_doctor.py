@@ -4,7 +4,7 @@ import pytest
 
 from boldmill.cli import main
 from boldmill.config.model import Config
-from boldmill.setup import checks
+from boldmill.setup import checks, doctor, machine
 from boldmill.setup.checks import Check
 
 
@@ -57,6 +57,39 @@ def test_brain_only_t1w_is_no_head_template(tmp_path):
     assert by_name(checks.templates(Config(), tmp_path))["template T1w"].status == "fail"
 
 
+def test_every_file_a_stage_asks_templateflow_for_is_looked_for(tmp_path):
+    """Resolution, label names and spheres too: the stages stop without them."""
+    spaces = {"atlas_source": "templateflow", "surface_source": "templateflow"}
+    config = Config.model_validate({"spaces": spaces})
+    folder = tmp_path / "tpl-MNI152NLin6Asym"
+    folder.mkdir()
+    (folder / "tpl-MNI152NLin6Asym_res-01_T1w.nii.gz").write_bytes(b"x" * 5000)
+    found = by_name(checks.templates(config, tmp_path))
+    assert set(found) == {
+        f"template {what}" for what in ("T1w", "brain mask", "atlas", "atlas names", "sphere L", "sphere R")
+    }
+    assert {check.status for check in found.values()} == {"fail"}
+
+
+def test_the_checks_agree_with_real_templateflow_files(real_bids):
+    config = Config.model_validate({"spaces": {"surface_source": "templateflow"}})
+    found = checks.templates(config, real_bids.parent / "templateflow")
+    assert [check.status for check in found] == ["ok"] * 6
+
+
+def test_missing_package_data_is_named_with_its_package(monkeypatch):
+    from boldmill.errors import MachineFault
+    from boldmill.spaces import embedded
+
+    def gone():
+        raise MachineFault("missing package data", "brainspace/x.csv", "brainspace is not installed", "run `pip`")
+
+    monkeypatch.setattr(embedded, "files", gone)
+    found = by_name(checks.data_files())
+    assert found["atlas data"].status == "fail" and "brainspace" in found["atlas data"].found
+    assert found["fsaverage5 data"].status == "ok"
+
+
 def test_embedded_sources_need_no_template_files(tmp_path):
     spaces = {"template_source": "demo", "atlas_source": "embedded", "demo_template": str(tmp_path)}
     assert [check.status for check in checks.templates(Config.model_validate({"spaces": spaces}), tmp_path)] == ["ok"]
@@ -66,13 +99,13 @@ def test_links_of_the_clone(tmp_path):
     (tmp_path / "profiles/slurm").mkdir(parents=True)
     (tmp_path / "slurm").symlink_to("profiles/slurm")
     (tmp_path / "local").write_text("profiles/local")
-    found = by_name(checks.clone(tmp_path))
+    found = by_name(machine.clone(tmp_path))
     assert found["link slurm"].status == "ok"
     assert (found["link local"].status, found["link local"].found) == ("fail", "a text file (core.symlinks=false)")
     assert "core.symlinks true" in found["link local"].fix
     assert found["git"].status == "warn"
     (tmp_path / "slurm").unlink()
-    assert by_name(checks.clone(tmp_path))["link slurm"].found == "missing"
+    assert by_name(machine.clone(tmp_path))["link slurm"].found == "missing"
 
 
 def test_index_absent_fresh_and_stale(tree):
@@ -93,35 +126,35 @@ def test_data_sets(tree):
 
 def test_disk_estimate():
     # 1000 volumes at 2 mm: 182*218*182/8 voxels x 4 bytes x 2 series x 2/3
-    assert checks.expected_bytes(1000, 2.0) == pytest.approx(1000 * 902_629 * 4 * 2 * 2 / 3, rel=1e-3)
-    assert checks.expected_bytes(1000, 4.0) == pytest.approx(checks.expected_bytes(1000, 2.0) / 8, rel=1e-6)
+    assert machine.expected_bytes(1000, 2.0) == pytest.approx(1000 * 902_629 * 4 * 2 * 2 / 3, rel=1e-3)
+    assert machine.expected_bytes(1000, 4.0) == pytest.approx(machine.expected_bytes(1000, 2.0) / 8, rel=1e-6)
 
 
 def test_full_disk_fails(tree, monkeypatch):
     usage = type("Usage", (), {"free": 1 << 20})()
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage)
-    found = by_name(checks.machine(Config.model_validate(tree.settings())))
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage)
+    found = by_name(machine.machine(Config.model_validate(tree.settings())))
     assert found["disk"].status == "fail"
 
 
 def test_slurm_absent_is_fine_and_dead_controller_is_a_warning(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert checks.slurm().status == "ok"
+    assert machine.slurm().status == "ok"
     for name, body in (("sbatch", "exit 0"), ("sinfo", "echo 'cannot contact slurmctld' >&2; exit 1")):
         tool = tmp_path / name
         tool.write_text(f"#!/bin/sh\n{body}\n")
         tool.chmod(0o755)
-    assert checks.slurm().found == "sbatch is there, but cannot contact slurmctld"
+    assert machine.slurm().found == "sbatch is there, but cannot contact slurmctld"
 
 
 @pytest.mark.parametrize(("status", "code"), [("ok", 0), ("warn", 0), ("fail", 1)])
 def test_exit_status(tree, monkeypatch, capsys, status, code):
-    monkeypatch.setattr(checks, "all_checks", lambda config: [Check(status, "thing", "found", "do this")])
+    monkeypatch.setattr(doctor, "all_checks", lambda config: [Check(status, "thing", "found", "do this")])
     assert main(["doctor", "--config", str(tree.config())]) == code
     assert "fix: do this" in capsys.readouterr().out
 
 
 def test_all_checks_run_here(tree):
-    found = checks.all_checks(Config.model_validate(tree.settings()))
+    found = doctor.all_checks(Config.model_validate(tree.settings()))
     assert {"python", "packages", "GPU", "SLURM", "disk", "index"} <= {check.name for check in found}
     assert all(check.fix for check in found if check.status != "ok")

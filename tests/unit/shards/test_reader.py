@@ -112,6 +112,7 @@ def test_flat_mask(snapshot) -> None:
 def test_a_cohort_without_scans_reads_as_empty(make_cohort, tmp_path) -> None:
     snapshot = Snapshot.load(make_cohort(tmp_path, {}, n_buckets=1).build())
     assert len(snapshot.scans()) == len(snapshot.scans(split="train", having="pfc")) == 0
+    assert list(snapshot.scans(columns=["scan_id", "mean_fd"]).columns) == ["scan_id", "mean_fd"]
     assert snapshot.parcels == []
     assert len(snapshot.phenotypes()) == 0
     with pytest.raises(BoldmillError, match="no shard has flat clips"):

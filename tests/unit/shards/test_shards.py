@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from boldmill import tables
-from boldmill.atomic import canonical_json, read_json, sha256_file
+from boldmill.atomic import canonical_json, read_json, sha256_file, write_json
 from boldmill.cli import main
 from boldmill.errors import BoldmillError
 from boldmill.paths import SHARD_TABLES
@@ -187,6 +187,19 @@ def test_a_subject_without_bold_has_a_row_in_scans_only(make_cohort, tmp_path) -
         assert pq.read_metadata(cohort.layout.shard(table, 0)).num_rows == 0
 
 
+def test_quality_and_flags_of_a_t1w_come_from_its_own_entry(make_cohort, tmp_path) -> None:
+    """preprocess lists such a scan too, with nothing in it: that must not hide what is known of the image."""
+    cohort = make_cohort(tmp_path, {"01": {"anat": True}}, n_buckets=1)
+    path = cohort.layout.subject("toy", "01")
+    manifest = read_json(path)
+    manifest["anat"]["flags"] = ["several_t1w"]
+    empty = {"stage": "preprocess", "kind": "anat", "status": "ok", "files": {}, "qc": {}, "flags": []}
+    write_json(path, {**manifest, "scans": {"toy_sub-01_T1w": empty}})
+    cohort.build()
+    (row,) = pq.read_table(cohort.layout.shard("scans", 0)).to_pylist()
+    assert (row["qc"], row["flags"]) == ([("cnr", 3.0)], ["several_t1w"])
+
+
 def test_every_output_has_a_record_that_names_the_files_read(cohort) -> None:
     bucket = next(b for b, names in cohort.buckets.items() if "00" in names)
     for table in ALL:
@@ -269,3 +282,39 @@ def test_masks_survive_their_text() -> None:
 def test_clips_lie_inside_the_run(frames: int) -> None:
     starts = list(clip_starts(frames, 4, 3))
     assert starts == [s for s in range(0, max(frames, 1), 3) if s + 4 <= frames]
+
+
+def test_a_run_shorter_than_a_clip_is_listed_with_its_reason(cohort) -> None:
+    bucket = next(b for b, names in cohort.buckets.items() if "07" in names)
+    sidecar = read_json(cohort.layout.shard("scans", bucket).with_suffix(".quarantine.json"))
+    assert set(cohort.tickets["07"]) == set(sidecar["scans"])
+    assert "3 frames of 1 s, a clip has 4" in sidecar["scans"][cohort.tickets["07"][0]]["reason"]
+
+
+def test_two_faults_of_one_scan_are_both_told(make_cohort, tmp_path) -> None:
+    cohort = make_cohort(tmp_path, {"01": {"volumes": 2, "frames": 3}}, n_buckets=1)
+    assert main(cohort.shard_words(0)) == 0
+    (entry,) = read_json(cohort.layout.shard("scans", 0).with_suffix(".quarantine.json"))["scans"].values()
+    assert "3 frames" in entry["reason"] and "fewer than 3 time points" in entry["reason"]
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "parcellate", "flatmap"])
+def test_a_scan_no_stage_says_anything_of_is_not_dropped_silently(make_cohort, tmp_path, capsys, stage: str) -> None:
+    cohort = make_cohort(tmp_path, {"01": {"scans": 2}}, n_buckets=1)
+    layout = cohort.layout
+    path = {"preprocess": layout.subject("toy", "01"), "parcellate": layout.parcellated(0), "flatmap": layout.flat(0)}
+    manifest = read_json(path[stage])
+    del manifest["scans"][cohort.tickets["01"][1]]
+    write_json(path[stage], manifest)
+    assert main(cohort.shard_words(0)) == 1
+    said = capsys.readouterr().err
+    assert cohort.tickets["01"][1] in said and f"snakemake -R {stage}_" in said
+
+
+def test_a_bucket_whose_every_scan_was_refused_gives_empty_shards_and_a_snapshot(make_cohort, tmp_path) -> None:
+    people = {"01": {"status": "quarantined"}, "02": {"status": "quarantined", "t1w": False}}
+    cohort = make_cohort(tmp_path, people, n_buckets=1)
+    manifest = read_json(cohort.build())
+    assert {shard["rows"] for shard in manifest["shards"]} == {0}
+    for table in ALL:
+        tables.validate(pq.read_table(cohort.layout.shard(table, 0)), table)

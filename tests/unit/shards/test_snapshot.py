@@ -1,3 +1,4 @@
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,3 +132,27 @@ def test_a_shard_named_twice_is_refused(cohort, tmp_path, capsys) -> None:
     out = str(tmp_path / "m.json")
     assert main(["snapshot", "--shards", *shards, "--out", out, "--config-json", config()]) == 1
     assert "two shards" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["parcels", "features", "mask"])
+def test_shards_of_another_atlas_or_flat_grid_are_refused(cohort, tmp_path, capsys, key: str) -> None:
+    """The masks of two grids may hold equally many pixels: only their text tells them apart."""
+    table = {"parcels": "timeseries", "features": "scans", "mask": "flat_clips"}[key]
+    shards = [p for p in cohort.shards() if pq.read_metadata(p).num_rows]
+    changed = [p for p in shards if p.parent.name == table][-1]
+    content = pq.read_table(changed)
+    other = tmp_path / table / changed.name
+    other.parent.mkdir()
+    pq.write_table(content.replace_schema_metadata({**content.schema.metadata, key.encode(): b'["other"]'}), other)
+    words = ["snapshot", "--shards", *(str(other if p == changed else p) for p in shards)]
+    assert main([*words, "--out", str(tmp_path / "m.json"), "--config-json", config()]) == 1
+    assert "shards do not fit together" in capsys.readouterr().err
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_a_held_out_site_that_does_not_exist_is_refused(cohort, tmp_path, capsys) -> None:
+    """A misspelt site would be trained on."""
+    words = ["snapshot", "--shards", *map(str, cohort.shards()), "--out", str(tmp_path / "m.json"), "--config-json"]
+    assert main([*words, config(heldout_sites=["A"])]) == 0
+    assert main([*words, config(heldout_sites=["A", "a"])]) == 2
+    assert "'a' is no site" in capsys.readouterr().err

@@ -144,6 +144,8 @@ def test_templateflow_mask_has_its_ventricles_and_priors_follow_the_template(
     assert mask.data[tuple(index[:3])] == 1
     move = manifest["moves"][0]
     assert (move["from"], move["to"]) == ("MNI152NLin2009aSym", "MNI152NLin6Asym")
+    read = {Path(item["path"]).name for item in read_json(Path(f"{out}.prov.json"))["inputs"]}
+    assert {f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz" for kind in ("t1", "gm", "wm")} < read
     assert move["correlation"] > 0.88 > move["correlation_before"]
     assert 1.5 < move["mean_shift_mm"] < 3.5
 

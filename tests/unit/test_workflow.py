@@ -1,0 +1,55 @@
+"""What the Snakefile asks: which calls are looks, and which command tells how far this configuration is."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from boldmill.cli import main
+from boldmill.config.load import parse
+from boldmill.errors import ConfigError
+from boldmill.index.read import settings_digest
+from boldmill.index.write import write_index
+from boldmill.stages import stage_json
+from boldmill.workflow import LOOKING, Plan, is_real_run, open_plan, parse_options
+
+
+def test_every_looking_option_is_one_of_snakemakes() -> None:
+    """A name that Snakemake drops would turn a look into a run that indexes the data."""
+    options = parse_options(["--cores", "1"])
+    assert [name for name in LOOKING if not hasattr(options, name)] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["-n"], ["--summary"], ["--export-cwl", "x.cwl"], ["--list-rules"], ["--touch"], ["--report", "r.html"]],
+)
+def test_a_look_is_no_real_run(words: list[str]) -> None:
+    assert not is_real_run(parse_options(["--cores", "1", *words]))
+    assert is_real_run(parse_options(["--cores", "1", "--forcerun", "templates"]))
+
+
+@pytest.mark.parametrize("train", [["brainmass"], []])
+def test_the_closing_status_counts_the_models_and_the_snapshot_of_this_configuration(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, capsys, train: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = parse({"results": "out", "models": {"train": train}, "snapshot": {"name": "pilot"}})
+    words = shlex.split(Plan(config, None).status())
+    assert words[:4] == ["python", "-m", "boldmill", "status"]
+    plan = Plan(config, None)
+    write_index(plan.layout.index, [], "", 4)
+    plan.layout.snapshot("pilot").parent.mkdir(parents=True)
+    plan.layout.snapshot("pilot").write_text("{}")
+    assert main(words[3:]) == 0
+    lines = {line.split()[0]: line.split()[1:4] for line in capsys.readouterr().out.splitlines() if "|" in line}
+    assert lines["train"] == ["0", "of", str(len(train))]
+    assert lines["snapshot"] == ["1", "of", "1"]
+
+
+def test_an_index_without_a_usable_scan_stops_with_its_quarantine_table(tmp_path: Path) -> None:
+    raw = {"results": str(tmp_path), "datasets": [{"name": "a", "root": "a"}]}
+    write_index(tmp_path / "index" / "runs.parquet", [], settings_digest(stage_json(parse(raw), "ingest")), 64)
+    with pytest.raises(ConfigError, match=r"none of 0 scans passed ingest.*quarantine\.tsv"):
+        open_plan(raw, main_process=True, argv=["--cores", "1"])
+    assert open_plan(raw, main_process=True, argv=["ingest", "--cores", "1"]).index is not None
