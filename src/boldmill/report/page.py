@@ -19,6 +19,8 @@ from boldmill.report.collect import QC_COLUMNS, Collected, Scan, picture_sources
 from boldmill.report.config import ReportConfig
 
 NUMBERS = ("value", "ci_low", "ci_high", "p_permutation", "n_test")
+HEADLINE = ("auc", "pearson_r")
+"""Metrics shown first, one per kind of task; all others stand folded below them."""
 EVALUATION = ("task", "method", "protocol", "metric", *NUMBERS, "text_encoder", "note")
 
 
@@ -42,6 +44,7 @@ def render(collected: Collected, config: ReportConfig, project: str) -> str:
         data=collected,
         qc_columns=[name for name in QC_COLUMNS if any(name in scan.qc for scan in collected.scans)],
         evaluation_columns=EVALUATION,
+        headline=HEADLINE,
         numbers=NUMBERS,
         scans=[
             {"scan": scan, "pictures": scan_pictures(scan, sources, config.dpi)}

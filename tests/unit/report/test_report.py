@@ -276,3 +276,13 @@ def test_small_helpers(tmp_path: Path) -> None:
     fd, dvars = read_motion(tmp_path / "c.tsv", 2)
     assert np.isnan(fd).all() and np.isnan(dvars).all()
     assert np.isnan(read_motion(None, 3)[0]).tolist() == [True] * 3
+
+
+def test_headline_metrics_come_first_and_all_others_are_folded(tmp_path: Path) -> None:
+    results = tree(tmp_path / "results")
+    metrics = Layout.at(results).metrics("brainmass")
+    lines = metrics.read_text().splitlines()
+    metrics.write_text("\n".join([*lines, lines[-1].replace("\tauc\t", "\tsensitivity\t")]) + "\n")
+    shown, _, folded = report(results).partition("<details><summary>all 3 numbers")
+    assert "sensitivity" not in shown.partition('id="evaluation"')[2]
+    assert "sensitivity" in folded and folded.count('<td class="">auc') == 2
