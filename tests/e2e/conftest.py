@@ -33,6 +33,7 @@ def demo(e2e, tmp_path_factory: pytest.TempPathFactory):
 
 NULL = """
 datasets: [{name: demo, root: resources/demo/bids}]
+preprocess: {n4_iterations: [20, 10], head_syn_iterations: [20, 0], brain_syn_iterations: [30, 20, 0]}
 flatmap: {movie_frames: 0}
 models: {train: [brainmass], brainmass: {epochs: 2, warmup_epochs: 1}}
 """
