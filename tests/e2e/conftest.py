@@ -26,7 +26,8 @@ def e2e() -> ModuleType:
 @pytest.fixture(scope="session")
 def demo(e2e, tmp_path_factory: pytest.TempPathFactory):
     """The demo cohort as `make demo` runs it: one literal call, index included."""
-    line = e2e.Line(Path("/tmp/own/demo0"))
+    line = e2e.Line(tmp_path_factory.mktemp("demo"))
+    line.cohort()
     line.first = line.snakemake()
     return line
 
