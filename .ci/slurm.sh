@@ -53,16 +53,26 @@ chmod 0700 /etc/munge
 chmod 0400 /etc/munge/munge.key
 chmod 0755 /run/munge
 
-pgrep -x munged >/dev/null || runuser -u munge -- /usr/sbin/munged
-pgrep -x slurmctld >/dev/null || slurmctld -c
-pgrep -x slurmd >/dev/null || slurmd
+if timeout 5 sinfo -h -o '%T' 2>/dev/null | grep -qE 'idle|mixed|allocated'; then
+    sinfo
+    exit 0
+fi
+
+# Not up: start afresh. Nothing is asked of processes by name (a killed daemon may linger as a zombie), stale sockets go.
+pkill -9 -x slurmd || true
+pkill -9 -x slurmctld || true
+pkill -9 -x munged || true
+rm -f /run/munge/munge* /run/slurmctld.pid /run/slurmd.pid
+runuser -u munge -- /usr/sbin/munged --force
+slurmctld -c
+slurmd
 
 for _ in $(seq 30); do
-    if sinfo -h -o '%T' 2>/dev/null | grep -qE 'idle|mixed|allocated'; then
+    if timeout 5 sinfo -h -o '%T' 2>/dev/null | grep -qE 'idle|mixed|allocated'; then
         sinfo
         exit 0
     fi
-    scontrol update nodename="$host" state=resume 2>/dev/null || true
+    timeout 5 scontrol update nodename="$host" state=resume 2>/dev/null || true
     sleep 1
 done
 echo "SLURM did not come up; the last lines of its logs:" >&2
