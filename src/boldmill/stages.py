@@ -76,14 +76,16 @@ STAGES: dict[str, Stage] = {
         reads=("shards.clip_frames", "shards.clip_stride", "shards.row_group_rows", "parcellate.fc_estimator"),
         module="boldmill.shards.command",
     ),
-    "snapshot": Stage(version=1, reads=("snapshot",), module="boldmill.shards.snapshot_command", seeded=True),
+    "snapshot": Stage(
+        version=1, reads=("snapshot", "inclusion"), module="boldmill.shards.snapshot_command", seeded=True
+    ),
     "train_brainmass": Stage(
         version=1, reads=("models.brainmass", "augment"), module="boldmill.train.command", seeded=True
     ),
     "train_fmri_mae": Stage(version=1, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
     "train_fm_app": Stage(version=1, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
     "evaluate": Stage(version=1, reads=("evaluate",), module="boldmill.evaluate.command", seeded=True),
-    "report": Stage(version=1, reads=("project", "report"), module="boldmill.report.command"),
+    "report": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.command"),
     "ledger": Stage(version=1, reads=(), module="boldmill.provenance.ledger"),
 }
 
@@ -163,7 +165,7 @@ class Settings:
         3
         """
         over = self._value["overrides"].get(dataset, {}).get(key, {}) if dataset else {}
-        return kind.model_validate({**_get(self._value["config"], key), **over})
+        return kind.model_validate({**_get(self._value["config"], key), **kind.fill(over)})
 
 
 def _get(value: dict[str, Any], key: str) -> Any:

@@ -81,7 +81,8 @@ def _check_override_values(config: Config, where: str | Path) -> None:
         for section, values in dataset.overrides.items():
             label = f"datasets[{dataset.name}].overrides.{section}"
             try:
-                SECTIONS[section].model_validate({**getattr(config, section).model_dump(mode="json"), **values})
+                kind = SECTIONS[section]
+                kind.model_validate({**getattr(config, section).model_dump(mode="json"), **kind.fill(values)})
             except ValidationError as error:
                 first = error.errors()[0]
                 key = ".".join([label, *map(str, first["loc"])])

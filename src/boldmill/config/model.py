@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from boldmill.config.base import Section
 from boldmill.evaluate.config import EvaluateConfig
@@ -14,6 +15,8 @@ from boldmill.models.fm_app.config import FmAppConfig
 from boldmill.models.fmri_mae.config import FmriMaeConfig
 from boldmill.paths import MODELS
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
+from boldmill.preprocess.strategies import PRESETS, with_preset
+from boldmill.quality.config import InclusionConfig
 from boldmill.report.config import ReportConfig
 from boldmill.represent.config import AugmentConfig, FlatmapConfig, ParcellateConfig
 from boldmill.shards.config import ShardsConfig, SnapshotConfig
@@ -41,6 +44,9 @@ class Config(Section):
     """The whole configuration."""
 
     project: str = Field(default="boldmill", description="name shown in the report")
+    preset: Literal[tuple(PRESETS)] = Field(  # type: ignore[valid-type]
+        default="boldmill", description="named set of values for keys of preprocess and clean; keys you set win"
+    )
     results: str = Field(
         default="results", pattern=r"^[\w./+-]+$", description="folder for everything the workflow writes (no spaces)"
     )
@@ -54,10 +60,16 @@ class Config(Section):
     flatmap: FlatmapConfig = FlatmapConfig()
     augment: AugmentConfig = AugmentConfig()
     shards: ShardsConfig = ShardsConfig()
+    inclusion: InclusionConfig = InclusionConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
     models: ModelsConfig = ModelsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        return with_preset(value) if isinstance(value, Mapping) else value
 
     @field_validator("datasets")
     @classmethod

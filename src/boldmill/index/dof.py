@@ -13,7 +13,8 @@ from typing import Any
 from boldmill.preprocess.config import CleanConfig
 
 FILTER_PADDING = 33  # volumes the edge padding of a fifth-order band-pass needs (3 x (2 x 5 sections + 1))
-MOTION = {"none": 0, "6": 6, "12": 12, "24": 24}
+MOTION = {"none": 0, "6": 6, "12": 12, "24": 24, "24lag": 24}
+TISSUE = {"none": 0, "csf": 1, "wm_csf": 2}
 
 
 def residual_dof(n_volumes: int, tr: float, clean: CleanConfig) -> int:
@@ -43,7 +44,7 @@ def residual_dof(n_volumes: int, tr: float, clean: CleanConfig) -> int:
         frequency = k / (n_volumes * tr)
         if (low is None or frequency >= low - 1e-12) and (high is None or frequency <= high + 1e-12):
             kept += 1 if 2 * k == n_volumes else 2
-    spent = MOTION[clean.motion] + clean.compcor + 2 * clean.tissue + clean.global_signal
+    spent = MOTION[clean.motion] + clean.compcor + TISSUE[clean.tissue] + clean.global_signal
     if low is None:  # a high-pass removes every drift by itself
         if clean.drift == "linear":
             spent += 1
@@ -57,8 +58,8 @@ def _ladder() -> Iterator[dict[str, Any]]:
     yield {}
     yield {"motion": "12", "compcor": 5}
     yield {"motion": "6", "compcor": 5}
-    yield {"motion": "6", "compcor": 0, "tissue": True}
-    yield {"motion": "6", "compcor": 0, "tissue": True, "drift": "linear", "band_low": None, "band_high": None}
+    yield {"motion": "6", "compcor": 0, "tissue": "wm_csf"}
+    yield {"motion": "6", "compcor": 0, "tissue": "wm_csf", "drift": "linear", "band_low": None, "band_high": None}
     yield {"motion": "6", "compcor": 0, "drift": "linear", "band_low": None, "band_high": None}
 
 

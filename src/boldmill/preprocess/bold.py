@@ -97,7 +97,7 @@ def init_bold_wf(
     )
     fields = ["clean", "mask", "boldref", "boldref_native", "confounds", "confounds_json", "matrices", "coreg"]
     fields += ["motion_facts", "coreg_facts", "resample_facts", "confounds_facts", "clean_facts"]
-    fields += ["preproc"] if preprocess.keep_preproc else []
+    fields += ["preproc"] if "preproc" in preprocess.keep else []
     outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
     load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
     shift = pe.Node(
@@ -127,7 +127,9 @@ def init_bold_wf(
         name="confounds",
     )
     regress = pe.Node(
-        finish.CleanSeries(tr=tr, settings=clean.model_dump_json(), where=where, keep_preproc=preprocess.keep_preproc),
+        finish.CleanSeries(
+            tr=tr, settings=clean.model_dump_json(), where=where, keep_preproc="preproc" in preprocess.keep
+        ),
         name="clean",
     )
     wf = pe.Workflow(name=name)
@@ -158,7 +160,7 @@ def init_bold_wf(
             (coreg, outputs, [("matrix", "coreg"), ("facts", "coreg_facts")]),
         ]
     )
-    if preprocess.keep_preproc:
+    if "preproc" in preprocess.keep:
         wf.connect([(regress, outputs, [("preproc", "preproc")])])
     return wf
 

@@ -20,7 +20,7 @@ from boldmill.preprocess.config import CleanConfig
 from boldmill.preprocess.confounds import Table
 from boldmill.preprocess.motion import AXES, Float, expand
 
-MOTION = {"none": 0, "6": 1, "12": 2, "24": 4}
+MOTION = {"none": 0, "6": 1, "12": 2, "24": 4, "24lag": 4}
 
 
 def motion_columns(model: str) -> list[str]:
@@ -39,7 +39,7 @@ def wanted_columns(config: CleanConfig, table: Iterable[str]) -> list[str]:
     names = list(table)
     want = set(motion_columns(config.motion))
     want |= {f"a_comp_cor_{index:02d}" for index in range(config.compcor)}
-    want |= {"white_matter", "csf"} if config.tissue else set()
+    want |= {"none": set(), "csf": {"csf"}, "wm_csf": {"white_matter", "csf"}}[config.tissue]
     want |= {"global_signal"} if config.global_signal else set()
     if config.drift == "cosine" and not (config.band_low and config.band_low * config.cosine_cutoff >= 1.0):
         want |= {name for name in names if name.startswith("cosine_")}
@@ -125,14 +125,14 @@ def largest_that_fits(config: CleanConfig, n_volumes: int, tr: float, extra: int
         for base in ({}, linear):
             options: list[tuple[int, str]] = []
             for motion, factor in MOTION.items():
-                for compcor, tissue in ((config.compcor, False), (0, True), (0, False)):
+                for compcor, tissue in ((config.compcor, "none"), (0, "wm_csf"), (0, "none")):
                     model = config.model_copy(update={**base, "motion": motion, "compcor": compcor, "tissue": tissue})
                     low, high = band(model, tr)
-                    size = 6 * factor + compcor + 2 * tissue + int(model.global_signal) + extra
+                    size = 6 * factor + compcor + 2 * (tissue == "wm_csf") + int(model.global_signal) + extra
                     if model.drift == "cosine" and low is None:
                         size += int(np.floor(2.0 * n_volumes * tr / model.cosine_cutoff))
                     if count_freedom(n_volumes, tr, low, high, model.drift, size).residual >= limit and factor:
-                        text = f"motion: '{motion}', compcor: {compcor}, tissue: {str(tissue).lower()}"
+                        text = f"motion: '{motion}', compcor: {compcor}, tissue: {tissue}"
                         if base:
                             text += ", drift: linear, band_low: null, band_high: null"
                         options.append((size, text))

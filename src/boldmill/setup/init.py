@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from boldmill.atomic import write_text
 from boldmill.errors import EXIT_OK, ConfigError
+from boldmill.preprocess.strategies import PRESETS, governed
 
 if TYPE_CHECKING:
     from boldmill.config.base import Section
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("roots", nargs="+", metavar="BIDS_ROOT", type=Path, help="folders of BIDS data sets")
     parser.add_argument("--out", metavar="FILE", type=Path, default=Path("my.yaml"), help="default: my.yaml")
+    parser.add_argument(
+        "--preset", choices=[*PRESETS], default="boldmill", help="set of preprocessing values (default: boldmill)"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
@@ -44,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     surveys: list[Survey] = []
     for root in args.roots:
         surveys.append(survey(root, {one.config.name for one in surveys}))
-    write_text(args.out, render(surveys))
+    write_text(args.out, render(surveys, args.preset))
     load(args.out)
     for one in surveys:
         print(f"{one.config.name}: {len(one.subjects)} subjects, {_runs_text(one)}")
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def render(surveys: list[Survey]) -> str:
+def render(surveys: list[Survey], preset: str = "boldmill") -> str:
     """Return the commented configuration of the surveyed data sets."""
     from boldmill.config.model import Config
     from boldmill.shards.config import MAX_BUCKETS
@@ -62,6 +66,8 @@ def render(surveys: list[Survey]) -> str:
     n_scans = sum(len(one.scans) for one in surveys)
     chosen: dict[str, Any] = {
         "project": project,
+        "preset": preset,
+        **{f"spaces.{key}": value for key, value in PRESETS[preset].get("spaces", {}).items()},
         "results": f"results-{project}",
         "shards.n_buckets": min(MAX_BUCKETS, max(4, math.ceil(n_scans / ROW_GOAL))),
     }
@@ -72,7 +78,7 @@ def render(surveys: list[Survey]) -> str:
     ]
     for name, field in Config.model_fields.items():
         if name == "datasets":
-            lines += ["", *_comment(f"{field.description}", 0), "datasets:", *_datasets(surveys)]
+            lines += ["", *_comment(f"{field.description}", 0), "datasets:", *_datasets(surveys, preset)]
         elif name == "evaluate":
             lines += ["", *_evaluate(surveys)]
         else:
@@ -119,7 +125,8 @@ def _field(name: str, field: Any, indent: int, chosen: dict[str, Any], prefix: s
     if isinstance(default, tuple):
         default = list(default)
     about = f"{field.description or name}{among} (default: {_scalar(default)})"
-    return [*_comment(about, indent), f"{pad}{name}: {_scalar(chosen.get(key, default))}"]
+    mark = "# " if key in governed() and key not in chosen else ""
+    return [*_comment(about, indent), f"{pad}{mark}{name}: {_scalar(chosen.get(key, default))}"]
 
 
 def _runs_text(one: Survey) -> str:
@@ -134,7 +141,7 @@ def _runs_text(one: Survey) -> str:
     return ", ".join(parts) or "no scans"
 
 
-def _datasets(surveys: list[Survey]) -> Iterator[str]:
+def _datasets(surveys: list[Survey], preset: str) -> Iterator[str]:
     from pydantic import BaseModel
 
     from boldmill.index.config import DatasetConfig
@@ -144,7 +151,7 @@ def _datasets(surveys: list[Survey]) -> Iterator[str]:
         for position, (name, field) in enumerate(DatasetConfig.model_fields.items()):
             lead = "  - " if position == 0 else "    "
             if name == "overrides":
-                yield from _overrides(one)
+                yield from _overrides(one, preset)
                 continue
             value = one.config.model_dump(mode="json")[name]
             required = field.is_required()
@@ -158,13 +165,13 @@ def _datasets(surveys: list[Survey]) -> Iterator[str]:
             yield f"{lead}{name}: {_scalar(value)}"
 
 
-def _overrides(one: Survey) -> Iterator[str]:
+def _overrides(one: Survey, preset: str) -> Iterator[str]:
     from boldmill.index.dof import residual_dof, suggest_clean
     from boldmill.preprocess.config import CleanConfig
     from boldmill.represent.config import AugmentConfig
     from boldmill.represent.pfc import n_dropped
 
-    base = CleanConfig()
+    base = CleanConfig(**PRESETS[preset].get("clean", {}))
     shortest = one.shortest
     over: dict[str, Any] = {}
     if shortest is not None:

@@ -33,4 +33,3 @@ class SnapshotConfig(Section):
         default=[], description="data sets nobody of which is held out, e.g. those without any phenotype to test on"
     )
     heldout_sites: list[str] = Field(default=[], description="sites held out whole, in addition")
-    max_mean_fd: float | None = Field(default=None, gt=0, description="scans above are left out, mm; null: none")

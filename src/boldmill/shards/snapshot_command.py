@@ -34,13 +34,15 @@ def run(args: argparse.Namespace) -> int:
     """Write the manifest."""
     from boldmill.atomic import write_json
     from boldmill.provenance.record import Recorder
+    from boldmill.quality.config import InclusionConfig
     from boldmill.shards.config import SnapshotConfig
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
     cfg = settings.section("snapshot", SnapshotConfig)
+    rules = settings.section("inclusion", InclusionConfig)
     with Recorder(settings, out=args.out) as record:
-        manifest = take(args.shards, args.out.parent, cfg, settings.seed)
+        manifest = take(args.shards, args.out.parent, cfg, rules, settings.seed)
         for shard in manifest["shards"]:
             path = Path(os.path.normpath(args.out.parent / shard["path"]))
             record.add_input(path, {"path": path.as_posix(), "size": shard["size"], "sha256": shard["sha256"]})
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def take(shards: Sequence[Path], folder: Path, cfg: Any, seed: int) -> dict[str, Any]:
+def take(shards: Sequence[Path], folder: Path, cfg: Any, rules: Any, seed: int) -> dict[str, Any]:
     """Return the manifest of a snapshot; paths of shards are relative to ``folder``, where it will lie."""
     from boldmill.atomic import canonical_json, sha256_text
     from boldmill.shards.splits import Person, assign
@@ -73,7 +75,7 @@ def take(shards: Sequence[Path], folder: Path, cfg: Any, seed: int) -> dict[str,
             why = f"'{site}' is no site of the scans{nearest(site, sites)}; they are {', '.join(sorted(sites))}"
             raise ConfigError("unknown site", "snapshot.heldout_sites", why, "correct or remove it")
     subjects = assign(people.values(), cfg, seed)
-    excluded = {row["scan_id"]: reason for row in scans if (reason := _reason(row, cfg))}
+    excluded = {row["scan_id"]: reason for row in scans if (reason := _reason(row, rules))}
     kept = [row for row in scans if row["scan_id"] not in excluded]
     split_of = [subjects[f"{row['dataset']}/{row['subject']}"] for row in kept]
     content: dict[str, Any] = {

@@ -13,7 +13,12 @@ OPEN = {"band_low": None, "band_high": None}
     [
         (100, 2.0, {"motion": "none", "compcor": 0, "drift": "none", **OPEN}, 99),  # the mean only
         (100, 2.0, {"motion": "24", "compcor": 5, "drift": "linear", **OPEN}, 99 - 30),
-        (100, 2.0, {"motion": "6", "compcor": 0, "tissue": True, "global_signal": True, "drift": "none", **OPEN}, 90),
+        (
+            100,
+            2.0,
+            {"motion": "6", "compcor": 0, "tissue": "wm_csf", "global_signal": True, "drift": "none", **OPEN},
+            90,
+        ),
         (100, 2.0, {"motion": "none", "compcor": 0, "drift": "cosine", **OPEN}, 99 - 3),  # 400/128 = 3.1 cosines
         (200, 2.0, {"motion": "none", "compcor": 0}, 74),  # k/400 in [.01, .1]: 4 ... 40, a sine and a cosine each
         (200, 2.0, {"motion": "24", "compcor": 5}, 74 - 29),  # drift cosines lie below the band
@@ -26,7 +31,7 @@ def test_count(n, tr, over, left):
 
 def test_the_two_real_short_runs_get_smaller_sets():
     over, left = suggest_clean(20, 2.52)
-    assert over == {"motion": "6", "compcor": 0, "tissue": True, "drift": "linear", **OPEN}
+    assert over == {"motion": "6", "compcor": 0, "tissue": "wm_csf", "drift": "linear", **OPEN}
     assert left == 20 - 1 - 6 - 2 - 1
     assert suggest_clean(78, 2.0) == ({"motion": "6", "compcor": 5}, 28 - 11)
 

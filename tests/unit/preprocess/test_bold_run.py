@@ -65,7 +65,7 @@ def call(raw: tuple[Path, AnatInputs, np.ndarray], results: Path, *, keep: bool 
         space="Phantom",
         grid=Grid(OUT.shape, OUT.affine),
         template={"brain_mask": root / "template_mask.nii.gz"},
-        settings=PreprocessConfig(keep_preproc=keep),
+        settings=PreprocessConfig(keep=["preproc", "clean"] if keep else ["clean"]),
         clean=CleanConfig(**CLEAN),
         seed=1,
     )

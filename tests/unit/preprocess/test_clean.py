@@ -108,8 +108,8 @@ def test_a_short_run_is_refused_with_arithmetic_and_a_model_that_fits() -> None:
     assert "78 volumes at TR 2 s keep 28 dimensions" in caught.value.why
     assert "29 regressors leave -1" in caught.value.why
     assert "motion: '" in caught.value.fix
-    proposed = CleanConfig(motion="6", compcor=0, tissue=True)
-    assert "motion: '6', compcor: 0, tissue: true" in caught.value.fix
+    proposed = CleanConfig(motion="6", compcor=0, tissue="wm_csf")
+    assert "motion: '6', compcor: 0, tissue: wm_csf" in caught.value.fix
     plan = design.plan(proposed, table_of(78), 2.0, where="scan")
     assert plan.facts["residual_dof"] == 20 and plan.facts["flags"] == []
 
@@ -118,7 +118,7 @@ def test_few_degrees_are_flagged_and_twenty_volumes_need_no_filter() -> None:
     plan = design.plan(CleanConfig(motion="12"), table_of(78), 2.0, where="scan")
     assert plan.facts["residual_dof"] == 11
     assert len(plan.facts["flags"]) == 1 and "leave 11" in plan.facts["flags"][0]
-    small = CleanConfig(motion="6", compcor=0, tissue=True, drift="linear", band_low=None, band_high=None)
+    small = CleanConfig(motion="6", compcor=0, tissue="wm_csf", drift="linear", band_low=None, band_high=None)
     assert design.plan(small, table_of(20), 2.52, where="scan").facts["residual_dof"] == 10
     with pytest.raises(DataFault, match="drift: linear"):
         design.plan(CleanConfig(), table_of(20), 2.52, where="scan")
@@ -134,7 +134,7 @@ def test_columns_of_a_strategy() -> None:
     assert {"cosine_00", "cosine_01"} <= set(slow)
     marked = Table({**table.columns, "non_steady_state_outlier00": np.eye(150)[0]}, {})
     assert "non_steady_state_outlier00" in design.wanted_columns(CleanConfig(), marked.columns)
-    every = CleanConfig(motion="none", compcor=0, tissue=True, global_signal=True)
+    every = CleanConfig(motion="none", compcor=0, tissue="wm_csf", global_signal=True)
     assert set(design.wanted_columns(every, table.columns)) == {"white_matter", "csf", "global_signal"}
 
 

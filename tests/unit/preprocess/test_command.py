@@ -189,7 +189,7 @@ def test_a_second_run_of_the_subject_reuses_the_first(base: Path, capsys: pytest
 
 
 def test_a_cleaning_setting_redoes_the_run_and_not_the_anatomy(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(base, settings(tissue=True)) == 0
+    assert call(base, settings(tissue="wm_csf")) == 0
     assert steps(capsys) == {"anat": "reused", "ph_sub-01_task-rest_run-1": "done"}
 
 

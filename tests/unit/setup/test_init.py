@@ -6,6 +6,7 @@ import yaml
 from boldmill.cli import main
 from boldmill.config.load import load
 from boldmill.config.model import Config
+from boldmill.preprocess.strategies import governed
 from boldmill.setup.survey import dataset_name, survey, task_suggestions
 
 
@@ -36,11 +37,12 @@ def test_every_key_is_written_with_its_meaning_and_default(tree):
         assert f"\n{name}:" in f"\n{text}", name
         inner = getattr(field.annotation, "model_fields", {})
         for key in inner:
-            assert f"\n  {key}:" in text, f"{name}.{key}"
+            mark = "# " if f"{name}.{key}" in governed() else ""
+            assert f"\n  {mark}{key}:" in text, f"{name}.{key}"
     joined = " ".join(line.strip().removeprefix("# ") for line in text.splitlines())
     assert "fewest volumes of a BOLD run (default: 20) min_volumes: 20" in joined
     assert "accepted repetition time, seconds (default: [0.1, 12.0])" in joined
-    assert "one of none, linear, cosine (default: cosine) drift: cosine" in joined
+    assert "one of none, linear, quadratic, cosine (default: cosine) drift: cosine" in joined
     assert max(map(len, text.splitlines())) <= 200
 
 
@@ -135,7 +137,7 @@ def test_real_data_sets(real_bids, tmp_path):
     assert [d.name for d in config.datasets] == ["pumi", "studyforrest", "ds002748"]
     pumi, forrest, anat = (d.overrides for d in config.datasets)
     assert pumi["clean"]["band_low"] is None
-    assert (pumi["clean"]["motion"], pumi["clean"]["tissue"], pumi["clean"]["drift"]) == ("6", True, "linear")
+    assert (pumi["clean"]["motion"], pumi["clean"]["tissue"], pumi["clean"]["drift"]) == ("6", "wm_csf", "linear")
     assert forrest == {"clean": {"motion": "6", "compcor": 5}}
     assert anat == {}
     assert config.spaces.template_source == "templateflow"

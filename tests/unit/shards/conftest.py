@@ -31,7 +31,7 @@ SHARDS = settings(
     flatmap={"target_tr": 1.0},
 )
 AUGMENT = settings("augment", augment={"n_views": 3, "min_timepoints": 20})
-SNAPSHOT = settings("snapshot", snapshot={})
+SNAPSHOT = settings("snapshot", snapshot={}, inclusion={})
 
 
 class Cohort:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -91,9 +93,15 @@ def test_the_seed_matters() -> None:
     assert assign(people(30), SnapshotConfig(), 1) != assign(people(30), SnapshotConfig(), 2)
 
 
-def config(**snapshot) -> str:
+def config(inclusion: Any = None, **snapshot: Any) -> str:
     return canonical_json(
-        {"stage": "snapshot", "version": 1, "config": {"snapshot": snapshot}, "overrides": {}, "seed": 7}
+        {
+            "stage": "snapshot",
+            "version": 1,
+            "config": {"snapshot": snapshot, "inclusion": inclusion or {}},
+            "overrides": {},
+            "seed": 7,
+        }
     )
 
 
@@ -118,7 +126,7 @@ def test_the_same_shards_give_the_same_manifest(cohort) -> None:
 def test_motion_filter_lists_what_it_left_out_and_moves_nobody(cohort, snapshot, tmp_path) -> None:
     out = tmp_path / "x" / "manifest.json"
     words = ["snapshot", "--shards", *map(str, cohort.shards()), "--out", str(out)]
-    assert main([*words, "--config-json", config(max_mean_fd=0.5)]) == 0
+    assert main([*words, "--config-json", config(inclusion={"max_mean_fd": 0.5})]) == 0
     strict = type(snapshot).load(out)
     assert list(strict.excluded) == cohort.tickets["07"]
     assert "0.900 mm is above 0.5 mm" in strict.excluded[cohort.tickets["07"][0]]

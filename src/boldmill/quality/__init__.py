@@ -1,0 +1,1 @@
+"""Quality over the whole cohort: inclusion rules, outliers, and the cohort page."""
