@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    from boldmill.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, BoldmillError, ConfigError, nearest
+    from boldmill.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, BoldmillError, ConfigError, disk_fault, nearest
 
     name = words[0]
     if name not in COMMANDS:
@@ -86,3 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     except BrokenPipeError:  # the reader went away (`boldmill ... | head`)
         return EXIT_OK
+    except OSError as error:
+        fault = disk_fault(error, "the disk")
+        if fault is None:
+            raise
+        print(f"boldmill {name}: {fault}", file=sys.stderr)
+        return EXIT_FAILURE

@@ -8,6 +8,7 @@ configuration or of the machine: the job fails and may be retried.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -55,6 +56,18 @@ class MachineFault(BoldmillError):
 
 class LeakageError(BoldmillError):
     """A test subject was seen in training: refused, never worked around."""
+
+
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+"""Errors that are about the disk, not about what is written."""
+
+
+def disk_fault(error: OSError, where: str | Path) -> MachineFault | None:
+    """Return the fault of a full or failing disk in words, or None for any other error."""
+    if error.errno not in DISK:
+        return None
+    why = error.strerror or str(error)
+    return MachineFault("cannot write", error.filename or where, why, "free space there (`boldmill clean`), then rerun")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import zlib
@@ -89,6 +90,10 @@ def examine(path: Path, verify: bool) -> Facts:
         if key:
             return Facts(0, 0, key=key, fault="its content is not here (git-annex)", fix=f"datalad get {path.name}")
         return Facts(0, 0, fault="the link points nowhere", fix="restore the file or remove the link")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise MachineFault("cannot read", path, str(error), "check the disk, then run ingest again") from error
+        return Facts(0, 0, fault="the link leads back to itself", fix="restore the file or remove the link")
     known = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "key": key}
     try:
         return Facts(**known, **_read(path, stat.st_size, verify, key))  # type: ignore[arg-type]

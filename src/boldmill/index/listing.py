@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import tempfile
@@ -77,7 +78,7 @@ def list_dataset(dataset: DatasetConfig) -> Listing:
             listing.ignored.append((path, reason))
         else:
             listing.images.append(file)
-    for folder in sorted(entry.name for entry in os.scandir(root) if entry.is_dir()):
+    for folder in sorted(entry.name for entry in os.scandir(root) if _is_folder(entry)):
         if folder in ("derivatives", "sourcedata"):
             listing.ignored.append((f"{folder}/", "not part of the data set; configure it as a data set of its own"))
     return listing
@@ -95,7 +96,7 @@ def _walk(root: Path) -> list[str]:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.name.startswith("."):
                     continue
-                if not entry.is_dir():
+                if not _is_folder(entry):
                     found.append(path)
                 elif folder or entry.name.startswith("sub-"):
                     if entry.is_symlink():  # a link back to a parent must not be walked for ever
@@ -105,6 +106,16 @@ def _walk(root: Path) -> list[str]:
                         seen.add((stat.st_dev, stat.st_ino))
                     stack.append(path)
     return sorted(found)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder; a link that leads back to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
 
 
 def _bids2table_paths(root: Path) -> set[str]:

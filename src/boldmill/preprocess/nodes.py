@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from boldmill.atomic import read_json, write_json
-from boldmill.errors import BoldmillError, ConfigError, DataFault, MachineFault
+from boldmill.errors import BoldmillError, ConfigError, DataFault, MachineFault, disk_fault
 
 os.environ.setdefault("NIPYPE_NO_ET", "1")  # nipype asks for its latest version over the network otherwise
 os.environ.setdefault("NO_ET", "1")
@@ -42,13 +42,21 @@ class Step(SimpleInterface):  # type: ignore[misc]
         try:
             self._results.update(self.step(folder))
         except BoldmillError as fault:
-            known = type(fault).__name__ if type(fault).__name__ in KINDS else "MachineFault"
-            write_json(folder / FAULT, {"kind": known, "args": [fault.what, fault.where, fault.why, fault.fix]})
+            _leave(folder, fault)
+            raise
+        except OSError as error:
+            if found := disk_fault(error, folder):
+                _leave(folder, found)
             raise
         wall, used = time.perf_counter() - started, _cpu() - cpu
         write_json(folder / COST, {"step": self.label or type(self).__name__, "cpu_s": used, "wall_s": wall})
         print(f"  {self.label or type(self).__name__}: {wall:.1f} s ({used:.1f} CPU-s)", file=sys.stderr, flush=True)
         return runtime
+
+
+def _leave(folder: Path, fault: BoldmillError) -> None:
+    kind = type(fault).__name__ if type(fault).__name__ in KINDS else "MachineFault"
+    write_json(folder / FAULT, {"kind": kind, "args": [fault.what, fault.where, fault.why, fault.fix]})
 
 
 def _cpu() -> float:

@@ -1,0 +1,1 @@
+"""Bad inputs: the table, the tree they are put into, and the test."""
