@@ -96,6 +96,19 @@ class Layout:
         """The self-contained report."""
         return self.results / "report" / "index.html"
 
+    def pages(self, bucket: int) -> Path:
+        """Manifest of one bucket's subject pages."""
+        return self.results / "reports" / f"bucket-{bucket:03d}.json"
+
+    def page(self, dataset: str, subject: str) -> Path:
+        """Page of one subject."""
+        return self.results / "reports" / dataset / f"sub-{subject}.html"
+
+    @property
+    def cohort(self) -> Path:
+        """Cohort page: quality figures of all scans, outliers, inclusion; its table lies beside it."""
+        return self.results / "reports" / "cohort.html"
+
     @property
     def ledger(self) -> Path:
         """All provenance records, one row per output."""

@@ -1,4 +1,52 @@
-# One page for people, one table for auditors.
+# Pages for people (one per subject, one for the cohort, one for the whole run), one table for auditors.
+
+
+rule pages_bucket:
+    input:
+        subjects=plan.bucket_subjects,
+    output:
+        "<results>/reports/bucket-{bucket}.json",
+    log:
+        "<results>/logs/pages/bucket-{bucket}.log",
+    benchmark:
+        "<results>/benchmarks/pages/bucket-{bucket}.jsonl"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        cfg=plan.settings("pages"),
+    shell:
+        "python -m boldmill pages --subjects {input.subjects:q} --results $BOLDMILL_RESULTS --out {output:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule cohort_page:
+    input:
+        subjects=plan.all_subjects(),
+        parcellated=plan.per_bucket(plan.layout.parcellated),
+    output:
+        page=report(
+            plan.layout.cohort, caption="../report/report.rst", category="Report"
+        ),
+        table=plan.layout.cohort.with_suffix(".tsv"),
+    log:
+        "<results>/logs/cohort.log",
+    benchmark:
+        "<results>/benchmarks/cohort.jsonl"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        cfg=plan.settings("cohort"),
+    shell:
+        "python -m boldmill cohort --results $BOLDMILL_RESULTS --out {output.page:q} --config-json {params.cfg:q}"
+        " > {log:q} 2>&1"
 
 
 rule report_page:
@@ -33,6 +81,8 @@ rule report_page:
 rule ledger:
     input:
         page=plan.layout.report,
+        pages=plan.per_bucket(plan.layout.pages),
+        cohort=plan.layout.cohort,
     output:
         plan.layout.ledger,
     log:
@@ -52,6 +102,8 @@ rule ledger:
 rule report:
     input:
         rules.report_page.output,
+        rules.cohort_page.output,
+        plan.per_bucket(plan.layout.pages),
 
 
 rule audit:
