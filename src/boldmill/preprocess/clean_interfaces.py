@@ -12,9 +12,10 @@ import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
 from boldmill.atomic import read_json, write_json
-from boldmill.preprocess import clean, compcor, confounds, design
+from boldmill.preprocess import compcor, confounds, design
 from boldmill.preprocess import dvars as intensity
 from boldmill.preprocess.config import CleanConfig
+from boldmill.preprocess.finish import finish_series
 from boldmill.preprocess.images import Volume, read_volume
 from boldmill.preprocess.nodes import Step
 from boldmill.preprocess.series_io import load_series, write_masked_series
@@ -119,7 +120,7 @@ class CleanSeries(Step):
             path = folder / "preproc.nii.gz"
             out["preproc"] = str(write_masked_series(path, series, mask, image.affine, self.inputs.tr))
         facts = {**plan.facts, "tsnr": float(np.median(intensity.tsnr(series)))}
-        cleaned = clean.apply(plan.operator, series)
+        cleaned = finish_series(series, plan, mask, image.grid.zooms, config)
         facts["gcor"] = intensity.gcor(cleaned)
         path = write_masked_series(folder / "clean.nii.gz", cleaned, mask, image.affine, self.inputs.tr)
         return {**out, "clean": str(path), "facts": str(write_json(folder / "facts.json", facts))}
