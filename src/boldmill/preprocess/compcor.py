@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boldmill.preprocess.drifts import cosines
 from boldmill.preprocess.images import Volume
 from boldmill.preprocess.motion import Float
 from boldmill.preprocess.transforms import apply_affine, sample
@@ -25,24 +26,6 @@ DEEP = 8.0
 """Distance from the edge of the BOLD mask of the purest voxels, mm."""
 LADDER = {"csf": (0.9, 0.9, 0.6, 0.4), "wm": (0.99, 0.9, 0.8, 0.6)}
 """Thresholds on the tissue share of a BOLD voxel; the first is used with erosion."""
-
-
-def cosines(n_volumes: int, tr: float, cutoff: float = 128.0) -> Float:
-    """Return the drift cosines (T, K): ``sqrt(2/T) cos(pi k (t + 1/2) / T)``, k = 1..floor(2 T TR / cutoff).
-
-    Parameters
-    ----------
-    n_volumes : int
-        T.
-    tr : float
-        Repetition time, s.
-    cutoff : float
-        Period of the fastest cosine, s.
-    """
-    count = int(np.floor(2.0 * n_volumes * tr / cutoff))
-    time = np.arange(n_volumes) + 0.5
-    order = np.arange(1, count + 1)
-    return np.asarray(np.sqrt(2.0 / n_volumes) * np.cos(np.pi * np.outer(time, order) / n_volumes))
 
 
 def tissue_share(probability: Volume, voxels: Float, edges: Float, coregistration: Float) -> Array:

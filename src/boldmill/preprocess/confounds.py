@@ -16,7 +16,8 @@ from boldmill.atomic import write_json, write_text
 from boldmill.errors import DataFault
 from boldmill.preprocess import dvars as intensity
 from boldmill.preprocess import motion as rigid
-from boldmill.preprocess.compcor import Components, cosines
+from boldmill.preprocess.compcor import Components
+from boldmill.preprocess.drifts import cosines
 from boldmill.preprocess.motion import Float
 
 Array = NDArray[Any]

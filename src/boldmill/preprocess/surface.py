@@ -16,8 +16,8 @@ from boldmill.errors import DataFault
 from boldmill.preprocess import clean as cleaning
 from boldmill.preprocess import design, dvars
 from boldmill.preprocess.bold import MIN_VOLUMES, repetition_time
-from boldmill.preprocess.compcor import cosines
 from boldmill.preprocess.confounds import Table, read, write
+from boldmill.preprocess.drifts import cosines
 from boldmill.preprocess.series_io import read_surface, write_surface
 from boldmill.preprocess.subject import Job, StepResult
 
