@@ -210,7 +210,7 @@ def guard(
     """
     model = None if given else largest_that_fits(config, freedom.n_volumes, tr, extra, freedom.censored)
     short = "too few volumes are left after censoring" if freedom.censored else "the run is too short"
-    fix = f"for this data set set overrides.clean to {{{model}}}" if model else f"{short}: exclude it"
+    fix = f"for this data set set overrides.clean to {{{model}}}" if model else f"{short}: exclude the run"
     if given:
         wider = "set overrides.clean to {drift: linear, band_low: null, band_high: null}"
         fix = f"give fewer confounds with the run, or for this data set {wider}"
