@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -87,6 +89,51 @@ class Volume:
         return Volume(data, self.affine, self.tr)
 
 
+@contextmanager
+def reading(path: str | Path, what: str) -> Iterator[None]:
+    """Turn what nibabel raises while it reads an image into a fault of the data or of the machine.
+
+    Raises
+    ------
+    DataFault
+        Truncated or broken file.
+    MachineFault
+        The file is not there or cannot be opened.
+    """
+    nibabel = nib()
+    fix = "replace the file with an intact copy and run `snakemake ingest` again"
+    if not Path(path).exists():
+        raise MachineFault(
+            f"cannot open {what}", path, "there is no such file", "restore it, or run `snakemake ingest`"
+        )
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile, nibabel.filebasedimages.ImageFileError) as error:
+        raise DataFault(f"cannot read {what}", path, f"the file is broken ({error})", fix) from error
+    except nibabel.spatialimages.HeaderDataError as error:
+        raise DataFault(f"cannot read {what}", path, f"the header is broken ({error})", fix) from error
+    except OSError as error:
+        if error.errno is None:  # nibabel: fewer bytes than the header says
+            raise DataFault(f"cannot read {what}", path, f"the file is truncated ({error})", fix) from error
+        why = error.strerror or str(error)
+        raise MachineFault(f"cannot open {what}", path, why, "check the disk or mount, then rerun") from error
+
+
+def sound_affine(image: Any, path: str | Path, what: str) -> Float:
+    """Return the affine (4, 4) of a nibabel image.
+
+    Raises
+    ------
+    DataFault
+        It is singular or not finite.
+    """
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        fix = "restore qform/sform from the scanner data"
+        raise DataFault(f"cannot use {what}", path, "its affine is singular", fix)
+    return affine
+
+
 def read_volume(path: str | Path, *, canonical: bool = False, ndim: Literal[3, 4] = 3, what: str = "image") -> Volume:
     """Read a NIfTI file as float32.
 
@@ -114,25 +161,11 @@ def read_volume(path: str | Path, *, canonical: bool = False, ndim: Literal[3, 4
         The file cannot be opened.
     """
     nibabel = nib()
-    fix = "replace the file with an intact copy and run `snakemake ingest` again"
-    if not Path(path).exists():
-        raise MachineFault(
-            f"cannot open {what}", path, "there is no such file", "restore it, or run `snakemake ingest`"
-        )
-    try:
+    with reading(path, what):
         image: Any = nibabel.load(path)
         if canonical:
             image = nibabel.as_closest_canonical(image)
         data = np.asanyarray(image.dataobj, dtype=np.float32)
-    except (EOFError, zlib.error, gzip.BadGzipFile, nibabel.filebasedimages.ImageFileError) as error:
-        raise DataFault(f"cannot read {what}", path, f"the file is broken ({error})", fix) from error
-    except nibabel.spatialimages.HeaderDataError as error:
-        raise DataFault(f"cannot read {what}", path, f"the header is broken ({error})", fix) from error
-    except OSError as error:
-        if error.errno is None:  # nibabel: fewer bytes than the header says
-            raise DataFault(f"cannot read {what}", path, f"the file is truncated ({error})", fix) from error
-        why = error.strerror or str(error)
-        raise MachineFault(f"cannot open {what}", path, why, "check the disk or mount, then rerun") from error
     while data.ndim > ndim and data.shape[-1] == 1:
         data = data[..., 0]
     while data.ndim < ndim and ndim == 4:
@@ -140,11 +173,7 @@ def read_volume(path: str | Path, *, canonical: bool = False, ndim: Literal[3, 4
     if data.ndim != ndim:
         why = f"it has {data.ndim} dimensions {data.shape}, expected {ndim}"
         raise DataFault(f"cannot use {what}", path, why, "give a file with the right dimensions, or exclude it")
-    affine = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise DataFault(
-            f"cannot use {what}", path, "its affine is singular", "restore qform/sform from the scanner data"
-        )
+    affine = sound_affine(image, path, what)
     finite = np.isfinite(data)
     if not finite.all():
         data = np.where(finite, data, np.float32(0))
