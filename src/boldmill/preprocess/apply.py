@@ -65,8 +65,15 @@ def preprocessed(recipe: Recipe, *, progress: Progress = iter) -> tuple[Array, V
         if len(matrices) != frames.n_volumes or (mask & ~target.inside).any():
             why = "transforms, mask and raw run do not belong together"
             raise MachineFault("cannot use recipe", recipe.path, why, AGAIN)
+        distortion = resampling.read_distortion(recipe.file("distortion")) if recipe.has("distortion") else None
         found = resampling.resample(
-            frames, native.affine, matrices, {"template": target}, folder, progress=progress
+            frames,
+            native.affine,
+            matrices,
+            {"template": target},
+            folder,
+            distortion=distortion,
+            progress=progress,
         )["template"]
         keep = mask[target.inside]
         out = np.empty((frames.n_volumes, int(keep.sum())), dtype=np.float32)

@@ -188,6 +188,7 @@ class _ResampleInput(BaseInterfaceInputSpec):  # type: ignore[misc]
     coreg = File(exists=True, mandatory=True, desc="T1w world to BOLD world")
     field = File(exists=True, mandatory=True, desc="template-to-T1w displacement")
     t1w_mask = File(exists=True, mandatory=True, desc="T1w brain mask")
+    distortion = File(exists=True, desc="EPI distortion, shift in voxels, with its sidecar")
     out_shape = traits.List(traits.Int(), mandatory=True, desc="shape of the output grid")
     out_affine = traits.List(traits.List(traits.Float()), mandatory=True, desc="affine of the output grid")
     spaces = traits.List(traits.Dict(), usedefault=True, desc="further grids: label, shape, affine, field")
@@ -225,7 +226,12 @@ class ResampleOnce(Step):
             further = grid_of(one["shape"], one["affine"])
             targets[one["label"]] = resampling.anatomical_target(further, brain, across, other)
         found = resampling.resample(
-            Frames(self.inputs.series), native.affine, load_series(self.inputs.matrices), targets, folder
+            Frames(self.inputs.series),
+            native.affine,
+            load_series(self.inputs.matrices),
+            targets,
+            folder,
+            distortion=resampling.read_distortion(Path(self.inputs.distortion)) if self.inputs.distortion else None,
         )
         kept = resampling.finish(targets, found, folder, self.inputs.fraction, self.inputs.intensity)
         template, own = kept.pop("template"), kept.pop("native")

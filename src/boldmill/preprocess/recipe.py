@@ -92,6 +92,10 @@ class Recipe:
         """Return a file of the fit."""
         return self.results / str(self.value["files"][key])
 
+    def has(self, key: str) -> bool:
+        """Whether the fit left a file of that name."""
+        return key in self.value["files"]
+
     def inputs(self) -> list[Path]:
         """Return every file the images are made from: raw run first."""
         return [self.raw, *(self.file(key) for key in sorted(self.value["files"]))]

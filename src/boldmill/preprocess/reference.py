@@ -222,9 +222,7 @@ def _aligned(data: Array, matrix: Float, affine: Float) -> Array:
     if np.array_equal(matrix, np.eye(4)):
         return data
     chain = np.linalg.inv(affine) @ matrix @ affine
-    return np.asarray(
-        affine_transform(data, chain[:3, :3], chain[:3, 3], order=3, mode="mirror", output=np.float32)
-    )
+    return np.asarray(affine_transform(data, chain[:3, :3], chain[:3, 3], order=3, mode="mirror", output=np.float32))
 
 
 def _median(series: Array | Frames, matrices: Float, affine: Float, picks: Array) -> Array:

@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from boldmill.atomic import read_json
 from boldmill.preprocess import onestep
 from boldmill.preprocess.boldmask import signal_mask
+from boldmill.preprocess.derivatives import sidecar_of
 from boldmill.preprocess.frames import Array, Frames
-from boldmill.preprocess.images import Grid, Volume, write_volume
+from boldmill.preprocess.images import Grid, Volume, read_volume, write_volume
 from boldmill.preprocess.motion import Float
 from boldmill.preprocess.series_io import image_of, read_rows, row_count, row_writer
 from boldmill.preprocess.transforms import apply_affine, sample
 
-BLOCK = 8
+BLOCK = 32
 """Volumes between two writes to scratch."""
 
 
@@ -76,6 +78,12 @@ def anatomical_target(grid: Grid, brain: Volume, coreg: Float, field: Volume | N
     return Target(grid, inside, apply_affine(coreg, points))
 
 
+def read_distortion(path: Path) -> onestep.Distortion:
+    """Read the distortion of a run: shift in voxels, the phase-encoding axis being in its sidecar."""
+    direction = str(read_json(sidecar_of(path))["PhaseEncodingDirection"])
+    return onestep.Distortion(read_volume(path), "ijk".index(direction[0]))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sampled:
     """``path`` of the series (T, N); ``mean`` (N,) over time; ``varies``, ``seen`` (N,): in view in every volume."""
@@ -93,6 +101,7 @@ def resample(
     targets: Mapping[str, Target],
     folder: Path,
     *,
+    distortion: onestep.Distortion | None = None,
     progress: Callable[[range], Any] = iter,
 ) -> dict[str, Sampled]:
     """Read every volume once at all targets and leave one scratch series (T, N) per target.
@@ -109,6 +118,8 @@ def resample(
         Where the series is read.
     folder : Path
         Scratch folder.
+    distortion : Distortion, optional
+        EPI distortion of the run.
     progress : callable
         Wraps the range of blocks of volumes (tqdm).
     """
@@ -125,7 +136,9 @@ def resample(
         ]
         for start in progress(range(0, count, BLOCK)):
             part = matrices[start : start + BLOCK]
-            found = onestep.resample_series(partial(_volume, frames, start), affine, part, points)
+            found = onestep.resample_series(
+                partial(_volume, frames, start), affine, part, points, distortion=distortion
+            )
             first = first or [one.series[0].copy() for one in found]
             for k, one in enumerate(found):
                 sinks[k](one.series)
@@ -133,9 +146,7 @@ def resample(
                 seen[k] &= one.seen
                 for row in one.series:  # one after the other, so that no grouping changes the sum
                     total[k] += row
-    return {
-        name: Sampled(path, t / count, v, s) for name, path, t, v, s in zip(names, paths, total, varies, seen, strict=True)
-    }
+    return {name: Sampled(paths[k], total[k] / count, varies[k], seen[k]) for k, name in enumerate(names)}
 
 
 def _volume(frames: Frames, start: int, t: int) -> Array:

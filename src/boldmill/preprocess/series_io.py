@@ -61,6 +61,11 @@ def read_rows(path: str | Path, block: int = 16) -> Iterator[Array]:
             yield np.fromfile(handle, "<f4", size * width).reshape(size, width)
 
 
+def rows_of(path: str | Path) -> Iterator[Array]:
+    """Yield the rows (N,) of a scratch array one by one."""
+    return (row for block in read_rows(path) for row in block)
+
+
 def _row_shape(handle: IO[bytes]) -> tuple[int, int]:
     np.lib.format.read_magic(handle)  # type: ignore[no-untyped-call]
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(handle)  # type: ignore[no-untyped-call]
