@@ -114,7 +114,7 @@ def _scratch(results: Path) -> Iterator[Path]:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Hold linear algebra to one thread, as the preprocess job does: sums of several threads differ in the last bit."""
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(limits=1):
         yield

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
 from boldmill.atomic import read_json, write_json
 from boldmill.preprocess import coreg, prepare, reference, resampling, slicetiming
@@ -225,13 +225,14 @@ class ResampleOnce(Step):
             other = read_field(one["field"]) if one["field"] else None
             further = grid_of(one["shape"], one["affine"])
             targets[one["label"]] = resampling.anatomical_target(further, brain, across, other)
+        bent = self.inputs.distortion
         found = resampling.resample(
             Frames(self.inputs.series),
             native.affine,
             load_series(self.inputs.matrices),
             targets,
             folder,
-            distortion=resampling.read_distortion(Path(self.inputs.distortion)) if self.inputs.distortion else None,
+            distortion=resampling.read_distortion(Path(bent)) if isdefined(bent) else None,
         )
         kept = resampling.finish(targets, found, folder, self.inputs.fraction, self.inputs.intensity)
         template, own = kept.pop("template"), kept.pop("native")

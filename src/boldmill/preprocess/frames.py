@@ -33,7 +33,7 @@ class Frames:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         with open(path, "rb") as handle:
-            version = np.lib.format.read_magic(handle)  # type: ignore[no-untyped-call]
+            version = np.lib.format.read_magic(handle)
             read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
             shape, fortran, dtype = read(handle)
             self._offset = handle.tell()
@@ -47,7 +47,7 @@ class Frames:
         """Make an empty file for a series of ``shape`` (X, Y, Z, T)."""
         header = {"descr": "<f4", "fortran_order": True, "shape": tuple(int(n) for n in shape)}
         with open(path, "wb") as handle:
-            np.lib.format.write_array_header_1_0(handle, header)  # type: ignore[no-untyped-call]
+            np.lib.format.write_array_header_1_0(handle, header)
             handle.truncate(handle.tell() + 4 * int(np.prod(shape)))
         return cls(path)
 

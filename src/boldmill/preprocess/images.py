@@ -7,9 +7,6 @@ SimpleITK works in LPS and stores arrays as (Z, Y, X); only this module knows.
 from __future__ import annotations
 
 import gzip
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.atomic import atomic
-from boldmill.errors import DataFault, MachineFault
+from boldmill.errors import DataFault
+from boldmill.preprocess.imagefaults import reading, sound_affine
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
@@ -87,51 +85,6 @@ class Volume:
     def like(self, data: Array) -> Volume:
         """Return other data on the same grid."""
         return Volume(data, self.affine, self.tr)
-
-
-@contextmanager
-def reading(path: str | Path, what: str) -> Iterator[None]:
-    """Turn what nibabel raises while it reads an image into a fault of the data or of the machine.
-
-    Raises
-    ------
-    DataFault
-        Truncated or broken file.
-    MachineFault
-        The file is not there or cannot be opened.
-    """
-    nibabel = nib()
-    fix = "replace the file with an intact copy and run `snakemake ingest` again"
-    if not Path(path).exists():
-        raise MachineFault(
-            f"cannot open {what}", path, "there is no such file", "restore it, or run `snakemake ingest`"
-        )
-    try:
-        yield
-    except (EOFError, zlib.error, gzip.BadGzipFile, nibabel.filebasedimages.ImageFileError) as error:
-        raise DataFault(f"cannot read {what}", path, f"the file is broken ({error})", fix) from error
-    except nibabel.spatialimages.HeaderDataError as error:
-        raise DataFault(f"cannot read {what}", path, f"the header is broken ({error})", fix) from error
-    except OSError as error:
-        if error.errno is None:  # nibabel: fewer bytes than the header says
-            raise DataFault(f"cannot read {what}", path, f"the file is truncated ({error})", fix) from error
-        why = error.strerror or str(error)
-        raise MachineFault(f"cannot open {what}", path, why, "check the disk or mount, then rerun") from error
-
-
-def sound_affine(image: Any, path: str | Path, what: str) -> Float:
-    """Return the affine (4, 4) of a nibabel image.
-
-    Raises
-    ------
-    DataFault
-        It is singular or not finite.
-    """
-    affine = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        fix = "restore qform/sform from the scanner data"
-        raise DataFault(f"cannot use {what}", path, "its affine is singular", fix)
-    return affine
 
 
 def read_volume(path: str | Path, *, canonical: bool = False, ndim: Literal[3, 4] = 3, what: str = "image") -> Volume:

@@ -15,7 +15,8 @@ import numpy as np
 from boldmill.errors import DataFault
 from boldmill.preprocess import slicetiming
 from boldmill.preprocess.frames import Array, Frames
-from boldmill.preprocess.images import Grid, nib, reading, sound_affine
+from boldmill.preprocess.imagefaults import reading, sound_affine
+from boldmill.preprocess.images import Grid, nib
 
 WHAT = "BOLD run"
 

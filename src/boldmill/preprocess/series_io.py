@@ -38,7 +38,7 @@ def row_writer(path: str | Path, n_rows: int, n_columns: int) -> Iterator[Callab
     """Yield a function that appends rows (n, N) to a scratch array (T, N), so that it is never in memory whole."""
     header = {"descr": "<f4", "fortran_order": False, "shape": (n_rows, n_columns)}
     with open(path, "wb") as handle:
-        np.lib.format.write_array_header_1_0(handle, header)  # type: ignore[no-untyped-call]
+        np.lib.format.write_array_header_1_0(handle, header)
 
         def append(rows: Array) -> None:
             handle.write(np.ascontiguousarray(rows, dtype="<f4").tobytes())
@@ -67,8 +67,8 @@ def rows_of(path: str | Path) -> Iterator[Array]:
 
 
 def _row_shape(handle: IO[bytes]) -> tuple[int, int]:
-    np.lib.format.read_magic(handle)  # type: ignore[no-untyped-call]
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(handle)  # type: ignore[no-untyped-call]
+    np.lib.format.read_magic(handle)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(handle)
     if fortran or dtype != np.dtype("<f4") or len(shape) != 2:
         raise ValueError(f"{handle.name} is not a float32 array of rows")
     return int(shape[0]), int(shape[1])
