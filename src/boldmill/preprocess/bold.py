@@ -98,6 +98,7 @@ def init_bold_wf(
 
     from boldmill.preprocess import bold_interfaces as steps
     from boldmill.preprocess import clean_interfaces as finish
+    from boldmill.preprocess.maps_interfaces import connect_maps
     from boldmill.preprocess.nodes import pe
 
     inputs = pe.Node(
@@ -105,6 +106,7 @@ def init_bold_wf(
     )
     fields = ["clean", "preproc", "mask", "boldref", "spaces", "native", "native_mask", "boldref_native"]
     fields += ["confounds", "confounds_json", "matrices", "coreg", *(f"{step}_facts" for step in STEPS)]
+    fields += ["maps"] if preprocess.maps else []
     outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
     load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
     start = pe.Node(steps.Despike(), name="despike") if preprocess.despike else load
@@ -172,6 +174,8 @@ def init_bold_wf(
             (coreg, outputs, [("matrix", "coreg"), ("facts", "coreg_facts")]),
         ]
     )
+    if preprocess.maps:
+        connect_maps(wf, preprocess, clean, tr, where)
     return wf
 
 
@@ -231,6 +235,11 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     if timing is None:
         flags.append("no slice timing: the sidecar gives no usable SliceTiming")
     files, extra = publish(job, ticket, anat, made, timing, tr, facts)
+    if job.settings.maps:
+        from boldmill.preprocess.maps_interfaces import publish_maps
+
+        images, sidecars = publish_maps(job, ticket, made["maps"], tr)
+        files, extra = files | images, [*extra, *sidecars]
     described = {"tr": tr, "n_volumes": table.n_rows, "space": job.space, "cost": costs}
     return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=described)
 

@@ -25,6 +25,7 @@ from .bold_phantom import CENTRE, bold, draw, movements, oblique_las, ras, t1w, 
 COUNT, TR = 60, 2.0
 ANAT, OUT, FUNC = ras(3.0), ras(6.0), oblique_las()
 SHIFT = np.array([4.0, -2.0, 3.0])
+MAPS: dict[str, Any] = {"maps": ["alff", "falff", "reho"], "maps_smoothing": 8.0, "maps_zscore": True}
 CLEAN: dict[str, Any] = {"motion": "6", "compcor": 0, "drift": "linear", "band_low": None, "band_high": None}
 
 
@@ -65,7 +66,7 @@ def call(raw: tuple[Path, AnatInputs, np.ndarray], results: Path, *, keep: bool 
         space="Phantom",
         grid=Grid(OUT.shape, OUT.affine),
         template={"brain_mask": root / "template_mask.nii.gz"},
-        settings=PreprocessConfig(keep=["preproc", "clean"] if keep else ["clean"]),
+        settings=PreprocessConfig(keep=["preproc", "clean"], **MAPS) if keep else PreprocessConfig(keep=["clean"]),
         clean=CleanConfig(**CLEAN),
         seed=1,
     )
@@ -87,7 +88,8 @@ def done(raw: tuple[Path, AnatInputs, np.ndarray], tmp_path_factory: pytest.Temp
 
 def test_files_and_names(done: Any) -> None:
     keys = {"clean", "preproc", "mask", "confounds", "boldref", "boldref_native", "coreg", "hmc", "recipe"}
-    assert set(done.files) == keys
+    maps = {"alff", "falff", "reho"}
+    assert set(done.files) == keys | maps | {f"{name}_zscored" for name in maps}
     assert all(path.exists() for path in (*done.files.values(), *done.extra))
     assert (
         done.files["clean"]
@@ -117,6 +119,31 @@ def test_cleaned_series_is_what_the_contract_says(done: Any) -> None:
     assert done.qc["coverage"] > 0.95 and done.qc["tsnr"] > 50
     kept = np.asarray(nibabel.load(done.files["preproc"]).dataobj)
     assert np.median(kept[mask].mean(axis=1)) == pytest.approx(10000, rel=1e-3)
+
+
+def test_maps_show_the_planted_signal(done: Any) -> None:
+    """The front half of the grey matter fluctuates in the band, and its neighbours together."""
+    names = {"alff": "space-Phantom_alff.nii.gz", "reho_zscored": "space-Phantom_desc-zscored_reho.nii.gz"}
+    assert all(done.files[key].name.endswith(name) for key, name in names.items())
+    points = OUT.points()
+    truth = tissues(points + SHIFT)
+    front = points[:, 1] + SHIFT[1] > CENTRE[1] + 8
+    mask = read_volume(done.files["mask"]).data.ravel() > 0.5
+    planted, rest = (truth["gm"] > 0.97) & front & mask, (truth["gm"] > 0.97) & ~front & mask
+    for key in ("alff", "falff", "reho"):
+        image = read_volume(done.files[key]).data.ravel()
+        assert image[planted].mean() > 1.3 * image[rest].mean() and not image[~mask].any()
+        scores = read_volume(done.files[f"{key}_zscored"]).data.ravel()[mask]
+        assert abs(scores.mean()) < 0.02 and abs(scores.std() - 1) < 0.05
+    assert done.qc["censored_share"] == 0.0 and done.qc["minutes_kept"] == COUNT * TR / 60
+
+
+def test_the_table_holds_every_group_of_confounds(done: Any) -> None:
+    table = confounds.read(done.files["confounds"])
+    for prefix in ("a_comp_cor", "c_comp_cor", "w_comp_cor", "t_comp_cor", "edge_comp"):
+        values = table.columns[f"{prefix}_00"]
+        assert np.linalg.norm(values) == pytest.approx(1) and table.notes[f"{prefix}_00"]["MaskRule"]
+    assert sum(name.startswith("edge_comp") for name in table.columns) == 24
 
 
 def test_the_signal_lies_where_the_truth_has_it(done: Any) -> None:
