@@ -161,7 +161,7 @@ def intended(value: Any, run: BidsFile) -> bool:
     for text in labels(value):
         path = text
         if text.startswith("bids:"):
-            _, name, path = (text.split(":", 2) + ["", ""])[:3]
+            _, name, path = [*text.split(":", 2), "", ""][:3]
             if name:  # another data set
                 continue
         path = split_extension(path.removeprefix("./").lstrip("/"))[0]
@@ -219,8 +219,8 @@ class Finder:
             try:
                 made = self._opposite(run, metadata, found, reference) if found.kind == "epi" else self._checked(found)
             except (Unusable, DataFault) as error:
-                why = error.why if isinstance(error, DataFault) else str(error)
-                flags.append(f"field map {found.path} not used: {why}")
+                said = error.why if isinstance(error, DataFault) else str(error)
+                flags.append(f"field map {found.path} not used: {said}")
             else:
                 entries.append({"kind": found.kind, "by": by, "files": made})
         return entries, flags
