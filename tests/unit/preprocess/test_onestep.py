@@ -120,11 +120,11 @@ def test_the_mask_follows_field_of_view_and_signal() -> None:
     series[:, 40] = 900.0  # does not vary
     seen = np.ones(400, dtype=bool)
     seen[390:] = False
-    keep = signal_mask(series, seen, fraction=0.2)
+    keep = signal_mask(series.mean(axis=0), np.ptp(series, axis=0) > 0, seen, fraction=0.2)
     assert not keep[:30].any() and not keep[390:].any() and not keep[40]
     assert keep.sum() == 400 - 30 - 10 - 1
     with pytest.raises(DataFault, match="field of view"):
-        signal_mask(series, np.arange(400) < 50)
+        signal_mask(series.mean(axis=0), np.ptp(series, axis=0) > 0, np.arange(400) < 50)
 
 
 def test_cosines_are_orthonormal_and_counted() -> None:
