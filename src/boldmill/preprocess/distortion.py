@@ -1,6 +1,6 @@
 """EPI distortion of one run from its field map: shift along the phase encoding on the grid of the BOLD reference.
 
-Axes: X Y Z voxels; 4x4 world matrices (RAS mm). With a field in Hz, ``shift = polarity * readout time * field``, voxels.
+Axes: X Y Z voxels; 4x4 world matrices (RAS mm). With a field in Hz, ``shift = polarity * readout time * Hz``, voxels.
 """
 
 from __future__ import annotations
@@ -188,6 +188,8 @@ def _read(root: Path, file: Mapping[str, Any]) -> Volume:
 
 def _from_field(scene: Scene, entry: Mapping[str, Any], root: Path) -> tuple[Distortion, dict[str, float], list[str]]:
     """Distortion from a measured field: its magnitude is registered with the undistorted BOLD reference."""
+    from scipy.ndimage import binary_dilation
+
     files = {role: [f for f in entry["files"] if f["role"] == role] for role in {f["role"] for f in entry["files"]}}
     magnitude = _read(root, files["magnitude"][0])
     if entry["kind"] == "fieldmap":
@@ -200,25 +202,27 @@ def _from_field(scene: Scene, entry: Mapping[str, Any], root: Path) -> tuple[Dis
     if not magnitude.grid.same_as(measured.grid, 0.1):
         why = "its magnitude lies on another grid"
         raise DataFault("cannot use field map", entry["files"][0]["path"], why, "convert both images again")
-    head, flat = fieldmap.head(magnitude)
+    seen = fieldmap.find_head(magnitude)
     if entry["kind"] == "fieldmap":
         values = np.asarray(measured.data) * fieldmap.TO_HERTZ[files["fieldmap"][0]["metadata"]["Units"]]
     else:
         one, two = echo_times(entry["kind"], [files[name][0]["metadata"] for name in names])
-        values = fieldmap.hertz(fieldmap.unwrap(measured.data, head, key=(entry["files"][0]["path"],)), two - one)
-    offset = float(np.median(values[head]))  # a constant only moves the whole image: coregistration finds that
-    weight = np.where(head, np.asarray(flat.data, dtype=np.float64) ** 2, 0.0)
+        values = fieldmap.hertz(fieldmap.unwrap(measured.data, seen.head, key=(entry["files"][0]["path"],)), two - one)
+    offset = float(np.median(values[seen.brain]))  # a constant only moves the whole image: coregistration finds that
+    trust = np.where(seen.brain, 1.0, fieldmap.SCALP * seen.head)
+    weight = trust * np.asarray(seen.magnitude.data, dtype=np.float64) ** 2
     hz = measured.like(fieldmap.extend(values - offset, weight, measured.grid.zooms))
     grid, said = scene.boldref.grid, []
     first = undistort(scene.boldref, shift_of(hz, grid, np.eye(4), scene.encoding))
-    brain = flat.like(np.where(head, flat.data, np.float32(0)))
-    matrix = rigid(first, brain, np.asarray(scene.mask.data), threads=scene.threads)
+    brain = seen.magnitude.like(np.where(seen.brain, seen.magnitude.data, np.float32(0)))
+    matrix = rigid(first, brain, binary_dilation(np.asarray(scene.mask.data) > 0), threads=scene.threads)
     moved = mean_displacement(matrix, scene.mask.data, scene.mask.affine)
     if moved > FAR:
         said.append(f"field map registered {moved:.0f} mm from its header: the header is used")
+    if not float(measured.grid.zooms.max()) < moved <= FAR:  # within a voxel the header is the better guess
         matrix, moved = np.eye(4), 0.0
     found = shift_of(hz, grid, matrix, scene.encoding)
-    numbers = {"field_sd_hz": float(values[head].std()), "offset_hz": offset, "moved_mm": moved}
+    numbers = {"field_sd_hz": float(values[seen.brain].std()), "offset_hz": offset, "moved_mm": moved}
     return found, numbers, said
 
 

@@ -5,6 +5,7 @@ Axes: X Y Z voxels. Phase in rad, field in Hz.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,14 @@ from boldmill.rng import generator
 SIEMENS = 4096.0
 SIEMENS_TOP = (4000.0, 4096.0)
 """Where the largest value of a Siemens phase image lies: noise fills the whole range."""
+N4 = (30, 30, 20)
+DEEP = 15.0
+"""Depth below the scalp (mm) at which a head is brain."""
+SMALLEST_CORE, SMALLEST_BRAIN = 50.0, 300.0
+"""Least volumes that count as the inside of a head and as a brain, ml."""
+OPENING = 6.0
+SCALP = 0.1
+"""Weight of what is head but not brain: its phase is that of fat and of partial volumes."""
 SMOOTHING = 5.0
 """FWHM of the smoothing of a measured field, mm."""
 OUTLIER = 3.0
@@ -67,23 +76,50 @@ def difference(first: Array, second: Array) -> Float:
     return np.angle(np.exp(1j * (np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64))))
 
 
-def head(magnitude: Volume) -> tuple[Array, Volume]:
-    """Return the head (X, Y, Z) in a gradient-echo magnitude, and the magnitude without its receive field.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Head:
+    """``magnitude`` of a gradient echo without its receive field, masks ``head`` and ``brain`` (X, Y, Z)."""
+
+    magnitude: Volume
+    head: Array
+    brain: Array
+
+
+def find_head(magnitude: Volume) -> Head:
+    """Find head and brain in a gradient-echo magnitude, whose skull is a dark ring and whose scalp is bright.
+
+    The brain is what an opening of 6 mm leaves of the voxels with its middle's intensity.
 
     Raises
     ------
     DataFault
-        No head stands out.
+        No head or no brain stands out.
     """
-    from scipy.ndimage import binary_fill_holes, gaussian_filter
+    from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter
 
-    flat, _ = n4(magnitude, iterations=(30, 30, 20), grid=6.0)
-    smooth = gaussian_filter(flat.data, 3.0 / 2.355 / flat.grid.zooms)
-    mask = binary_fill_holes(largest_component(smooth > 0.5 * otsu(smooth)))
-    if mask.sum() < 200:
-        why = f"only {int(mask.sum())} voxels stand out of the background"
+    zooms = magnitude.grid.zooms
+    flat, _ = n4(magnitude, iterations=N4, grid=6.0)
+    smooth = gaussian_filter(flat.data, 3.0 / 2.3548 / zooms)
+    head = binary_fill_holes(largest_component(smooth > 0.5 * otsu(smooth)))
+    inner = distance_transform_edt(head, sampling=zooms) > DEEP
+    if inner.sum() * magnitude.grid.voxel_ml < SMALLEST_CORE:
+        why = f"the head is {head.sum() * magnitude.grid.voxel_ml:.0f} ml"
         raise DataFault("cannot mask field map", "magnitude", why, "look at the magnitude image")
-    return np.asarray(mask), flat
+    alike = head & _near(flat.data, inner, 0.6, 1.4)
+    flat, _ = n4(magnitude, iterations=N4, grid=6.0, mask=inner | alike)  # the scalp no longer bends the field
+    alike = head & _near(flat.data, inner, 0.65, 1.35)
+    core = largest_component(distance_transform_edt(alike, sampling=zooms) >= OPENING)
+    brain = alike & (distance_transform_edt(~core, sampling=zooms) <= OPENING) if core.any() else core
+    brain = binary_fill_holes(largest_component(brain))
+    size = float(brain.sum()) * magnitude.grid.voxel_ml
+    if size < SMALLEST_BRAIN:
+        raise DataFault("cannot mask field map", "magnitude", f"the brain is {size:.0f} ml", "look at the magnitude")
+    return Head(magnitude=flat, head=np.asarray(head), brain=np.asarray(brain))
+
+
+def _near(data: Array, inner: Array, low: float, high: float) -> Array:
+    middle = float(np.median(data[inner]))
+    return np.asarray((data > low * middle) & (data < high * middle))
 
 
 def unwrap(phase: Array, mask: Array, *, key: tuple[str, ...] = ()) -> Float:
