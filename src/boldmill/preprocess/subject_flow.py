@@ -110,7 +110,7 @@ class SubjectFlow:
             **self.common,
             step=kind,
             anat=anat_key if kind == "volume" else "",
-            ticket={k: ticket.get(k) for k in ("scan_id", "entities", "metadata", "task")},
+            ticket={k: ticket.get(k) for k in ("scan_id", "entities", "metadata", "task", "fmap")},
             files=[[e["path"], identity(e)] for e in (*ticket["bold"], *filter(None, [ticket.get("confounds")]))],
             settings=self.job.settings.model_dump(mode="json"),
             clean=self.job.clean.model_dump(mode="json"),
