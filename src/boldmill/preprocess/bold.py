@@ -8,6 +8,7 @@ folder, moves the results to their BIDS-Derivatives names, writes sidecars, and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -27,7 +28,7 @@ from boldmill.preprocess.slicetiming import SliceTimes, slice_times
 from boldmill.preprocess.subject import Job, StepResult
 
 MIN_VOLUMES = 10
-STEPS = ("motion", "coreg", "resample", "confounds", "clean")
+STEPS = ("motion", "distortion", "coreg", "resample", "confounds", "clean")
 """Steps that leave facts and flags."""
 HUGE_FD = 0.5
 """Mean FD (Power) above which a run is flagged, mm."""
@@ -61,6 +62,7 @@ def init_bold_wf(
     key: tuple[str, ...],
     where: str,
     spaces: Sequence[Mapping[str, Any]] = (),
+    ticket: Mapping[str, Any] | None = None,
     threads: int = 1,
     name: str = "bold",
 ) -> Any:
@@ -82,6 +84,8 @@ def init_bold_wf(
         Scan, for messages.
     spaces : sequence of mapping
         Further output grids (:func:`boldmill.preprocess.outputs.further_grids`).
+    ticket : mapping, optional
+        The scan's ticket: its ``fmap``, ``metadata`` and ``root`` serve the distortion.
     threads : int
         SimpleITK threads; 1 makes reruns identical.
     name : str
@@ -91,8 +95,8 @@ def init_bold_wf(
     -------
     nipype Workflow
         ``inputnode``: bold, t1w, t1w_mask, gm, wm, csf, field. ``outputnode``: scratch series (clean, preproc,
-        native), mask, boldref, native_mask, boldref_native, spaces, confounds, confounds_json, matrices, coreg, and
-        the facts of each step.
+        native), mask, boldref, native_mask, boldref_native, spaces, distortion (where corrected), confounds,
+        confounds_json, matrices, coreg, and the facts of each step.
     """
     from nipype.interfaces.utility import IdentityInterface
 
@@ -100,12 +104,13 @@ def init_bold_wf(
     from boldmill.preprocess import clean_interfaces as finish
     from boldmill.preprocess.maps_interfaces import connect_maps
     from boldmill.preprocess.nodes import pe
+    from boldmill.preprocess.sdc_interfaces import EstimateDistortion
 
     inputs = pe.Node(
         IdentityInterface(fields=["bold", "t1w", "t1w_mask", "gm", "wm", "csf", "field"]), name="inputnode"
     )
     fields = ["clean", "preproc", "mask", "boldref", "spaces", "native", "native_mask", "boldref_native"]
-    fields += ["confounds", "confounds_json", "matrices", "coreg", *(f"{step}_facts" for step in STEPS)]
+    fields += ["distortion", "confounds", "confounds_json", "matrices", "coreg", *(f"{step}_facts" for step in STEPS)]
     fields += ["maps"] if preprocess.maps else []
     outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
     load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
@@ -120,6 +125,17 @@ def init_bold_wf(
         name="slicetiming",
     )
     motion = pe.Node(steps.EstimateMotion(target=preprocess.motion_reference), name="motion")
+    known = ticket or {}
+    unwarp = pe.Node(
+        EstimateDistortion(
+            maps=json.dumps(known.get("fmap", [])),
+            metadata=json.dumps(known.get("metadata", {})),
+            root=str(known.get("root", ".")),
+            threads=threads,
+            off=preprocess.distortion == "off",
+        ),
+        name="distortion",
+    )
     coreg = pe.Node(steps.Coregister(key=list(key), threads=threads), name="coregister")
     once = pe.Node(
         steps.ResampleOnce(
@@ -153,7 +169,9 @@ def init_bold_wf(
             (start, shift, [("series", "series")]),
             (seen, motion, [("series", "series")]),
             (load, motion, [("grid", "grid")]),
-            (motion, coreg, [("boldref", "boldref"), ("mask", "mask")]),
+            (motion, unwarp, [("boldref", "boldref"), ("mask", "mask")]),
+            (unwarp, coreg, [("boldref", "boldref"), ("mask", "mask")]),
+            (unwarp, once, [("distortion", "distortion")]),
             (inputs, coreg, [(k, k) for k in ("t1w", "t1w_mask", "wm", "gm")]),
             (shift, once, [("series", "series")]),
             (load, once, [("grid", "grid")]),
@@ -170,7 +188,9 @@ def init_bold_wf(
             (once, outputs, [(k, k) for k in ("mask", "boldref", "spaces", "native", "native_mask")]),
             (once, outputs, [("template", "preproc"), ("facts", "resample_facts")]),
             (table, outputs, [("tsv", "confounds"), ("json", "confounds_json"), ("facts", "confounds_facts")]),
-            (motion, outputs, [("matrices", "matrices"), ("boldref", "boldref_native"), ("facts", "motion_facts")]),
+            (motion, outputs, [("matrices", "matrices"), ("facts", "motion_facts")]),
+            (unwarp, outputs, [("boldref", "boldref_native"), ("distortion", "distortion")]),
+            (unwarp, outputs, [("facts", "distortion_facts")]),
             (coreg, outputs, [("matrix", "coreg"), ("facts", "coreg_facts")]),
         ]
     )
@@ -219,6 +239,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         key=(scan, str(job.seed)),
         where=scan,
         spaces=further_grids(job, anat),
+        ticket=ticket,
         threads=1 if job.settings.deterministic else job.threads,
     )
     given = {"bold": bold, "t1w": anat.t1w, "t1w_mask": anat.t1w_mask, "field": anat.field}
@@ -235,11 +256,6 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     if timing is None:
         flags.append("no slice timing: the sidecar gives no usable SliceTiming")
     files, extra = publish(job, ticket, anat, made, timing, tr, facts)
-    if job.settings.maps:
-        from boldmill.preprocess.maps_interfaces import publish_maps
-
-        images, sidecars = publish_maps(job, ticket, made["maps"], tr)
-        files, extra = files | images, [*extra, *sidecars]
     described = {"tr": tr, "n_volumes": table.n_rows, "space": job.space, "cost": costs}
     return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=described)
 
