@@ -1,24 +1,20 @@
 """How many degrees of freedom cleaning leaves, from volumes and repetition time alone (no data): for `boldmill init`.
 
-Counted as the preprocessing counts them: the mean takes one, a band-pass keeps the sine and the cosine of each Fourier
-frequency ``k / (T TR)`` inside the band, and each regressor takes one more. The rank of real regressors may be lower.
+Counted as the preprocessing counts them (:mod:`boldmill.preprocess.freedom`), for regressors that are all independent
+and no censored volume: the rank of real regressors may be lower.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from boldmill.preprocess.config import CleanConfig
-
-FILTER_PADDING = 33  # volumes the edge padding of a fifth-order band-pass needs (3 x (2 x 5 sections + 1))
-MOTION = {"none": 0, "6": 6, "12": 12, "24": 24, "24lag": 24}
-TISSUE = {"none": 0, "csf": 1, "wm_csf": 2}
+from boldmill.preprocess.freedom import band, count_freedom, filter_padding, model_size
 
 
 def residual_dof(n_volumes: int, tr: float, clean: CleanConfig) -> int:
-    """Return the estimated residual degrees of freedom of a run.
+    """Return the estimated residual degrees of freedom of a run, -1 where the filter does not fit into it.
 
     Parameters
     ----------
@@ -34,33 +30,24 @@ def residual_dof(n_volumes: int, tr: float, clean: CleanConfig) -> int:
     >>> residual_dof(200, 2.0, CleanConfig())
     45
     """
-    low, high = clean.band_low or None, clean.band_high
-    if high is not None and high >= 0.5 / tr:
-        high = None
-    if (low is not None or high is not None) and n_volumes <= FILTER_PADDING:
+    low, high = band(clean, tr)
+    if n_volumes <= filter_padding(clean, low, high):
         return -1
-    kept = 0
-    for k in range(1, n_volumes // 2 + 1):
-        frequency = k / (n_volumes * tr)
-        if (low is None or frequency >= low - 1e-12) and (high is None or frequency <= high + 1e-12):
-            kept += 1 if 2 * k == n_volumes else 2
-    spent = MOTION[clean.motion] + clean.compcor + TISSUE[clean.tissue] + clean.global_signal
-    if low is None:  # a high-pass removes every drift by itself
-        if clean.drift == "linear":
-            spent += 1
-        if clean.drift == "cosine":
-            spent += math.floor(2 * n_volumes * tr / clean.cosine_cutoff)
-    return kept - int(spent)
+    size = model_size(clean, n_volumes, tr)
+    return count_freedom(n_volumes, tr, low, high, clean.drift, size, order=clean.order).residual
 
 
-def _ladder() -> Iterator[dict[str, Any]]:
-    """Yield confound sets from the default downwards: fewer regressors first, the band-pass given up last."""
+def _ladder(base: CleanConfig) -> Iterator[dict[str, Any]]:
+    """Yield confound sets from ``base`` downwards: fewer regressors first, the band-pass given up last."""
+    fewer = {"expand": False} if base.expand else {}
+    least = {"motion": "6", "compcor": 0, **fewer}
+    unfiltered = {"drift": "linear", "band_low": None, "band_high": None}
     yield {}
-    yield {"motion": "12", "compcor": 5}
-    yield {"motion": "6", "compcor": 5}
-    yield {"motion": "6", "compcor": 0, "tissue": "wm_csf"}
-    yield {"motion": "6", "compcor": 0, "tissue": "wm_csf", "drift": "linear", "band_low": None, "band_high": None}
-    yield {"motion": "6", "compcor": 0, "drift": "linear", "band_low": None, "band_high": None}
+    yield {"motion": "12", "compcor": min(5, base.compcor), **fewer}
+    yield {"motion": "6", "compcor": min(5, base.compcor), **fewer}
+    yield {**least, "tissue": "wm_csf"}
+    yield {**least, "tissue": "wm_csf", **unfiltered}
+    yield {**least, **({"tissue": "none"} if base.tissue != "none" else {}), **unfiltered}
 
 
 def suggest_clean(n_volumes: int, tr: float, base: CleanConfig | None = None) -> tuple[dict[str, Any], int]:
@@ -70,7 +57,7 @@ def suggest_clean(n_volumes: int, tr: float, base: CleanConfig | None = None) ->
     ``min_dof`` wins, else the first that leaves twice as much, else the one that leaves most.
     """
     base = base or CleanConfig()
-    sets = [(over, residual_dof(n_volumes, tr, base.model_copy(update=over))) for over in _ladder()]
+    sets = [(over, residual_dof(n_volumes, tr, base.model_copy(update=over))) for over in _ladder(base)]
     if sets[0][1] >= base.min_dof_flag:
         return sets[0]
     for factor in (3, 2):
