@@ -58,6 +58,8 @@ class Tables:
                 role = file.suffix
             elif file.suffix == "mask" and label("desc") in ("brain", "bold") and file.ext in (".nii.gz", ".nii"):
                 tables.masks[run_of(run_entities(file)), label("space", ""), label("res", "")] = file
+            elif file.ext == ".json" and label("desc") == "confounds" and file.suffix in ("timeseries", "regressors"):
+                role = "confounds_json"
             if role:
                 tables.by_run.setdefault((run_of(run_entities(file)), role), []).append(file)
         return tables
@@ -103,7 +105,7 @@ def read_bids(paths: Iterable[str], style: Style) -> tuple[list[Ready], Ignored]
             found.append(_series(file, style, tables))
     found += [_pair(mesh, style, group) for (_, mesh, _), group in pairs.items()]
     for one in found:
-        roles = ("confounds",) if style.stage == "clean" else ("motion", "outliers")
+        roles = ("confounds", "confounds_json") if style.stage == "clean" else ("motion", "outliers")
         tables.add(one, *roles)
         if style.stage == "clean" and one.fault is None and "confounds" not in one.roles:
             one.fault = DataFault(

@@ -15,9 +15,10 @@ FIX = "run `snakemake ingest`, then the workflow again"
 
 
 def entries(ticket: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the raw files a ticket names: BOLD, T1w, confounds."""
+    """Return the files a ticket names: BOLD, T1w, confounds, and what else a ready-made run comes with."""
     confounds = [ticket["confounds"]] if ticket.get("confounds") else []
-    return [*ticket["bold"], *ticket["t1w"], *confounds]
+    named = [*ticket["bold"], *ticket["t1w"], *confounds, *ticket.get("files", {}).values()]
+    return list({entry["path"]: entry for entry in named}.values())
 
 
 def identity(entry: Mapping[str, Any]) -> str:
