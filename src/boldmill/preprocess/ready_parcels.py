@@ -57,9 +57,8 @@ def process_parcels(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     header = names or [f"column_{index:03d}" for index in range(1, values.shape[1] + 1)]
     write_text(path, _tsv(header, values))
     atlas = str(ticket.get("atlas") or "")
-    fields = about(
-        ticket, tr, Atlas=atlas, Named=bool(names), Strategy=f"cleaned by {ticket['layout']}; mean taken off"
-    )
+    done = f"cleaned by {ticket['layout']}; its mean was taken off"
+    fields = about(ticket, tr, Atlas=atlas, Named=bool(names), Strategy=done)
     extra = [d.sidecar(path, sources=[d.uri_raw(entry["path"]) for entry in ticket["bold"]], **fields)]
     made = {"timeseries_ready": path}
     if table is not None:

@@ -61,9 +61,8 @@ def process_volume_ready(job: Job, ticket: Mapping[str, Any]) -> StepResult:
         mean *= job.clean.intensity / middle
     cleaned = clean_ready(job, ticket, series, tr)
     moved = "none: its grid is the output grid" if same else f"one spline interpolation of order {ORDER}"
-    made, extra = _publish(
-        job, ticket, cleaned.series, inside, mean, about(ticket, tr, Resampling=moved, **cleaned.fields)
-    )
+    fields = about(ticket, tr, Resampling=moved, **cleaned.fields)
+    made, extra = _publish(job, ticket, cleaned.series, inside, mean, fields)
     if cleaned.table is not None:
         made["confounds"], json = publish_table(job, ticket, cleaned.table)
         extra.append(json)
@@ -153,7 +152,7 @@ def volume_of(image: Any, t: int, path: str | Path) -> Array:
             raise MachineFault("cannot read volume", path, str(error), "check the disk or mount, then rerun") from error
         fix = "replace the file with an intact copy and run `snakemake ingest` again"
         raise DataFault("cannot read volume", path, f"the file is broken ({error})", fix) from error
-    return np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.asarray(np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0))
 
 
 def _given_mask(root: Path, files: Mapping[str, Any], image: Any, grid: Grid, scan: str) -> Volume:

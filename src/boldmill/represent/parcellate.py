@@ -80,7 +80,7 @@ def given_coverage(values: NDArray[np.float32], where: str) -> ParcelSeries:
     DataFault
         No parcel has data.
     """
-    alive = np.isfinite(values).all(axis=0)
+    alive = np.asarray(np.isfinite(values).all(axis=0))
     if not alive.any():
         raise DataFault("no parcel is covered", where, "every given parcel is empty", "restore the table of the run")
     return ParcelSeries(values=np.where(alive, values, np.float32(np.nan)), coverage=alive.astype(np.float64))
