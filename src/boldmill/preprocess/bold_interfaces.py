@@ -15,6 +15,7 @@ from boldmill.atomic import read_json, write_json
 from boldmill.preprocess import boldmask, coreg, onestep, reference, slicetiming
 from boldmill.preprocess.images import read_volume, write_volume
 from boldmill.preprocess.nodes import Step
+from boldmill.preprocess.noise_regions import crown
 from boldmill.preprocess.series_io import grid_of, image_of, load_series, read_bold, save_series
 from boldmill.preprocess.transforms import apply_affine, read_affine, read_field, sample, write_affine
 
@@ -175,6 +176,7 @@ class _ResampleInput(BaseInterfaceInputSpec):  # type: ignore[misc]
 class _ResampleOutput(TraitedSpec):  # type: ignore[misc]
     native = File(exists=True, desc="realigned native series (T, N) of the BOLD mask, scaled")
     native_mask = File(exists=True, desc="BOLD mask on the native grid")
+    crown = File(exists=True, desc="realigned native series (T, C) of the voxels around the brain")
     template = File(exists=True, desc="template series (T, N) of the BOLD mask, scaled")
     mask = File(exists=True, desc="BOLD mask on the output grid")
     boldref = File(exists=True, desc="mean BOLD on the output grid")
@@ -196,8 +198,9 @@ class ResampleOnce(Step):
         inside, points = onestep.brain_points(grid, read_field(self.inputs.field), brain)
         voxels = native.points()
         own = sample(brain, apply_affine(np.asarray(np.linalg.inv(across), dtype=np.float64), voxels)) > 0.5
-        sets = [voxels[own], apply_affine(across, points)]
-        here, there = onestep.resample_series(lambda t: series[..., t], native.affine, matrices, sets)
+        around = crown(own.reshape(native.shape)).ravel()
+        sets = [voxels[own], apply_affine(across, points), voxels[around]]
+        here, there, edge = onestep.resample_series(lambda t: series[..., t], native.affine, matrices, sets)
         keep_here = boldmask.signal_mask(here.series, here.seen, fraction=self.inputs.fraction)
         keep_there = boldmask.signal_mask(there.series, there.seen, fraction=self.inputs.fraction)
         mask = image_of(keep_there, inside) > 0
@@ -215,6 +218,7 @@ class ResampleOnce(Step):
         return {
             "native": save_series(folder / "native.npy", here.series[:, keep_here]),
             "native_mask": str(write_volume(folder / "native_mask.nii.gz", native_mask, native.affine, dtype="uint8")),
+            "crown": save_series(folder / "crown.npy", edge.series[:, edge.seen]),
             "template": save_series(folder / "template.npy", there.series[:, keep_there]),
             "mask": str(write_volume(folder / "mask.nii.gz", mask, grid.affine, dtype="uint8", template=True)),
             "boldref": str(write_volume(folder / "boldref.nii.gz", mean, grid.affine, template=True)),
