@@ -30,6 +30,8 @@ KINDS = frozenset(("volume_ready", "cifti", "parcels"))
 CENTRED = 1e-3
 """A series whose mean is below this share of its SD comes without its mean."""
 HUGE_FD = 0.5
+"""Mean FD (Power) above which a run is flagged, mm."""
+QC_FACTS = ("residual_dof", "effective_dof", "n_regressors", "censored_share", "minutes_kept")
 
 
 def is_ready(ticket: Mapping[str, Any]) -> bool:
@@ -114,7 +116,7 @@ def clean_ready(job: Job, ticket: Mapping[str, Any], series: Array, tr: float) -
         flags += plan.facts["flags"]
         qc |= motion_figures(table.columns)
         cleaned = cleaning.apply(plan.operator, series)
-        qc |= {name: plan.facts[name] for name in ("residual_dof", "effective_dof", "n_regressors")}
+        qc |= {name: plan.facts[name] for name in QC_FACTS}
         fields = {
             "Strategy": job.clean.model_dump(mode="json"),
             "Regressors": plan.facts["regressors"],

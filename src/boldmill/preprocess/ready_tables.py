@@ -19,9 +19,9 @@ from boldmill.atomic import read_json
 from boldmill.errors import DataFault
 from boldmill.preprocess import design
 from boldmill.preprocess import motion as rigid
-from boldmill.preprocess.compcor import cosines
 from boldmill.preprocess.config import CleanConfig
 from boldmill.preprocess.confounds import Table, read
+from boldmill.preprocess.drifts import cosines
 from boldmill.preprocess.motion import AXES, Float
 
 CPAC_NAMES = {
@@ -39,7 +39,6 @@ CPAC_NAMES = {
 AFNI_ORDER = ("rot_z", "rot_x", "rot_y", "trans_z", "trans_x", "trans_y")
 """Columns of 3dvolreg: roll, pitch, yaw (degrees), dS, dL, dP (mm); dL and dP point to the left and to the back."""
 SIGNALS = ("csf", "white_matter", "global_signal")
-COMPONENTS = 50
 
 
 def given_table(ticket: Mapping[str, Any], count: int) -> Table:
@@ -71,9 +70,17 @@ def given_table(ticket: Mapping[str, Any], count: int) -> Table:
     if rows != {count}:
         why = f"the confounds have {sorted(rows)[0]} rows, the series {count} volumes"
         raise DataFault("cannot clean", scan, why, "restore the table: one row per volume")
+    notes: dict[str, dict[str, Any]] = {}
     if "confounds_json" in files:
-        columns = combined_components(columns, read_json(root / files["confounds_json"]["path"]))
-    return Table(columns, {})
+        path = root / files["confounds_json"]["path"]
+        try:
+            said = read_json(path)
+        except ValueError as error:
+            raise DataFault("cannot read confounds", path, f"its JSON is broken ({error})", "restore it") from error
+        notes = {
+            k: {"Mask": v["Mask"]} for k, v in said.items() if k in columns and isinstance(v, dict) and "Mask" in v
+        }
+    return Table(columns, notes)
 
 
 def _columns(path: Path, layout: str, role: str) -> dict[str, Float]:
@@ -140,20 +147,6 @@ def number_table(path: Path) -> Float:
         raise DataFault("cannot read table", path, str(error), fix) from error
 
 
-def combined_components(columns: Mapping[str, Float], notes: Any) -> dict[str, Float]:
-    """Return columns with ``a_comp_cor`` numbered over the combined mask only.
-
-    Some releases of fMRIPrep number the components of three masks through; their JSON says which is which.
-    """
-    masks = {name: note.get("Mask") for name, note in notes.items() if isinstance(note, dict)} if notes else {}
-    ours = [name for name in columns if name.startswith("a_comp_cor_")]
-    combined = [name for name in ours if masks.get(name, "combined") == "combined"]
-    if len(combined) == len(ours):
-        return dict(columns)
-    out = {name: values for name, values in columns.items() if name not in ours}
-    return out | {f"a_comp_cor_{i:02d}": columns[name] for i, name in enumerate(combined)}
-
-
 def completed(table: Table, tr: float, clean: CleanConfig, fd_radius: float) -> Table:
     """Return a table with the columns that follow from those it has.
 
@@ -171,7 +164,7 @@ def completed(table: Table, tr: float, clean: CleanConfig, fd_radius: float) -> 
     columns = dict(table.columns)
     moves = [name for name in AXES if name in columns]
     base = {name: columns[name] for name in (*moves, *SIGNALS) if name in columns}
-    for name, values in rigid.expand(base).items():
+    for name, values in {**rigid.expand(base), **rigid.lagged({name: columns[name] for name in moves})}.items():
         columns.setdefault(name, values)
     if len(moves) == len(AXES):
         parameters = np.stack([columns[name] for name in AXES], axis=1)
@@ -179,7 +172,8 @@ def completed(table: Table, tr: float, clean: CleanConfig, fd_radius: float) -> 
     if not any(name.startswith("cosine") for name in columns):
         for index, values in enumerate(cosines(table.n_rows, tr, clean.cosine_cutoff).T):
             columns[f"cosine_{index:02d}"] = values
-    for name in [name for name in columns if re.fullmatch(r"cosine\d\d", name)]:  # older releases
+    # fMRIPrep writes cosine00, the cleaning reads cosine_00
+    for name in [name for name in columns if re.fullmatch(r"cosine\d\d", name)]:
         columns[f"cosine_{name[-2:]}"] = columns.pop(name)
     return Table(columns, table.notes)
 
@@ -194,11 +188,12 @@ def require(clean: CleanConfig, table: Table, scan: str, layout: str) -> None:
     DataFault
         Names the columns, and a strategy that the table can serve.
     """
-    numbered = [f"{mask}_comp_cor_{i:02d}" for mask in "acw" for i in range(COMPONENTS)]
-    every = [*rigid.expand({name: np.zeros(1) for name in (*AXES, *SIGNALS)}), *numbered]
-    wanted = design.wanted_columns(clean, dict.fromkeys([*table.columns, *every]))
-    missing = [name for name in wanted if name not in table.columns]
-    lost = [name for name in missing if "_comp_cor_" not in name or name.endswith("_00")]
+    lost = [name for name in design.motion_columns(clean.motion) if name not in table.columns]
+    if clean.compcor and not design.component_columns(clean, table.columns, table.notes):
+        lost.append(f"aCompCor components ({clean.compcor_masks} masks)")
+    signals = {"none": [], "csf": ["csf"], "wm_csf": ["white_matter", "csf"]}[clean.tissue]
+    signals = [*signals, *(["global_signal"] if clean.global_signal else [])]
+    lost += [name for name in signals if name not in table.columns]
     if not lost:
         return
     shown = ", ".join(lost[:6]) + (f" and {len(lost) - 6} more" if len(lost) > 6 else "")

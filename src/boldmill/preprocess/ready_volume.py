@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from boldmill.errors import DataFault, MachineFault
 from boldmill.preprocess.images import Grid, Volume, nib, read_volume
 from boldmill.preprocess.ready import about, clean_ready, publish_table
 from boldmill.preprocess.series_io import image_of, write_masked_series
+from boldmill.preprocess.smooth import smooth_masked
 from boldmill.preprocess.subject import Job, StepResult
 from boldmill.preprocess.transforms import resample, sample, spline
 
@@ -60,6 +62,9 @@ def process_volume_ready(job: Job, ticket: Mapping[str, Any]) -> StepResult:
         series *= np.float32(job.clean.intensity / middle)
         mean *= job.clean.intensity / middle
     cleaned = clean_ready(job, ticket, series, tr)
+    if ticket["stage"] == "clean":
+        smoothed = smooth_masked(cleaned.series, inside, job.grid.zooms, job.clean.smoothing)
+        cleaned = replace(cleaned, series=smoothed)
     moved = "none: its grid is the output grid" if same else f"one spline interpolation of order {ORDER}"
     fields = about(ticket, tr, Resampling=moved, **cleaned.fields)
     made, extra = _publish(job, ticket, cleaned.series, inside, mean, fields)
