@@ -28,7 +28,8 @@ class DatasetConfig(Section):
         description="raw BIDS, or ready-made derivatives (fMRIPrep, C-PAC, XCP-D, HALFpipe, HCP, fsaverage5 pairs)",
     )
     prefer: list[Literal["volume", "surface", "cifti", "parcels"]] = Field(
-        default=[], description="forms of ready-made runs to take first; others follow in the order named here"
+        default=[],
+        description="forms of ready-made runs to take first, in this order; without it volume, surface, cifti, parcels",
     )
     pick: dict[str, str] = Field(
         default={},

@@ -310,7 +310,19 @@ class _Table(_Sink):
         if not lines:
             raise _Broken("the table has comments only", AGAIN)
         words = lines[0].split("\t") if "\t" in lines[0] else lines[0].split()
-        return {"shape": (len(lines) - (not all(_is_number(word) for word in words)), len(words))}
+        return {"shape": (len(lines) - is_header(words), len(words))}
+
+
+def is_header(words: list[str]) -> bool:
+    """Return whether the first row of a table names its columns: a word that is no number, or ids counting up.
+
+    >>> is_header(["a", "1"]), is_header(["1", "2", "3"]), is_header(["0.5", "n/a", "2"])
+    (True, True, False)
+    """
+    if not all(_is_number(word) for word in words):
+        return True
+    ids = [int(word) for word in words if word.strip().isdigit()]
+    return len(ids) == len(words) > 2 and ids == list(range(ids[0], ids[0] + len(ids)))
 
 
 def _is_number(word: str) -> bool:

@@ -169,9 +169,10 @@ def other_motion(
     root, files, scan = Path(ticket["root"]), ticket["files"], str(ticket["scan_id"])
     role = "motion" if "motion" in files else "confounds"
     if role not in files:
-        share = ticket["metadata"].get("FDMean")
-        known = {"mean_fd": float(share) if isinstance(share, int | float) else None, "max_fd": None}
-        return None, known, [] if share is not None else ["head motion is not known, framewise displacement is n/a"]
+        share = ticket["metadata"].get("FDMean")  # HALFpipe counts the undefined first volume as 0
+        mean = float(share) * count / (count - 1) if isinstance(share, int | float) else None
+        known = {"mean_fd": mean, "max_fd": None}
+        return None, known, [] if mean is not None else ["head motion is not known, framewise displacement is n/a"]
     path = root / files[role]["path"]
     readers = {"hcp": hcp_motion, "cpac": afni_motion}
     found = readers[str(ticket["layout"])](path) if ticket["layout"] in readers else confounds.read(path).columns

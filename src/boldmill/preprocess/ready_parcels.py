@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from boldmill.atomic import write_text
 from boldmill.errors import DataFault
+from boldmill.index.content import is_header
 from boldmill.preprocess.ready import about, other_motion, publish_table
 from boldmill.preprocess.subject import Job, StepResult
 
@@ -86,7 +87,7 @@ def read_parcels(path: Path) -> tuple[list[str], Array]:
     rows = [line for line in lines if not line.startswith("#")]
     mark = next((m for m in "\t," if rows and m in rows[0]), None)
     words = [[word.strip().strip('"') for word in row.split(mark)] for row in rows]
-    if words and not all(_is_number(word) for word in words[0]):
+    if words and is_header(words[0]):
         names = words.pop(0)
     else:
         names = [word.strip().strip('"') for word in heads[-1].split(mark)] if heads else []
@@ -102,14 +103,6 @@ def read_parcels(path: Path) -> tuple[list[str], Array]:
         why = f"{len(names)} names for {values.shape[1]} columns"
         raise DataFault("cannot read parcel series", path, why, fix)
     return names, values
-
-
-def _is_number(word: str) -> bool:
-    try:
-        _number(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _number(word: str) -> float:

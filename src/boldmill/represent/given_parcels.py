@@ -4,7 +4,8 @@ Axes: T volumes, C given columns, P parcels in id order.
 
 Names differ between releases of one atlas, ids and order do not, and three names stand for other parcels in another
 release. So names are joined only where all of them agree; else the order is, where hemisphere and network of every
-parcel agree one by one. Anything else is another atlas.
+parcel agree one by one. Columns that bear ids only are joined on them where the label of their atlas names the
+configured one in parcels and networks. Anything else is another atlas.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from boldmill.errors import DataFault
 
 _PREFIX = re.compile(r"^(?:schaefer\d*_?)?(?:\d+parcels_)?(?:(?:7|17)networks_)?", re.IGNORECASE)
 _SIDE = {"lh": "l", "rh": "r", "left": "l", "right": "r", "l": "l", "r": "r"}
+_ID = re.compile(r"(?:mean[_ ])?(\d+)", re.IGNORECASE)
+_VARIANT = re.compile(r"(?:p|\b|[^0-9])(\d+)(?:n|parcels)(\d+)(?:networks)?", re.IGNORECASE)
 MIN_SAME = 0.5
 """Share of names that agree at their place within one atlas (81 of 100 do between Schaefer's releases)."""
 
@@ -52,6 +55,26 @@ def family(name: str) -> tuple[str, str] | None:
     return (_SIDE[words[0]], words[1]) if len(words) > 1 and words[0] in ("lh", "rh") else None
 
 
+def variant(atlas: str) -> tuple[int, int] | None:
+    """Return parcels and networks that the label of a Schaefer atlas names, or None.
+
+    >>> variant("Schaefer2018 400Parcels17Networks"), variant("Schaefer2018p400n17"), variant("schaefer400")
+    ((400, 17), (400, 17), None)
+    """
+    found = _VARIANT.search(atlas)
+    return (int(found[1]), int(found[2])) if found and "schaefer" in atlas.lower() else None
+
+
+def by_id(given: list[str], atlas: str, n_parcels: int, configured: str) -> Matched | None:
+    """Return the columns of ids 1 to P, or None where the columns bear no ids or the atlas is not named."""
+    ids = [int(found[1]) if (found := _ID.fullmatch(name.strip())) else 0 for name in given]
+    asked = variant(configured)
+    if asked is None or variant(atlas) != asked or not set(range(1, n_parcels + 1)) <= set(ids):
+        return None
+    columns = np.array([ids.index(number) for number in range(1, n_parcels + 1)], np.int64)
+    return Matched(columns=columns, how="by id", dropped=len(given) - n_parcels)
+
+
 def match(given: list[str], atlas: str, parcels: list[str], configured: str, where: str) -> Matched:
     """Return the columns of the configured parcels.
 
@@ -79,6 +102,8 @@ def match(given: list[str], atlas: str, parcels: list[str], configured: str, whe
     if len(set(wanted)) == len(wanted) and all(known.count(name) == 1 for name in wanted):
         columns = np.array([known.index(name) for name in wanted], np.int64)
         return Matched(columns=columns, how="by name", dropped=len(given) - len(parcels))
+    if (numbered := by_id(given, atlas, len(parcels), configured)) is not None:
+        return numbered
     cortex = [index for index, name in enumerate(given) if family(name) is not None]
     what = f"the series are of {atlas or 'an unnamed atlas'} ({len(given)} columns, {len(cortex)} of them cortical)"
     if len(cortex) != len(parcels):

@@ -166,12 +166,10 @@ def test_another_grid_takes_one_interpolation(tmp_path: Path) -> None:
     world = np.einsum("ij,jxyz->ixyz", made.AFFINE[:3, :3], grid) + made.AFFINE[:3, 3, None, None, None]
     wave = np.sin(np.arange(made.T))
     data = 2000 + world[0][..., None] * wave
+    whole = np.ones(made.SHAPE)
+    whole[0, 0, 0] = 0
     made.write(mill.root, next(iter_paths(mill.root, "preproc_bold.nii.gz")), made.image(data))
-    made.write(
-        mill.root,
-        next(iter_paths(mill.root, "brain_mask.nii.gz")),
-        made.image(np.arange(np.prod(made.SHAPE)).reshape(made.SHAPE) > 0),
-    )
+    made.write(mill.root, next(iter_paths(mill.root, "brain_mask.nii.gz")), made.image(whole))
     affine = made.AFFINE.copy()
     affine[:3, :3] = np.eye(3) * 4.0
     affine[:3, 3] += 13.0
@@ -433,6 +431,7 @@ def test_xcpd_parcels_are_joined_by_name_in_any_order(tmp_path: Path) -> None:
             "20 of 20 parcels lie in another network or hemisphere",
         ),
         ([f"ROI_{i}" for i in range(20)], "0 of them cortical"),
+        ([str(i) for i in range(1, 21)], "the series are of toy (20 columns, 0 of them cortical)"),
     ],
 )
 def test_another_atlas_is_refused_with_both_names(tmp_path: Path, names: list[str], reason: str) -> None:
@@ -458,7 +457,8 @@ def test_real_halfpipe_series_reach_the_published_correlations(tmp_path: Path, d
     assert entry["status"] == "ok" and entry["atlas"] == "schaefer400", entry
     side = next(root.rglob("sub-10159*_atlas-schaefer400_timeseries.json"))
     published = read_json(side)
-    print("FD", entry["qc"]["mean_fd"], published["FDMean"], entry["qc"]["mean_fd"] / published["FDMean"])
+    # HALFpipe counts the undefined first volume as 0
+    assert entry["qc"]["mean_fd"] * 151 / 152 == pytest.approx(published["FDMean"], rel=1e-12)
     labels = [
         line.split("\t")[1]
         for line in (root / "atlas" / "atlas-Schaefer2018Combined_dseg.tsv").read_text().splitlines()
@@ -478,6 +478,23 @@ def test_real_halfpipe_series_reach_the_published_correlations(tmp_path: Path, d
     assert "schaefer400" in refused["reason"] and "400Parcels7Networks" in refused["reason"]
 
 
+@pytest.mark.parametrize(("atlas", "status"), [("Schaefer2018p20n7", "ok"), ("Schaefer2018p20n17", "quarantined")])
+def test_cpac_parcels_are_joined_by_id_where_the_label_names_the_atlas(tmp_path: Path, atlas: str, status: str) -> None:
+    mill = Mill(tmp_path)
+    values = np.random.default_rng(12).normal(size=(made.T, 20))
+    stem = "output/pipeline_x/sub-01/func/sub-01_task-rest"
+    order = np.random.default_rng(13).permutation(20)
+    lines = ["#" + "\t".join(f"Mean_{i + 1}" for i in order), *("\t".join(map(str, row)) for row in values[:, order])]
+    made.write(mill.root, f"{stem}_atlas-{atlas}_desc-Mean-1_timeseries.1D", "\n".join(lines))
+    made.write(mill.root, f"{stem}_atlas-{atlas}_desc-Mean-1_timeseries.json", {"RepetitionTime": made.TR})
+    assert mill.one()["status"] == "ok"
+    entry = mill.parcellate("01", made.schaefer(20), "Schaefer2018 20Parcels7Networks")
+    assert entry["status"] == status
+    if status == "ok":
+        _, found = table(mill.results / entry["files"]["timeseries"])
+        assert np.allclose(found, values - values.mean(axis=0), atol=1e-6)
+
+
 def test_series_without_names_are_refused(tmp_path: Path) -> None:
     mill = Mill(tmp_path)
     values = np.random.default_rng(1).normal(size=(made.T, 20))
@@ -485,7 +502,7 @@ def test_series_without_names_are_refused(tmp_path: Path) -> None:
     made.write(mill.root, f"{stem}.tsv", "\n".join("\t".join(map(str, row)) for row in values))
     made.write(mill.root, f"{stem}.json", {"RepetitionTime": made.TR, "FDMean": 0.21})
     entry = mill.one()
-    assert entry["status"] == "ok" and entry["qc"]["mean_fd"] == 0.21
+    assert entry["status"] == "ok" and entry["qc"]["mean_fd"] == pytest.approx(0.21 * 40 / 39)
     refused = mill.parcellate("01", made.schaefer(20), "A20")
     assert "the series of schaefer20 have 20 columns without names" in refused["reason"]
     labels = "\n".join(f"{i}\t{name}" for i, name in enumerate(made.schaefer(20), start=1))
@@ -595,3 +612,22 @@ def test_wrong_grayordinates_are_refused(tmp_path: Path) -> None:
     rows = mill.ingest()
     assert rows["sub-100307_task-A_dir-LR"].reason.startswith("91282 grayordinates with 29696 and 29716 of 32491")
     assert "names 91283 grayordinates, its data have 91282" in rows["sub-100307_task-B_dir-LR"].reason
+
+
+def test_parcel_series_have_no_flat_map_and_shards_ask_for_none(tmp_path: Path) -> None:
+    from boldmill.errors import BoldmillError
+    from boldmill.represent.bucket import series_of
+    from boldmill.shards.build import Bucket
+
+    mill = Mill(tmp_path)
+    xcpd_parcels(mill.root, made.schaefer(20), "toy")
+    mill.one()
+    subject = read_json(mill.results / "preprocess" / "ds" / "sub-01.json")
+    name = "ds_sub-01_task-rest"
+    assert series_of(subject) == [] and [scan for scan, _ in series_of(subject, parcels=True)] == [name]
+    tickets, subjects = {name: mill.ticket("sub-01_task-rest")}, {"ds/01": subject}
+    known = {"participants": {}, "flat": {"scans": {}}}
+    whole = Bucket(0, mill.results, tickets, subjects, parcellated={"scans": {name: {}}}, **known)
+    whole.check_complete()
+    with pytest.raises(BoldmillError, match="parcellate"):
+        Bucket(0, mill.results, tickets, subjects, parcellated={"scans": {}}, **known).check_complete()
