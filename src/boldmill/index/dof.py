@@ -37,14 +37,17 @@ def residual_dof(n_volumes: int, tr: float, clean: CleanConfig) -> int:
     return count_freedom(n_volumes, tr, low, high, clean.drift, size, order=clean.order).residual
 
 
-def _ladder() -> Iterator[dict[str, Any]]:
-    """Yield confound sets from the default downwards: fewer regressors first, the band-pass given up last."""
+def _ladder(base: CleanConfig) -> Iterator[dict[str, Any]]:
+    """Yield confound sets from ``base`` downwards: fewer regressors first, the band-pass given up last."""
+    fewer = {"expand": False} if base.expand else {}
+    least = {"motion": "6", "compcor": 0, **fewer}
+    unfiltered = {"drift": "linear", "band_low": None, "band_high": None}
     yield {}
-    yield {"motion": "12", "compcor": 5}
-    yield {"motion": "6", "compcor": 5}
-    yield {"motion": "6", "compcor": 0, "tissue": "wm_csf"}
-    yield {"motion": "6", "compcor": 0, "tissue": "wm_csf", "drift": "linear", "band_low": None, "band_high": None}
-    yield {"motion": "6", "compcor": 0, "drift": "linear", "band_low": None, "band_high": None}
+    yield {"motion": "12", "compcor": min(5, base.compcor), **fewer}
+    yield {"motion": "6", "compcor": min(5, base.compcor), **fewer}
+    yield {**least, "tissue": "wm_csf"}
+    yield {**least, "tissue": "wm_csf", **unfiltered}
+    yield {**least, **({"tissue": "none"} if base.tissue != "none" else {}), **unfiltered}
 
 
 def suggest_clean(n_volumes: int, tr: float, base: CleanConfig | None = None) -> tuple[dict[str, Any], int]:
@@ -54,7 +57,7 @@ def suggest_clean(n_volumes: int, tr: float, base: CleanConfig | None = None) ->
     ``min_dof`` wins, else the first that leaves twice as much, else the one that leaves most.
     """
     base = base or CleanConfig()
-    sets = [(over, residual_dof(n_volumes, tr, base.model_copy(update=over))) for over in _ladder()]
+    sets = [(over, residual_dof(n_volumes, tr, base.model_copy(update=over))) for over in _ladder(base)]
     if sets[0][1] >= base.min_dof_flag:
         return sets[0]
     for factor in (3, 2):

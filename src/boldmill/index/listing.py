@@ -10,6 +10,7 @@ from pathlib import Path
 
 from boldmill.errors import ConfigError
 from boldmill.index.config import DatasetConfig
+from boldmill.index.fmap import is_field_map
 from boldmill.index.layouts import Layout, layout_files, recognise
 from boldmill.index.names import IMAGE_SUFFIXES, BidsFile, bids_ignored, read_path, unusable
 from boldmill.index.ready_files import Ready
@@ -34,6 +35,8 @@ class Listing:
         The pipeline that made a derivative data set, where it is known.
     ready : list of Ready
         Every form of every run of such a data set.
+    fmaps : list of BidsFile
+        Field maps and single-band references (raw data sets).
     """
 
     images: list[BidsFile]
@@ -42,6 +45,7 @@ class Listing:
     ignored: list[tuple[str, str]] = field(default_factory=list)
     layout: Layout | None = None
     ready: list[Ready] = field(default_factory=list)
+    fmaps: list[BidsFile] = field(default_factory=list)
 
 
 def list_dataset(dataset: DatasetConfig) -> Listing:
@@ -79,6 +83,8 @@ def list_dataset(dataset: DatasetConfig) -> Listing:
         if file is not None:
             why = unusable(file, dataset.kind)
             if why == "":
+                if dataset.kind == "raw" and is_field_map(file) and not bids_ignored(path, patterns):
+                    listing.fmaps.append(file)
                 continue
             reason = why or ("" if path in indexed else "bids2table does not index it")
         if not reason and bids_ignored(path, patterns):
@@ -123,7 +129,7 @@ def _list_ready(dataset: DatasetConfig, root: Path, layout: Layout) -> Listing:
             "give the folder that holds the subjects' folders",
         )
     sidecars = Sidecars(root, [path for path in files if path.endswith(".json")])
-    return Listing([], [], sidecars, sorted(ignored), layout, ready)
+    return Listing([], [], sidecars, sorted(ignored), layout=layout, ready=ready)
 
 
 def _walk(root: Path) -> list[str]:

@@ -211,7 +211,7 @@ def _publish(
         "mask": d.path(entities, "func", "mask", space=job.space, desc="brain"),
         "boldref": d.path(entities, "func", "boldref", space=job.space),
     }
-    write_masked_series(files["clean"], series, inside, job.grid.affine, fields["RepetitionTime"])
+    write_masked_series(files["clean"], series, len(series), inside, job.grid.affine, fields["RepetitionTime"])
     extra = [d.sidecar(files["clean"], sources=sources, SkullStripped=True, **fields)]
     common: dict[str, Any] = {"sources": sources, "template": True}
     d.image(files["mask"], inside, job.grid.affine, dtype="uint8", Type="Brain", **common)

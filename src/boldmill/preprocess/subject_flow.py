@@ -12,6 +12,7 @@ from typing import Any
 
 from boldmill.errors import DataFault
 from boldmill.preprocess.cache import StepCache, key_of
+from boldmill.preprocess.outputs import spaces_of
 from boldmill.preprocess.raw import entries, identity
 from boldmill.preprocess.subject import Job, StepResult
 
@@ -20,6 +21,8 @@ ANAT_SETTINGS = ("n4_", "head_", "brain_", "syn_", "deterministic")
 """Prefixes of the settings the anatomy depends on: a change of another one does not redo it."""
 READY_KEYS = ("layout", "stage", "space", "atlas")
 """What tickets of ready-made data say beyond the others."""
+OTHER = "to_subject_"
+"""Prefix of the anatomy's fields to further template spaces."""
 NO_T1W = DataFault("no T1w image", "subject", "the subject has no T1w image", "add one, or exclude the subject")
 
 
@@ -49,6 +52,7 @@ class SubjectFlow:
     def manifest(self, tickets: Sequence[Ticket]) -> dict[str, Any]:
         """Process all tickets of the subject (sorted by scan id) and return its manifest."""
         first = tickets[0]
+        spaces_of(self.job.settings.output_spaces, self.job.space, self.job.others)  # before anything is computed
         anat, entry, key = self.anatomy(tickets)
         scans = {str(t["scan_id"]): self.scan(t, anat, key) for t in tickets}
         return {
@@ -108,7 +112,7 @@ class SubjectFlow:
             **self.common,
             step=kind,
             anat=anat_key if kind == "volume" else "",
-            ticket={k: ticket.get(k) for k in ("scan_id", "entities", "metadata", "task", *READY_KEYS)},
+            ticket={k: ticket.get(k) for k in ("scan_id", "entities", "metadata", "task", "fmap", *READY_KEYS)},
             files=[[e["path"], identity(e)] for e in entries({**ticket, "t1w": []})],
             settings=self.job.settings.model_dump(mode="json"),
             clean=self.job.clean.model_dump(mode="json"),
@@ -137,6 +141,7 @@ class SubjectFlow:
             wm=files["wm_native"],
             csf=files["csf_native"],
             field=files["to_subject"],
+            other_fields={k.removeprefix(OTHER): v for k, v in files.items() if k.startswith(OTHER)},
         )
         return process_volume_run(self.job, ticket, given, self.work / str(ticket["scan_id"]))
 

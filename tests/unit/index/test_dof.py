@@ -45,3 +45,18 @@ def test_a_suggestion_never_leaves_fewer_than_the_default(n):
     over, left = suggest_clean(n, 2.0)
     assert left >= residual_dof(n, 2.0, CleanConfig())
     assert left == residual_dof(n, 2.0, CleanConfig(**over))
+
+
+def test_a_suggestion_for_36_parameters_gives_up_their_expansion():
+    base = CleanConfig(strategy="36P")
+    over, left = suggest_clean(100, 2.0, base)
+    assert over == {"motion": "12", "compcor": 0, "expand": False}
+    assert left == 38 - 12 - 3 == residual_dof(100, 2.0, base.model_copy(update=over))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "left"),
+    [("abide_pcp", 38), ("36P", 38 - 36), ("24P+gsr", 38 - 25)],  # after: 100 - 3 - 29 leave more than the band holds
+)
+def test_orders_and_expansions_are_counted(strategy, left):
+    assert residual_dof(100, 2.0, CleanConfig(strategy=strategy)) == left

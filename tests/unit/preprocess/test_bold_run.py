@@ -16,7 +16,7 @@ from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.derivatives import Derivatives
 from boldmill.preprocess.images import Grid, Volume, read_volume, write_volume
 from boldmill.preprocess.motion import displacement
-from boldmill.preprocess.series_io import image_of, read_bold, write_masked_series
+from boldmill.preprocess.series_io import image_of, write_masked_series
 from boldmill.preprocess.subject import Job
 from boldmill.preprocess.transforms import dense_field, read_affine, write_field
 
@@ -25,6 +25,7 @@ from .bold_phantom import CENTRE, bold, draw, movements, oblique_las, ras, t1w, 
 COUNT, TR = 60, 2.0
 ANAT, OUT, FUNC = ras(3.0), ras(6.0), oblique_las()
 SHIFT = np.array([4.0, -2.0, 3.0])
+MAPS: dict[str, Any] = {"maps": ["alff", "falff", "reho"], "maps_smoothing": 8.0, "maps_zscore": True}
 CLEAN: dict[str, Any] = {"motion": "6", "compcor": 0, "drift": "linear", "band_low": None, "band_high": None}
 
 
@@ -65,7 +66,7 @@ def call(raw: tuple[Path, AnatInputs, np.ndarray], results: Path, *, keep: bool 
         space="Phantom",
         grid=Grid(OUT.shape, OUT.affine),
         template={"brain_mask": root / "template_mask.nii.gz"},
-        settings=PreprocessConfig(keep=["preproc", "clean"] if keep else ["clean"]),
+        settings=PreprocessConfig(keep=["preproc", "clean"], **MAPS) if keep else PreprocessConfig(keep=["clean"]),
         clean=CleanConfig(**CLEAN),
         seed=1,
     )
@@ -74,7 +75,7 @@ def call(raw: tuple[Path, AnatInputs, np.ndarray], results: Path, *, keep: bool 
         "task": "rest",
         "root": str(root),
         "entities": {"sub": "1", "ses": "2", "task": "rest"},
-        "bold": [{"path": "bold.nii.gz"}],
+        "bold": [{"path": "bold.nii.gz", "size": (root / "bold.nii.gz").stat().st_size}],
         "metadata": {"RepetitionTime": TR, **metadata},
     }
     return process_volume_run(job, ticket, anat, results / "work")
@@ -86,8 +87,9 @@ def done(raw: tuple[Path, AnatInputs, np.ndarray], tmp_path_factory: pytest.Temp
 
 
 def test_files_and_names(done: Any) -> None:
-    keys = {"clean", "preproc", "mask", "confounds", "boldref", "boldref_native", "coreg", "hmc"}
-    assert set(done.files) == keys
+    keys = {"clean", "preproc", "mask", "confounds", "boldref", "boldref_native", "coreg", "hmc", "recipe"}
+    maps = {"alff", "falff", "reho"}
+    assert set(done.files) == keys | maps | {f"{name}_zscored" for name in maps}
     assert all(path.exists() for path in (*done.files.values(), *done.extra))
     assert (
         done.files["clean"]
@@ -117,6 +119,31 @@ def test_cleaned_series_is_what_the_contract_says(done: Any) -> None:
     assert done.qc["coverage"] > 0.95 and done.qc["tsnr"] > 50
     kept = np.asarray(nibabel.load(done.files["preproc"]).dataobj)
     assert np.median(kept[mask].mean(axis=1)) == pytest.approx(10000, rel=1e-3)
+
+
+def test_maps_show_the_planted_signal(done: Any) -> None:
+    """The front half of the grey matter fluctuates in the band, and its neighbours together."""
+    names = {"alff": "space-Phantom_alff.nii.gz", "reho_zscored": "space-Phantom_desc-zscored_reho.nii.gz"}
+    assert all(done.files[key].name.endswith(name) for key, name in names.items())
+    points = OUT.points()
+    truth = tissues(points + SHIFT)
+    front = points[:, 1] + SHIFT[1] > CENTRE[1] + 8
+    mask = read_volume(done.files["mask"]).data.ravel() > 0.5
+    planted, rest = (truth["gm"] > 0.97) & front & mask, (truth["gm"] > 0.97) & ~front & mask
+    for key in ("alff", "falff", "reho"):
+        image = read_volume(done.files[key]).data.ravel()
+        assert image[planted].mean() > 1.3 * image[rest].mean() and not image[~mask].any()
+        scores = read_volume(done.files[f"{key}_zscored"]).data.ravel()[mask]
+        assert abs(scores.mean()) < 0.02 and abs(scores.std() - 1) < 0.05
+    assert done.qc["censored_share"] == 0.0 and done.qc["minutes_kept"] == COUNT * TR / 60
+
+
+def test_the_table_holds_every_group_of_confounds(done: Any) -> None:
+    table = confounds.read(done.files["confounds"])
+    for prefix in ("a_comp_cor", "c_comp_cor", "w_comp_cor", "t_comp_cor", "edge_comp"):
+        values = table.columns[f"{prefix}_00"]
+        assert np.linalg.norm(values) == pytest.approx(1) and table.notes[f"{prefix}_00"]["MaskRule"]
+    assert sum(name.startswith("edge_comp") for name in table.columns) == 24
 
 
 def test_the_signal_lies_where_the_truth_has_it(done: Any) -> None:
@@ -168,7 +195,7 @@ def test_a_fault_inside_a_step_keeps_its_class(raw: Any, tmp_path: Path) -> None
     root, anat, _ = raw
     short = tmp_path / "raw"
     short.mkdir()
-    series = read_bold(root / "bold.nii.gz")
+    series = read_volume(root / "bold.nii.gz", ndim=4)
     write_volume(short / "bold.nii.gz", series.data[..., :5], series.affine, dtype="int16", tr=TR)
     (short / "template_mask.nii.gz").write_bytes((root / "template_mask.nii.gz").read_bytes())
     with pytest.raises(DataFault, match="5 volumes, at least 10"):
@@ -194,13 +221,13 @@ def test_masked_series_round_trip(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     mask = rng.random((4, 5, 6)) > 0.5
     series = rng.normal(size=(7, int(mask.sum()))).astype(np.float32)
-    path = write_masked_series(tmp_path / "a.nii.gz", series, mask, FUNC.affine, TR)
+    path = write_masked_series(tmp_path / "a.nii.gz", series, len(series), mask, FUNC.affine, TR)
     image = nibabel.load(path)
     data = np.asarray(image.dataobj)
     assert np.array_equal(data[mask], series.T) and not data[~mask].any()
     assert np.allclose(image.affine, FUNC.affine, atol=1e-4) and image.header.get_zooms()[3] == TR
     assert np.array_equal(image_of(series[0], mask), data[..., 0])
-    again = write_masked_series(tmp_path / "b.nii.gz", series, mask, FUNC.affine, TR)
+    again = write_masked_series(tmp_path / "b.nii.gz", iter(series), len(series), mask, FUNC.affine, TR)
     assert path.read_bytes() == again.read_bytes()
     assert image_shape(path) == (4, 5, 6, 7)
     assert Volume(data, image.affine).grid.shape == (4, 5, 6)
