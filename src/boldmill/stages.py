@@ -44,7 +44,11 @@ class Stage:
 
 
 STAGES: dict[str, Stage] = {
-    "ingest": Stage(version=1, reads=("datasets", "index", "shards.n_buckets"), module="boldmill.index.command"),
+    "ingest": Stage(
+        version=1,
+        reads=("datasets", "index", "shards.n_buckets", "spaces.template", "spaces.atlas_desc"),
+        module="boldmill.index.command",
+    ),
     "templates": Stage(
         version=1,
         reads=("spaces.template_source", "spaces.template", "spaces.demo_template"),

@@ -130,13 +130,40 @@ def check_slice_timing(metadata: dict[str, Any], shape: tuple[int, ...], tr: flo
         raise DataFault("invalid slice times", where, why, fix)
 
 
-def check_surface(left: tuple[int, ...], right: tuple[int, ...], where: str, vertices: int = 10242) -> int:
-    """Return the number of volumes of an fsaverage5 pair ``(vertices, volumes)``."""
+def check_surface(
+    left: tuple[int, ...], right: tuple[int, ...], where: str, vertices: int = 10242, mesh: str = "fsaverage5"
+) -> int:
+    """Return the number of volumes of a pair ``(vertices, volumes)`` on a mesh."""
     for hemi, size in (("L", left), ("R", right)):
         if size[0] != vertices:
-            why = f"hemi-{hemi} has {size[0]} vertices, fsaverage5 has {vertices}"
-            raise DataFault("not fsaverage5", where, why, "resample the series to fsaverage5")
+            why = f"hemi-{hemi} has {size[0]} vertices, {mesh} has {vertices}"
+            raise DataFault(f"not {mesh}", where, why, f"resample the series to {mesh}")
     if left[1] != right[1]:
         why = f"hemi-L has {left[1]} volumes, hemi-R {right[1]}"
         raise DataFault("hemispheres differ", where, why, "restore the shorter file")
     return left[1]
+
+
+FSLR_VERTICES = 32492
+CORTEX_91K = (29696, 29716)
+"""Cortical grayordinates of fsLR 91k, left and right."""
+
+
+def check_cifti(shape: tuple[int, ...], where: str) -> int:
+    """Return the number of volumes of a series of fsLR 91k grayordinates.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (volumes, grayordinates, used vertices left, right, vertices of the mesh left, right).
+    """
+    volumes, grayordinates, *cortex = shape
+    if tuple(cortex) != (*CORTEX_91K, FSLR_VERTICES, FSLR_VERTICES):
+        why = f"{grayordinates} grayordinates with {cortex[0]} and {cortex[1]} of {cortex[2]} cortical vertices"
+        raise DataFault(
+            "not fsLR 91k",
+            where,
+            f"{why}; fsLR 91k has {CORTEX_91K[0]} and {CORTEX_91K[1]} of {FSLR_VERTICES}",
+            "give the 91k series (2 mm), e.g. fMRIPrep's --cifti-output 91k",
+        )
+    return volumes

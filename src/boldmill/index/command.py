@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from boldmill.index.listing import Listing
 from boldmill.index.participants import Participants
 from boldmill.index.quarantine import QuarantineRow, to_tsv
 from boldmill.index.read import ScanRow, settings_digest
+from boldmill.index.ready_files import Wanted
 from boldmill.index.scans import Scan
 from boldmill.paths import Layout
 from boldmill.stages import Settings
@@ -94,7 +96,13 @@ def ingest(settings: Settings, results: Path) -> list[ScanRow]:
             for base in (absolute_root(source.config.root),)
             for scan in source.scans
             if scan.fault is None
-            for file in (*scan.files, *scan.t1w, *scan.fmaps, *((scan.confounds,) if scan.confounds else ()))
+            for file in (
+                *scan.files,
+                *scan.t1w,
+                *scan.fmaps,
+                *((scan.confounds,) if scan.confounds else ()),
+                *scan.roles.values(),
+            )
         ]
         cache = FactsCache(layout.index.parent / "hashes.parquet")
         facts = cache.gather(wanted)
@@ -124,7 +132,14 @@ def _source(config: DatasetConfig, settings: Settings, record: Any) -> _Source:
             participants.warnings.append(f"dataset_description.json is not valid JSON ({error})")
     licence = config.licence or (str(description.get("License") or "") if isinstance(description, dict) else "")
     limits = settings.section("index", IndexConfig, config.name)
-    return _Source(config, limits, listing, build_scans(config, listing), participants, licence)
+    scans = build_scans(config, listing, wanted_form(settings))
+    return _Source(config, limits, listing, scans, participants, licence)
+
+
+def wanted_form(settings: Settings) -> Wanted:
+    """Return what decides between the forms of ready-made data: template space and number of parcels."""
+    count = re.match(r"\d+", str(settings.raw("spaces.atlas_desc")))
+    return Wanted(space=str(settings.raw("spaces.template")), n_parcels=int(count.group()) if count else 0)
 
 
 def _write(

@@ -24,7 +24,17 @@ class DatasetConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9]+$", description="short name, letters and digits; part of every scan id")
     root: str = Field(description="folder of the data set (relative to the working directory, or absolute)")
     kind: Literal["raw", "derivative"] = Field(
-        default="raw", description="raw BIDS, or ready-made surface series that enter after preprocessing"
+        default="raw",
+        description="raw BIDS, or ready-made derivatives (fMRIPrep, C-PAC, XCP-D, HALFpipe, HCP, fsaverage5 pairs)",
+    )
+    prefer: list[Literal["volume", "surface", "cifti", "parcels"]] = Field(
+        default=[],
+        description="forms of ready-made runs to take first, in this order; without it volume, surface, cifti, parcels",
+    )
+    pick: dict[str, str] = Field(
+        default={},
+        description="entities the files of ready-made runs must have where they carry them, e.g. "
+        "{atlas: 4S156Parcels, feature: corrMatrix1}",
     )
     site: str = Field(default="", description="site of all participants; empty: by `site_column`, else `name`")
     site_column: str = Field(default="site", description="column of participants.tsv that holds the site")

@@ -17,6 +17,7 @@ BLOCK = 1 << 20
 INFLATE = 1 << 23  # most bytes inflated at once: a block of zeros inflates a thousandfold
 _ANNEX = re.compile(r"(?:^|/)\.git/annex/objects/|^/annex/objects/")
 _KEY = re.compile(r"^(?P<backend>[A-Z0-9_]+)(?:-s(?P<size>\d+))?(?:-[mSC]\d+)*--(?P<hash>[0-9a-f]+)")
+CIFTI_XML = 16 << 20  # bytes before the data of a CIFTI file that are kept; 91k grayordinates take under one million
 AGAIN = "copy or download the file again"
 
 
@@ -33,7 +34,8 @@ class Facts:
     key : str
         The git-annex key, or empty.
     shape : tuple of int
-        NIfTI: its dimensions. GIFTI: (vertices, volumes). TSV: (rows, columns).
+        NIfTI: its dimensions. GIFTI: (vertices, volumes). Tables: (rows, columns). CIFTI series: (volumes,
+        grayordinates, used vertices left, right, vertices of the mesh left, right).
     header_tr : float
         Repetition time of the header in seconds; 0 where it has none.
     oriented : bool
@@ -74,7 +76,7 @@ def examine(path: Path, verify: bool) -> Facts:
     Parameters
     ----------
     path : Path
-        ``.nii``, ``.nii.gz``, ``.func.gii`` or ``.tsv``.
+        ``.nii``, ``.nii.gz``, ``.dtseries.nii``, ``.func.gii``, or a table (``.tsv``, ``.1D``, ``.txt``).
     verify : bool
         Read and decompress every byte. Without it a git-annex key is taken as the content's hash, unread.
 
@@ -223,6 +225,38 @@ class _Nifti(_Sink):
         return {"shape": shape, "header_tr": _header_tr(header), "oriented": oriented}
 
 
+class _Cifti(_Nifti):
+    """Also keeps the XML before the data, which names the grayordinates and the time step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front = bytearray()
+
+    def feed(self, block: bytes) -> None:
+        super().feed(block)
+        if len(self.front) < CIFTI_XML:
+            self.front += block
+        self.enough = len(self.front) >= CIFTI_XML
+
+    def facts(self, whole: bool) -> dict[str, object]:
+        from boldmill.index.cifti_header import parse
+
+        shape = super().facts(whole)["shape"]
+        size = shape[-2:] if isinstance(shape, tuple) else ()
+        code = bytes(self.front[548:552])
+        xml = self.front[552 : 544 + int.from_bytes(self.front[544:548], "little")]
+        if len(size) != 2 or code != b"\x20\0\0\0":
+            raise _Broken("not a CIFTI-2 file", "give a CIFTI-2 series (.dtseries.nii)")
+        try:
+            header = parse(bytes(xml))
+        except ValueError as error:
+            raise _Broken(str(error), AGAIN) from error
+        if header.n_grayordinates != size[1]:
+            why = f"its header names {header.n_grayordinates} grayordinates, its data have {size[1]}"
+            raise _Broken(why, "restore the file")
+        return {"shape": (*size, *header.cortex()), "header_tr": header.step, "oriented": True}
+
+
 def _header_tr(header: Any) -> float:
     """Return pixdim[4] in seconds; a value of 100 or more is milliseconds, whatever unit the header names."""
     value = float(header["pixdim"][4])
@@ -277,10 +311,36 @@ class _Table(_Sink):
         lines = [line for line in self.text.decode("utf-8-sig", errors="replace").splitlines() if line.strip()]
         if not lines:
             raise _Broken("the table is empty", AGAIN)
-        return {"shape": (len(lines) - 1, len(lines[0].split("\t")))}
+        lines = [line for line in lines if not line.startswith("#")]
+        if not lines:
+            raise _Broken("the table has comments only", AGAIN)
+        words = lines[0].split("\t") if "\t" in lines[0] else lines[0].split()
+        return {"shape": (len(lines) - is_header(words), len(words))}
+
+
+def is_header(words: list[str]) -> bool:
+    """Return whether the first row of a table names its columns: a word that is no number, or ids counting up.
+
+    >>> is_header(["a", "1"]), is_header(["1", "2", "3"]), is_header(["0.5", "n/a", "2"])
+    (True, True, False)
+    """
+    if not all(_is_number(word) for word in words):
+        return True
+    ids = [int(word) for word in words if word.strip().isdigit()]
+    return len(ids) == len(words) > 2 and ids == list(range(ids[0], ids[0] + len(ids)))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return word.strip().lower() in ("n/a", "na")
+    return True
 
 
 def _sink(path: Path) -> _Sink:
+    if path.name.endswith(".dtseries.nii"):
+        return _Cifti()
     if path.name.endswith((".nii", ".nii.gz")):
         return _Nifti()
     return _Gifti() if path.name.endswith(".gii") else _Table()

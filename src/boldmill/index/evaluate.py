@@ -61,19 +61,25 @@ class Evaluator:
         """
         if scan.fault is not None:
             raise scan.fault
+        if scan.ready is not None:
+            from boldmill.index.evaluate_ready import evaluate_ready
+
+            return evaluate_ready(self, scan, scan.ready)
         return {"volume": self._volume, "surface": self._surface, "anat": self._anat}[scan.kind](scan)
 
     def facts_of(self, file: BidsFile) -> Facts:
         """Return the facts of a file of this data set."""
         return self.facts[f"{self.base}/{file.path}"]
 
-    def _sound(self, file: BidsFile) -> Facts:
+    def sound(self, file: BidsFile) -> Facts:
+        """Return the facts of a file; raise its fault where it has one."""
         facts = self.facts_of(file)
         if facts.fault:
             raise DataFault("cannot use file", file.path, facts.fault, facts.fix)
         return facts
 
-    def _entry(self, file: BidsFile) -> dict[str, Any]:
+    def entry(self, file: BidsFile) -> dict[str, Any]:
+        """Return what a ticket says of a file."""
         facts = self.facts_of(file)
         entry: dict[str, Any] = {"path": file.path, "size": facts.size, "sha256": facts.sha256 or None}
         return {**entry, "annex_key": facts.key} if facts.key else entry
@@ -81,7 +87,7 @@ class Evaluator:
     def _volume(self, scan: Scan) -> tuple[dict[str, Any], dict[str, Any]]:
         file, where = scan.files[0], scan.files[0].path
         flags = list(scan.flags)
-        facts = self._sound(file)
+        facts = self.sound(file)
         n_volumes = check_shape(facts.shape, where, self.settings.min_volumes)
         metadata, used = self.sidecars.resolve(file)
         tr, remarks = repetition_time(metadata, facts.header_tr, where, self.settings.tr_range)
@@ -91,9 +97,9 @@ class Evaluator:
         if not facts.oriented:
             flags.append("no orientation in the header")
         t1w, said = self._choose_t1w(scan, where)
-        fmap, passed = Finder(self.sidecars, self.facts_of, self._entry).find(file, metadata, scan.fmaps)
+        fmap, passed = Finder(self.sidecars, self.facts_of, self.entry).find(file, metadata, scan.fmaps)
         row = {"tr": tr, "n_volumes": n_volumes, "flags": flags + remarks + said + passed}
-        ticket = self._ticket([file], [t1w], None, metadata, used)
+        ticket = self.ticket([file], [t1w], None, metadata, used)
         return row, {**ticket, "fmap": fmap} if fmap else ticket
 
     def _choose_t1w(self, scan: Scan, where: str) -> tuple[BidsFile, list[str]]:
@@ -105,7 +111,7 @@ class Evaluator:
         flags, first = [], ""
         for file in scan.t1w:
             try:
-                check_t1w(self._sound(file).shape, file.path)
+                check_t1w(self.sound(file).shape, file.path)
             except DataFault as fault:
                 flags.append(f"T1w {file.path} passed over: {fault.why}")
                 first = first or f"{file.path}: {fault.why}"
@@ -126,13 +132,13 @@ class Evaluator:
         except DataFault as fault:
             raise DataFault(fault.what, scan.t1w[0].path, fault.why, fault.fix) from fault
         metadata, used = self.sidecars.resolve(file)
-        return {"tr": None, "n_volumes": None, "flags": scan.flags + flags}, self._ticket(
+        return {"tr": None, "n_volumes": None, "flags": scan.flags + flags}, self.ticket(
             [], [file], None, metadata, used
         )
 
     def _surface(self, scan: Scan) -> tuple[dict[str, Any], dict[str, Any]]:
         left, right = scan.files
-        sizes = self._sound(left).shape, self._sound(right).shape
+        sizes = self.sound(left).shape, self.sound(right).shape
         n_volumes = check_volumes(check_surface(*sizes, left.path), left.path, self.settings.min_volumes)
         metadata, used = self.sidecars.resolve(left)
         other, more = self.sidecars.resolve(right)
@@ -141,14 +147,14 @@ class Evaluator:
             raise DataFault("hemispheres differ", left.path, "their sidecars differ", "give both the same sidecar")
         tr, remarks = repetition_time(metadata, 0.0, left.path, self.settings.tr_range)
         if scan.confounds is not None:
-            rows = self._sound(scan.confounds).shape[0]
+            rows = self.sound(scan.confounds).shape[0]
             if rows != n_volumes:
                 why = f"{rows} rows for {n_volumes} volumes"
                 raise DataFault("confounds do not fit", scan.confounds.path, why, "restore the table")
         row = {"tr": tr, "n_volumes": n_volumes, "flags": scan.flags + remarks}
-        return row, self._ticket([left, right], [], scan.confounds, metadata, sorted({*used, *more}))
+        return row, self.ticket([left, right], [], scan.confounds, metadata, sorted({*used, *more}))
 
-    def _ticket(
+    def ticket(
         self,
         bold: list[BidsFile],
         t1w: list[BidsFile],
@@ -156,10 +162,11 @@ class Evaluator:
         metadata: dict[str, Any],
         used: list[str],
     ) -> dict[str, Any]:
+        """Return the content part of a ticket."""
         return {
-            "bold": [self._entry(file) for file in bold],
-            "t1w": [{**self._entry(file), "session": file.entities.get("ses", "")} for file in t1w],
-            "confounds": self._entry(confounds) if confounds else None,
+            "bold": [self.entry(file) for file in bold],
+            "t1w": [{**self.entry(file), "session": file.entities.get("ses", "")} for file in t1w],
+            "confounds": self.entry(confounds) if confounds else None,
             "metadata": shareable(metadata),
             "sidecars": used,
         }

@@ -12,7 +12,9 @@ from pathlib import Path
 from boldmill.errors import ConfigError
 from boldmill.index.config import DatasetConfig
 from boldmill.index.fmap import is_field_map
+from boldmill.index.layouts import Layout, layout_files, recognise
 from boldmill.index.names import IMAGE_SUFFIXES, BidsFile, bids_ignored, read_path, unusable
+from boldmill.index.ready_files import Ready
 from boldmill.index.sidecars import Sidecars
 
 
@@ -30,6 +32,10 @@ class Listing:
         All JSON sidecars, for the inheritance principle.
     ignored : list of (path, reason)
         Images with a name or place that BIDS does not know, sorted: reported, never dropped silently.
+    layout : Layout or None
+        The pipeline that made a derivative data set, where it is known.
+    ready : list of Ready
+        Every form of every run of such a data set.
     fmaps : list of BidsFile
         Field maps and single-band references (raw data sets).
     """
@@ -38,6 +44,8 @@ class Listing:
     tables: list[BidsFile]
     sidecars: Sidecars
     ignored: list[tuple[str, str]] = field(default_factory=list)
+    layout: Layout | None = None
+    ready: list[Ready] = field(default_factory=list)
     fmaps: list[BidsFile] = field(default_factory=list)
 
 
@@ -53,6 +61,8 @@ def list_dataset(dataset: DatasetConfig) -> Listing:
     where = f"datasets[{dataset.name}].root"
     if not root.is_dir():
         raise ConfigError("data set not found", where, f"{root} is not a folder", "correct the path")
+    if dataset.kind == "derivative" and (layout := recognise(root)).name != "generic":
+        return _list_ready(dataset, root, layout)
     files = _walk(root)
     if not any(path.startswith("sub-") for path in files):
         raise ConfigError(
@@ -88,6 +98,39 @@ def list_dataset(dataset: DatasetConfig) -> Listing:
         if folder in ("derivatives", "sourcedata"):
             listing.ignored.append((f"{folder}/", "not part of the data set; configure it as a data set of its own"))
     return listing
+
+
+def _list_ready(dataset: DatasetConfig, root: Path, layout: Layout) -> Listing:
+    """List the derivatives of a known pipeline.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds no run of that pipeline.
+    """
+    from boldmill.index.layout_bids import FMRIPREP, XCPD, read_bids, read_halfpipe
+    from boldmill.index.layout_cpac import read_cpac
+    from boldmill.index.layout_hcp import read_hcp
+
+    files = layout_files(root, layout)
+    readers = {
+        "fmriprep": lambda: read_bids(files, FMRIPREP),
+        "xcpd": lambda: read_bids(files, XCPD),
+        "halfpipe": lambda: read_halfpipe(files),
+        "cpac": lambda: read_cpac(files),
+        "hcp": lambda: read_hcp(files),
+    }
+    ready, ignored = readers[layout.name]()
+    if not ready:
+        raise ConfigError(
+            "no run found",
+            f"datasets[{dataset.name}].root",
+            f"{root} is a folder of {layout.title} ({layout.by}), but holds no series that is read"
+            + (f"; for example {ignored[0][0]}: {ignored[0][1]}" if ignored else ""),
+            "give the folder that holds the subjects' folders",
+        )
+    sidecars = Sidecars(root, [path for path in files if path.endswith(".json")])
+    return Listing([], [], sidecars, sorted(ignored), layout=layout, ready=ready)
 
 
 def _walk(root: Path) -> list[str]:

@@ -10,6 +10,7 @@ from boldmill.errors import ConfigError, DataFault, nearest
 from boldmill.index.config import DatasetConfig, FilterConfig
 from boldmill.index.listing import Listing
 from boldmill.index.names import BidsFile, scan_id
+from boldmill.index.ready_files import KIND, Choice, Wanted, choose
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ class Scan:
         Table of a surface scan.
     fault : DataFault or None
         Why the scan is refused by its name alone.
+    ready : Choice or None
+        Ready-made data of a known pipeline: the form that is read, and the others.
     """
 
     scan_id: str
@@ -42,14 +45,22 @@ class Scan:
     confounds: BidsFile | None = None
     fault: DataFault | None = None
     flags: list[str] = field(default_factory=list)
+    ready: Choice | None = None
 
     def label(self, entity: str) -> str:
         """Return the label of an entity, empty if the scan has none."""
         return self.entities.get(entity, "")
 
+    @property
+    def roles(self) -> dict[str, BidsFile]:
+        """Further files of ready-made data, by role."""
+        return self.ready.taken.roles if self.ready else {}
 
-def build_scans(dataset: DatasetConfig, listing: Listing) -> list[Scan]:
+
+def build_scans(dataset: DatasetConfig, listing: Listing, wanted: Wanted | None = None) -> list[Scan]:
     """Return the scans of one data set, filters applied, sorted by scan id.
+
+    ``wanted`` decides between the forms of ready-made data; those not read are added to ``listing.ignored``.
 
     Raises
     ------
@@ -58,8 +69,10 @@ def build_scans(dataset: DatasetConfig, listing: Listing) -> list[Scan]:
     """
     bold = [file for file in listing.images if file.suffix == "bold"]
     t1w = [file for file in listing.images if file.suffix == "T1w"]
-    _check_filters(dataset, [file.entities for file in (*bold, *t1w)])
-    if dataset.kind == "derivative":
+    _check_filters(dataset, [*(file.entities for file in (*bold, *t1w)), *(one.entities for one in listing.ready)])
+    if listing.layout is not None:
+        scans = _ready_scans(dataset, listing, wanted or Wanted())
+    elif dataset.kind == "derivative":
         scans = _surface_scans(dataset.name, [f for f in bold if _kept(f, dataset.filters)], listing.tables)
     else:
         scans = _volume_scans(dataset.name, [f for f in bold if _kept(f, dataset.filters)])
@@ -68,7 +81,7 @@ def build_scans(dataset: DatasetConfig, listing: Listing) -> list[Scan]:
             scan.t1w = _preferred(by_subject.get(scan.label("sub"), []), scan.label("ses"))
             scan.fmaps = [file for file in listing.fmaps if file.entities["sub"] == scan.label("sub")]
         scans += _anat_scans(dataset, by_subject, {file.entities["sub"] for file in bold})
-    if not scans and (bold or t1w) and dataset.filters != FilterConfig():
+    if not scans and (bold or t1w or listing.ready) and dataset.filters != FilterConfig():
         where = f"datasets[{dataset.name}].filters"
         raise ConfigError("filters match nothing", where, "each is there, but no scan has them all", "loosen one")
     return sorted(scans, key=lambda scan: scan.scan_id)
@@ -80,7 +93,11 @@ def _same(label: str, wanted: str) -> bool:
 
 def _kept(file: BidsFile, filters: FilterConfig) -> bool:
     """Return whether the filters keep a file; a run filter of ``1`` keeps ``run-01``."""
-    label = file.entities.get
+    return _passes(file.entities, filters)
+
+
+def _passes(entities: Mapping[str, str], filters: FilterConfig) -> bool:
+    label = entities.get
     return (
         (not filters.participant or label("sub") in filters.participant)
         and (not filters.session or label("ses") in filters.session)
@@ -212,6 +229,27 @@ def _surface_scans(dataset: str, bold: list[BidsFile], tables: list[BidsFile]) -
             scan.flags.append("no confounds table")
         scans.append(scan)
     return scans
+
+
+def _ready_scans(dataset: DatasetConfig, listing: Listing, wanted: Wanted) -> list[Scan]:
+    """Return one scan per run of a known pipeline, from the form :func:`choose` takes."""
+    forms = [one for one in listing.ready if _passes(one.entities, dataset.filters)]
+    choices, ignored = choose(dataset, forms, wanted, listing.layout.name if listing.layout else "generic")
+    listing.ignored = sorted({*listing.ignored, *ignored})
+    return [
+        Scan(
+            name,
+            dataset.name,
+            dict(choice.taken.entities),
+            KIND[choice.taken.form],
+            choice.taken.files,
+            confounds=choice.taken.roles.get("confounds"),
+            fault=choice.taken.fault,
+            flags=list(choice.taken.flags),
+            ready=choice,
+        )
+        for name, choice in choices.items()
+    ]
 
 
 def _groups(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:

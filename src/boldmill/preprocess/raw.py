@@ -15,10 +15,11 @@ FIX = "run `snakemake ingest`, then the workflow again"
 
 
 def entries(ticket: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the raw files a ticket names: BOLD, T1w, confounds, field maps."""
+    """Return the files a ticket names: BOLD, T1w, confounds, field maps, and what else a ready-made run comes with."""
     confounds = [ticket["confounds"]] if ticket.get("confounds") else []
     fields = [entry for found in ticket.get("fmap", []) for entry in found["files"]]
-    return [*ticket["bold"], *ticket["t1w"], *confounds, *fields]
+    named = [*ticket["bold"], *ticket["t1w"], *confounds, *fields, *ticket.get("files", {}).values()]
+    return list({entry["path"]: entry for entry in named}.values())
 
 
 def identity(entry: Mapping[str, Any]) -> str:

@@ -13,12 +13,14 @@ from typing import Any
 from boldmill.errors import DataFault
 from boldmill.preprocess.cache import StepCache, key_of
 from boldmill.preprocess.outputs import spaces_of
-from boldmill.preprocess.raw import identity
+from boldmill.preprocess.raw import entries, identity
 from boldmill.preprocess.subject import Job, StepResult
 
 Ticket = Mapping[str, Any]
 ANAT_SETTINGS = ("n4_", "head_", "brain_", "syn_", "deterministic")
 """Prefixes of the settings the anatomy depends on: a change of another one does not redo it."""
+READY_KEYS = ("layout", "stage", "space", "atlas")
+"""What tickets of ready-made data say beyond the others."""
 OTHER = "to_subject_"
 """Prefix of the anatomy's fields to further template spaces."""
 NO_T1W = DataFault("no T1w image", "subject", "the subject has no T1w image", "add one, or exclude the subject")
@@ -101,7 +103,7 @@ class SubjectFlow:
         """Process one scan and return its entry in the manifest."""
         kind, name = str(ticket["kind"]), str(ticket["scan_id"])
         base: dict[str, Any] = {"stage": "preprocess", "kind": kind}
-        if isinstance(anat, DataFault) and kind != "surface":
+        if isinstance(anat, DataFault) and kind in ("volume", "anat"):
             self.cache.forget(name)
             return {**base, **_fault(anat), "files": {}, "qc": {}, "flags": []}
         if kind == "anat":
@@ -110,8 +112,8 @@ class SubjectFlow:
             **self.common,
             step=kind,
             anat=anat_key if kind == "volume" else "",
-            ticket={k: ticket.get(k) for k in ("scan_id", "entities", "metadata", "task", "fmap")},
-            files=[[e["path"], identity(e)] for e in (*ticket["bold"], *filter(None, [ticket.get("confounds")]))],
+            ticket={k: ticket.get(k) for k in ("scan_id", "entities", "metadata", "task", "fmap", *READY_KEYS)},
+            files=[[e["path"], identity(e)] for e in entries({**ticket, "t1w": []})],
             settings=self.job.settings.model_dump(mode="json"),
             clean=self.job.clean.model_dump(mode="json"),
         )
@@ -122,8 +124,11 @@ class SubjectFlow:
 
     def _run(self, ticket: Ticket, anat: StepResult | DataFault) -> StepResult:
         from boldmill.preprocess.bold import AnatInputs, process_volume_run
+        from boldmill.preprocess.ready import is_ready, process_ready_run
         from boldmill.preprocess.surface import process_surface_run
 
+        if is_ready(ticket):
+            return process_ready_run(self.job, ticket)
         if ticket["kind"] == "surface":
             return process_surface_run(self.job, ticket)
         if isinstance(anat, DataFault):

@@ -12,6 +12,7 @@ from boldmill.atomic import read_json
 from boldmill.errors import DataFault, MachineFault
 from boldmill.preprocess.recipe import Recipe
 from boldmill.provenance.record import Recorder
+from boldmill.represent.given_parcels import Matched, given_series
 from boldmill.represent.operators import load_operator
 from boldmill.represent.series import Series, files_of, open_series
 
@@ -24,10 +25,14 @@ def quarantined(stage: str, fault: DataFault) -> dict[str, Any]:
     return {"status": "quarantined", "stage": stage, "reason": f"{fault.what}: {fault.why}", "fix": fault.fix}
 
 
-def series_of(subject: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the good scans of a subject manifest that have a time series, by scan id (a T1w alone has none)."""
+def series_of(subject: dict[str, Any], *, parcels: bool = False) -> list[tuple[str, dict[str, Any]]]:
+    """Return the good scans of a subject manifest that have a time series, by scan id (a T1w alone has none).
+
+    ``parcels`` includes those that come as parcel series: there is nothing of them to map.
+    """
     scans: dict[str, dict[str, Any]] = subject["scans"]
-    return [(k, s) for k, s in sorted(scans.items()) if s["status"] == "ok" and s["kind"] in ("volume", "surface")]
+    kinds = ("volume", "surface", "parcels") if parcels else ("volume", "surface")
+    return [(k, s) for k, s in sorted(scans.items()) if s["status"] == "ok" and s["kind"] in kinds]
 
 
 class Bench:
@@ -95,6 +100,12 @@ class Bench:
                 raise MachineFault("T1w and operators differ", path, why, "rerun the preprocess and operators stages")
             images[name] = np.asarray(image.dataobj, np.float64).ravel(order="F")
         return images
+
+    def given(self, scan_id: str, scan: dict[str, Any]) -> tuple[NDArray[np.float32], Matched]:
+        """Return the series (T, P) of a scan that comes as parcel series, in the configured atlas."""
+        path = self.results / scan["files"]["timeseries_ready"]
+        self._need(path)
+        return given_series(path, scan["named"], scan["atlas"], self.names, self.manifest["atlas"], scan_id)
 
     def _need(self, path: Path) -> None:
         if not path.is_file():

@@ -72,6 +72,20 @@ def parcel_series(operator: Any, series: Series, min_coverage: float) -> ParcelS
     return ParcelSeries(values=values, coverage=coverage)
 
 
+def given_coverage(values: NDArray[np.float32], where: str) -> ParcelSeries:
+    """Return given series (T, P) with coverage 1 where a parcel has data and 0 where it has none.
+
+    Raises
+    ------
+    DataFault
+        No parcel has data.
+    """
+    alive = np.asarray(np.isfinite(values).all(axis=0))
+    if not alive.any():
+        raise DataFault("no parcel is covered", where, "every given parcel is empty", "restore the table of the run")
+    return ParcelSeries(values=np.where(alive, values, np.float32(np.nan)), coverage=alive.astype(np.float64))
+
+
 def number(value: float) -> str:
     """Return a number with seven digits (float32), or ``n/a`` for NaN.
 

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         for path in tqdm(sorted(args.subjects), desc="parcellate", unit="subject", disable=None):
             subject = read_json(path)
             config = settings.section("parcellate", ParcellateConfig, subject["dataset"])
-            for scan_id, scan in series_of(subject):
+            for scan_id, scan in series_of(subject, parcels=True):
                 try:
                     scans[scan_id] = _one_scan(bench, record, subject["dataset"], scan_id, scan, config.min_coverage)
                 except DataFault as fault:
@@ -64,11 +64,19 @@ def _one_scan(
     import numpy as np
 
     from boldmill.atomic import write_text
-    from boldmill.represent.parcellate import parcel_series, rows_tsv, series_tsv
+    from boldmill.represent.parcellate import given_coverage, parcel_series, rows_tsv, series_tsv
 
-    surface = scan["kind"] == "surface"
-    series = bench.open(scan)
-    found = parcel_series(bench.operator("surface_parcels" if surface else "parcels"), series, min_coverage)
+    flags: list[str] = []
+    if scan["kind"] == "parcels":
+        values, matched = bench.given(scan_id, scan)
+        found = given_coverage(values, scan_id)
+        flags.append(f"parcels of {scan['layout']} taken {matched.how}")
+        if matched.dropped:
+            flags.append(f"{matched.dropped} given columns are no parcels of the atlas: dropped")
+    else:
+        surface = scan["kind"] == "surface"
+        series = bench.open(scan)
+        found = parcel_series(bench.operator("surface_parcels" if surface else "parcels"), series, min_coverage)
     folder = Path("parcellate") / dataset
     files = {
         "timeseries": (folder / f"{scan_id}_timeseries.tsv", series_tsv(bench.names, found.values)),
@@ -94,6 +102,7 @@ def _one_scan(
             "coverage_min": round(float(found.coverage.min()), 4),
             "coverage_mean": round(float(found.coverage.mean()), 4),
         },
+        **({"flags": flags} if flags else {}),
     }
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from boldmill.atomic import read_json
 from boldmill.errors import ConfigError, DataFault
 from boldmill.index.config import DatasetConfig
+from boldmill.index.content import examine
+from boldmill.index.layouts import recognise
 from boldmill.index.listing import list_dataset
 from boldmill.index.participants import Participants, read_participants
 from boldmill.index.scans import Scan, build_scans
@@ -44,6 +46,8 @@ class Survey:
     @property
     def shortest(self) -> tuple[int, float] | None:
         """Volumes and TR of the run with the fewest volumes whose TR is known."""
+        if all(scan.ready is not None and scan.ready.taken.stage == "parcellate" for scan in self.scans):
+            return None  # clean already: no regression asks for degrees of freedom
         known = [(n, tr) for _, tr, n in self.runs if n and tr]
         return min(known) if known else None
 
@@ -68,7 +72,8 @@ def survey(root: Path, taken: set[str]) -> Survey:
                 "cannot read", root / "dataset_description.json", str(error), "correct the JSON"
             ) from error
     title = str(description.get("Name") or root.name)
-    derived = str(description.get("DatasetType") or "raw") == "derivative"
+    said = str(description.get("DatasetType") or "")
+    derived = said == "derivative" or (not said and recognise(root).name != "generic")
     config = DatasetConfig(
         name=dataset_name(root, title, taken),
         root=str(root),
@@ -84,8 +89,10 @@ def survey(root: Path, taken: set[str]) -> Survey:
         except DataFault:
             metadata = {}
         tr = metadata.get("RepetitionTime")
+        volumes, header = _volumes(root / scan.files[0].path)
+        tr = tr if scan.ready is None else tr or header
         known = float(tr) if isinstance(tr, (int, float)) and tr > 0 else None
-        found.runs[scan.label("task"), known, _volumes(root / scan.files[0].path)] += 1
+        found.runs[scan.label("task"), known, volumes] += 1
     return found
 
 
@@ -107,17 +114,20 @@ def dataset_name(root: Path, title: str, taken: set[str]) -> str:
     return unique
 
 
-def _volumes(path: Path) -> int | None:
-    """Return the volumes a NIfTI header promises, or None (not there, damaged, or no NIfTI)."""
+def _volumes(path: Path) -> tuple[int | None, float | None]:
+    """Return the volumes a header promises (None: not there, damaged, or a surface) and its TR (s, CIFTI only)."""
+    if path.name.endswith((".dtseries.nii", ".tsv", ".1D")):
+        facts = examine(path, verify=False)
+        return (facts.shape[0] if facts.shape else None), facts.header_tr or None
     if not path.name.endswith((".nii", ".nii.gz")):
-        return None
+        return None, None
     import nibabel as nib
 
     try:
         shape = nib.load(path).shape  # type: ignore[attr-defined]
     except (OSError, EOFError, nib.filebasedimages.ImageFileError, ValueError):
-        return None
-    return int(shape[3]) if len(shape) > 3 else None
+        return None, None
+    return (int(shape[3]) if len(shape) > 3 else None), None
 
 
 def task_suggestions(surveys: list[Survey], folds: int) -> list[tuple[dict[str, Any], str, bool]]:

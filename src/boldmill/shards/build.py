@@ -85,6 +85,8 @@ class Bucket:
                 raise _absent(scan_id, f"the manifest of {subject_key(ticket)}", "preprocess_subject")
         for scan_id, ticket, _ in self.usable():
             for name, manifest in (("parcellate", self.parcellated), ("flatmap", self.flat)):
+                if name == "flatmap" and ticket["kind"] == "parcels":
+                    continue  # parcel series have nothing to map
                 if ticket["kind"] != "anat" and scan_id not in manifest.get("scans", {}):
                     raise _absent(scan_id, f"the {name} manifest of bucket {self.number}", f"{name}_bucket")
 

@@ -67,12 +67,12 @@ def test_faults_are_refused_by_name(surfaces, spoil, reason):
 
 def test_other_spaces_and_volumes_are_reported(surfaces):
     base = "sub-01/func/sub-01_task-rest"
-    surfaces.write(f"{base}_hemi-L_space-fsLR_den-91k_bold.func.gii", b"x")
-    surfaces.write(f"{base}_space-MNI152NLin6Asym_desc-preproc_bold.nii.gz", b"x")
+    surfaces.write(f"{base}_hemi-L_space-fsaverage6_bold.func.gii", b"x")
+    surfaces.write(f"{base}_space-MNI152NLin6Asym_desc-smooth_bold.nii.gz", b"x")
     surfaces.write(f"{base}_space-fsaverage5_bold.func.gii", b"x")
     assert set(rows(surfaces)) == {"sub-01_task-rest"}
     assert {row["reason"] for row in surfaces.table("ignored.tsv")} == {
-        "space-fsLR is not read; only fsaverage5 is",
+        "space-fsaverage6 is not read; only fsaverage5 is",
         "derivative data sets are read as fsaverage5 surfaces (hemi-L and hemi-R .func.gii) only",
         "a surface series needs hemi-L or hemi-R",
     }
