@@ -152,7 +152,6 @@ def _write(
     """Write images, transforms and sidecars under their BIDS names."""
     d, space = job.derivatives, job.space
     stripped = {"SkullStripped": bool(out["extracted"])}
-    reference = {"SpatialReference": {"space": space, "grid": "output grid"}}
     native: list[tuple[str, str, str, dict[str, str], Dtype, dict[str, Any]]] = [
         # key, workflow output, suffix, entities, type, sidecar
         ("t1w", "t1w", "T1w", {"desc": "preproc"}, "float32", stripped),
@@ -165,9 +164,8 @@ def _write(
     standard: list[tuple[str, str, str, dict[str, str], Dtype, dict[str, Any]]] = [
         ("t1w_template", "t1w_template", "T1w", {"desc": "preproc"}, "float32", stripped),
         ("brain_mask", "brain_mask", "mask", {"desc": "brain"}, "uint8", {"Type": "Brain"}),
-        ("jacobian", "jacobian", "T1w", {"desc": "jacobian"}, "float32", {
-            "Description": "volume change from template to T1w, affine included; below 0: folded"}),
-    ]  # fmt: skip
+        ("jacobian", "jacobian", "T1w", {"desc": "jacobian"}, "float32", {}),
+    ]
     standard += [(k, k, "probseg", {"label": k.upper()}, "float32", {}) for k in ("gm", "wm", "csf")]
     files: dict[str, Path] = {}
     for in_template, rows in ((False, native), (True, standard)):
@@ -175,7 +173,6 @@ def _write(
             where = {"space": space} if in_template else {}
             volume = read_volume(out[name])
             path = d.path(entities, "anat", suffix, **where, **more)
-            fields = {**fields, **(reference if in_template else {})}
             files[key] = d.image(
                 path, volume.data, volume.affine, sources=sources, dtype=kind, template=in_template, **fields
             )

@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
             flow = _flow(args, settings, dataset, subject, Path(root), preprocess, CleanConfig, threads, work)
             manifest = flow.manifest(tickets)
         write_json(args.out, manifest)
-        record.add_output(flow.job.derivatives.describe())
+        for path in flow.job.derivatives.describe():
+            record.add_output(path)
         for path in sorted(flow.job.template.values()):
             record.add_input(path)
         for ticket in tickets:
@@ -138,7 +139,11 @@ def _flow(
     resolution = float(settings.raw("spaces.resolution"))
     affine, shape = output_grid(args.template, resolution)
     derivatives = Derivatives(
-        results=layout.results, root=layout.derivatives(dataset), raw=root.resolve(), dataset=dataset
+        results=layout.results,
+        root=layout.derivatives(dataset),
+        raw=root.resolve(),
+        dataset=dataset,
+        references={str(template["space"]): f"bids:template:{template['files']['head']}"},
     )
     files = {key: (args.template.parent / name).resolve() for key, name in template["files"].items()}
     job = Job(
