@@ -22,6 +22,7 @@ from boldmill.preprocess.config import PreprocessConfig
 from boldmill.preprocess.derivatives import sidecar_of
 from boldmill.preprocess.images import Dtype, Grid, read_volume
 from boldmill.preprocess.nodes import pe, run_workflow
+from boldmill.preprocess.scanquality import anat_quality
 from boldmill.preprocess.subject import Job, StepResult
 from boldmill.preprocess.transforms import read_affine, read_field, write_affine, write_field
 
@@ -140,6 +141,7 @@ def process_anat(job: Job, t1w: Path, entities: Mapping[str, str], source: str, 
         "zero_share": float(out["zeros"]),
         "syn_sigma_diff_set": float(job.settings.syn_sigma_diff),
     }
+    qc |= anat_quality(out["t1w"], out["mask"], {name: out[f"{name}_native"] for name in ("gm", "wm", "csf")})
     flags = anat_flags(qc)
     del qc["syn_sigma_diff_set"]
     files, extra = _write(job, out, entities, [job.derivatives.uri_raw(source)])

@@ -23,6 +23,7 @@ from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.confounds import read as read_confounds
 from boldmill.preprocess.images import Grid
 from boldmill.preprocess.outputs import further_grids
+from boldmill.preprocess.scanquality import run_quality
 from boldmill.preprocess.slicetiming import SliceTimes, slice_times
 from boldmill.preprocess.subject import Job, StepResult
 
@@ -225,6 +226,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     table = read_confounds(made["confounds"])
     quality = quality_of(table.columns, facts)
     quality["coverage"] = covered_share(Path(made["mask"]), job.template["brain_mask"])
+    quality |= run_quality(made, anat.t1w_mask, table.columns, metadata, job.clean, tr)
     flags = [flag for name in STEPS for flag in facts[name].get("flags", [])]
     if quality["mean_fd"] > HUGE_FD:
         flags.append(f"large motion: mean FD {quality['mean_fd']:.2f} mm")

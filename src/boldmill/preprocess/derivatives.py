@@ -167,16 +167,16 @@ class Derivatives:
         """
         raw = _raw_description(self.raw)
         source = {"URL": self.raw.resolve().as_uri(), **_picked(raw, {"DatasetDOI": "DOI"})}
+        links = {"raw": self.raw.resolve().as_uri()}
+        if self.references:
+            links["template"] = (self.results / "templates").resolve().as_uri()
         description = {
             "Name": f"{self.dataset}: preprocessed by boldmill",
             "BIDSVersion": BIDS_VERSION,
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "boldmill", "Version": __version__, **_code_url()}],
             "SourceDatasets": [source],
-            "DatasetLinks": {
-                "raw": self.raw.resolve().as_uri(),
-                "template": (self.results / "templates").resolve().as_uri(),
-            },
+            "DatasetLinks": links,
             **_picked(raw, {"License": "License", "Authors": "Authors", "ReferencesAndLinks": "ReferencesAndLinks"}),
         }
         ignored = [f"# {words}\n{pattern}" for pattern, words in NOT_IN_BIDS.items()]

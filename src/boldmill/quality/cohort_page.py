@@ -10,7 +10,7 @@ from boldmill.quality.cohort import Cohort, CohortScan, Rules, by_rule, by_site
 from boldmill.quality.cohort_figures import distribution
 
 HEADLINE = (
-    *("mean_fd", "censored", "minutes_kept", "mean_dvars", "tsnr", "gcor", "residual_dof", "coverage", "efc"),
+    *("mean_fd", "censored_share", "minutes_kept", "mean_dvars", "tsnr", "gcor", "residual_dof", "coverage", "efc"),
     *("coreg_dice", "t1w_template_mask_dice", "t1w_cnr"),
 )
 """Figures shown first; the others on request."""

@@ -28,7 +28,7 @@ class Rule:
 RULES: tuple[Rule, ...] = (
     Rule("max_mean_fd", "mean_fd", True, "mean FD", " mm"),
     Rule("min_minutes", "minutes_kept", False, "kept time", " min"),
-    Rule("max_censored", "censored", True, "share of censored volumes"),
+    Rule("max_censored", "censored_share", True, "share of censored volumes"),
     Rule("min_residual_dof", "residual_dof", False, "residual degrees of freedom"),
     Rule("min_tsnr", "tsnr", False, "median tSNR"),
     Rule("min_coverage", "coverage", False, "covered share of the template brain"),

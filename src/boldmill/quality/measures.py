@@ -47,7 +47,7 @@ class Measure:
 MEASURES: tuple[Measure, ...] = (
     Measure("mean_fd", "mean FD", "mm", "high", 3, "mean framewise displacement (Power)"),
     Measure("max_fd", "max FD", "mm", "high", 2, "largest framewise displacement (Power)"),
-    Measure("censored", "censored", "share", "high", 3, "share of volumes over the limits of censoring"),
+    Measure("censored_share", "censored", "share", "high", 3, "share of volumes over the limits of censoring"),
     Measure("minutes_kept", "kept", "min", "low", 2, "minutes of volumes within the censoring limits"),
     Measure("mean_dvars", "DVARS", "a.u.", "high", 1, "mean DVARS, brain median scaled to clean.intensity"),
     Measure("mean_std_dvars", "std DVARS", "", "high", 3, "mean standardised DVARS; 1: noise alone"),

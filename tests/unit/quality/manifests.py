@@ -21,7 +21,7 @@ def run_figures(rng: np.random.Generator, site: str) -> dict[str, Any]:
     return {
         "mean_fd": motion,
         "max_fd": motion * 6,
-        "censored": censored,
+        "censored_share": censored,
         "minutes_kept": 8 * (1 - censored),
         "mean_dvars": 180 + 300 * motion + 8 * float(rng.standard_normal()),
         "mean_std_dvars": 1 + 0.1 * float(rng.standard_normal()),
@@ -63,7 +63,7 @@ def write_cohort(results: Path, subjects: int, *, runs: int = 1) -> list[str]:
             rng = generator("cohort", scan_id)
             figures = run_figures(rng, site)
             if number == 0:
-                figures |= {"mean_fd": 1.4, "censored": 0.71, "minutes_kept": 2.3}
+                figures |= {"mean_fd": 1.4, "censored_share": 0.71, "minutes_kept": 2.3}
             if number == 1:
                 figures |= {"tsnr": 9.0}
             scans[scan_id] = {

@@ -100,7 +100,7 @@ def test_the_page_and_the_table_say_the_same(results: Path) -> None:
     data, rows = embedded(results), table(results)
     assert len(data["scans"]) == SUBJECTS - 2
     names = [measure["name"] for measure in data["measures"]]
-    assert {"mean_fd", "censored", "minutes_kept", "tsnr", "t1w_cnr", "t1w_template_mask_dice"} <= set(names)
+    assert {"mean_fd", "censored_share", "minutes_kept", "tsnr", "t1w_cnr", "t1w_template_mask_dice"} <= set(names)
     for scan in data["scans"]:
         row = rows[scan["id"]]
         assert scan["in"] is (row["inclusion"] == "included")
