@@ -25,11 +25,10 @@ BIDS_VERSION = "1.10.0"
 MASKS = ("mask", "dseg", "probseg")
 
 NOT_IN_BIDS = {
-    "*_xfm.*": "transforms (BEP014)",
+    "*_xfm.*": "transforms, head motion, EPI distortion (BEP014)",
     "*_boldref.*": "reference images of the runs (BEP012)",
     "*_timeseries.*": "confounds and other time series (BEP012)",
     "**/func/*_hemi-*": "series on surfaces (BEP012)",
-    "*_distortion.*": "EPI distortion in voxels",
     "*_alff.*": "amplitude of low-frequency fluctuations (BEP012)",
     "*_falff.*": "their share of all fluctuations (BEP012)",
     "*_reho.*": "regional homogeneity (BEP012)",
