@@ -16,6 +16,8 @@ from boldmill.preprocess.raw import identity
 from boldmill.preprocess.subject import Job, StepResult
 
 Ticket = Mapping[str, Any]
+OTHER = "to_subject_"
+"""Prefix of the anatomy's fields to further template spaces."""
 NO_T1W = DataFault("no T1w image", "subject", "the subject has no T1w image", "add one, or exclude the subject")
 
 
@@ -126,6 +128,7 @@ class SubjectFlow:
             wm=files["wm_native"],
             csf=files["csf_native"],
             field=files["to_subject"],
+            other_fields={k.removeprefix(OTHER): v for k, v in files.items() if k.startswith(OTHER)},
         )
         return process_volume_run(self.job, ticket, given, self.work / str(ticket["scan_id"]))
 
