@@ -8,6 +8,7 @@ folder, moves the results to their BIDS-Derivatives names, writes sidecars, and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -28,7 +29,7 @@ from boldmill.preprocess.slicetiming import SliceTimes, slice_times
 from boldmill.preprocess.subject import Job, StepResult
 
 MIN_VOLUMES = 10
-STEPS = ("motion", "coreg", "resample", "confounds", "clean")
+STEPS = ("motion", "distortion", "coreg", "resample", "confounds", "clean")
 """Steps that leave facts and flags."""
 HUGE_FD = 0.5
 """Mean FD (Power) above which a run is flagged, mm."""
@@ -62,6 +63,7 @@ def init_bold_wf(
     key: tuple[str, ...],
     where: str,
     spaces: Sequence[Mapping[str, Any]] = (),
+    ticket: Mapping[str, Any] | None = None,
     threads: int = 1,
     name: str = "bold",
 ) -> Any:
@@ -83,6 +85,8 @@ def init_bold_wf(
         Scan, for messages.
     spaces : sequence of mapping
         Further output grids (:func:`boldmill.preprocess.outputs.further_grids`).
+    ticket : mapping, optional
+        The scan's ticket: its ``fmap``, ``metadata`` and ``root`` serve the distortion.
     threads : int
         SimpleITK threads; 1 makes reruns identical.
     name : str
@@ -92,34 +96,48 @@ def init_bold_wf(
     -------
     nipype Workflow
         ``inputnode``: bold, t1w, t1w_mask, gm, wm, csf, field. ``outputnode``: scratch series (clean, preproc,
-        native), mask, boldref, native_mask, boldref_native, spaces, confounds, confounds_json, matrices, coreg, and
-        the facts of each step.
+        native), mask, boldref, native_mask, boldref_native, spaces, distortion (where corrected), confounds,
+        confounds_json, matrices, coreg, and the facts of each step.
     """
     from nipype.interfaces.utility import IdentityInterface
 
     from boldmill.preprocess import bold_interfaces as steps
     from boldmill.preprocess import clean_interfaces as finish
+    from boldmill.preprocess import engines
     from boldmill.preprocess.nodes import pe
+    from boldmill.preprocess.sdc_interfaces import EstimateDistortion
 
     inputs = pe.Node(
         IdentityInterface(fields=["bold", "t1w", "t1w_mask", "gm", "wm", "csf", "field"]), name="inputnode"
     )
     fields = ["clean", "preproc", "mask", "boldref", "spaces", "native", "native_mask", "boldref_native"]
-    fields += ["confounds", "confounds_json", "matrices", "coreg", *(f"{step}_facts" for step in STEPS)]
+    fields += ["distortion", "confounds", "confounds_json", "matrices", "coreg", *(f"{step}_facts" for step in STEPS)]
     outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
     load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
-    start = pe.Node(steps.Despike(), name="despike") if preprocess.despike else load
-    shift = pe.Node(
-        steps.CorrectSliceTiming(
-            tr=tr,
-            times=timing.times.tolist() if timing else [],
-            axis=timing.axis if timing else 2,
-            reference=timing.reference if timing else 0.0,
-        ),
-        name="slicetiming",
+    use = preprocess.engines
+    start = engines.node("despike", use.despike, "despike") if preprocess.despike else load
+    shift = engines.node(
+        "slice_timing",
+        use.slice_timing,
+        "slicetiming",
+        tr=tr,
+        times=timing.times.tolist() if timing else [],
+        axis=timing.axis if timing else 2,
+        reference=timing.reference if timing else 0.0,
     )
-    motion = pe.Node(steps.EstimateMotion(target=preprocess.motion_reference), name="motion")
-    coreg = pe.Node(steps.Coregister(key=list(key), threads=threads), name="coregister")
+    motion = engines.node("motion", use.motion, "motion", target=preprocess.motion_reference)
+    known = ticket or {}
+    unwarp = pe.Node(
+        EstimateDistortion(
+            maps=json.dumps(known.get("fmap", [])),
+            metadata=json.dumps(known.get("metadata", {})),
+            root=str(known.get("root", ".")),
+            threads=threads,
+            off=preprocess.distortion == "off",
+        ),
+        name="distortion",
+    )
+    coreg = engines.node("coregistration", use.coregistration, "coregister", key=list(key), threads=threads)
     once = pe.Node(
         steps.ResampleOnce(
             out_shape=list(grid.shape),
@@ -152,7 +170,9 @@ def init_bold_wf(
             (start, shift, [("series", "series")]),
             (seen, motion, [("series", "series")]),
             (load, motion, [("grid", "grid")]),
-            (motion, coreg, [("boldref", "boldref"), ("mask", "mask")]),
+            (motion, unwarp, [("boldref", "boldref"), ("mask", "mask")]),
+            (unwarp, coreg, [("boldref", "boldref"), ("mask", "mask")]),
+            (unwarp, once, [("distortion", "distortion")]),
             (inputs, coreg, [(k, k) for k in ("t1w", "t1w_mask", "wm", "gm")]),
             (shift, once, [("series", "series")]),
             (load, once, [("grid", "grid")]),
@@ -169,7 +189,9 @@ def init_bold_wf(
             (once, outputs, [(k, k) for k in ("mask", "boldref", "spaces", "native", "native_mask")]),
             (once, outputs, [("template", "preproc"), ("facts", "resample_facts")]),
             (table, outputs, [("tsv", "confounds"), ("json", "confounds_json"), ("facts", "confounds_facts")]),
-            (motion, outputs, [("matrices", "matrices"), ("boldref", "boldref_native"), ("facts", "motion_facts")]),
+            (motion, outputs, [("matrices", "matrices"), ("facts", "motion_facts")]),
+            (unwarp, outputs, [("boldref", "boldref_native"), ("distortion", "distortion")]),
+            (unwarp, outputs, [("facts", "distortion_facts")]),
             (coreg, outputs, [("matrix", "coreg"), ("facts", "coreg_facts")]),
         ]
     )
@@ -201,6 +223,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     DataFault
         The run cannot be used; the reason and a fix are in the fault.
     """
+    from boldmill.preprocess import engines
     from boldmill.preprocess.nodes import run_workflow
 
     bold = Path(ticket["root"]) / ticket["bold"][0]["path"]
@@ -216,6 +239,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         key=(scan, str(job.seed)),
         where=scan,
         spaces=further_grids(job, anat),
+        ticket=ticket,
         threads=1 if job.settings.deterministic else job.threads,
     )
     given = {"bold": bold, "t1w": anat.t1w, "t1w_mask": anat.t1w_mask, "field": anat.field}
@@ -233,7 +257,10 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     if timing is None:
         flags.append("no slice timing: the sidecar gives no usable SliceTiming")
     files, extra = publish(job, ticket, anat, made, timing, tr, facts)
-    described = {"tr": tr, "n_volumes": table.n_rows, "space": job.space, "cost": costs}
+    ran = ["motion", "coregistration", *(["despike"] if job.settings.despike else [])]
+    ran += ["slice_timing"] if timing is not None else []
+    by = engines.described(job.settings.engines, ran)
+    described = {"engines": by, "tr": tr, "n_volumes": table.n_rows, "space": job.space, "cost": costs}
     return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=described)
 
 
