@@ -17,6 +17,8 @@ from boldmill.rng import generator
 
 KEPT, LEFT = "#1f4e79", "#d1495b"
 DPI = 84
+MIN_BOX = 4
+"""Fewer values are drawn as points alone."""
 LABEL = 14
 """Longest site name under an axis, characters."""
 MAX_DRAWN = 400
@@ -51,12 +53,12 @@ def distribution(cohort: Cohort, measure: Measure, rules: Rules) -> bytes:
         values = [scan.figures[measure.name] for scan in here]
         look = {"color": "#8a949e", "linewidth": 0.9}
         axis.boxplot(
-            values, positions=[place], widths=0.6, showfliers=False, boxprops=look, whiskerprops=look, capprops=look,
+            values if len(values) >= MIN_BOX else [], positions=[place], widths=0.6, showfliers=False, boxprops=look, whiskerprops=look, capprops=look,
             medianprops={"color": "#1b1f24", "linewidth": 1.4},
         )  # fmt: skip
         for kept, colour, size in ((True, KEPT, 4), (False, LEFT, 7)):
             x, y = _points(here, measure.name, site, kept)
-            axis.plot(place + x, y, ".", color=colour, alpha=0.6, markersize=size, markeredgewidth=0)
+            axis.plot(place + x, y, ".", color=colour, alpha=0.6, markersize=size, markeredgewidth=0, zorder=3)
     for limit in _limits(cohort, measure.name, rules):
         axis.axhline(limit, color=LEFT, linestyle="--", linewidth=0.9)
     axis.set_xlim(-0.6, len(sites) - 0.4)

@@ -49,7 +49,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("max_fd", "max FD", "mm", "high", 2, "largest framewise displacement (Power)"),
     Measure("censored_share", "censored", "share", "high", 3, "share of volumes over the limits of censoring"),
     Measure("minutes_kept", "kept", "min", "low", 2, "minutes of volumes within the censoring limits"),
-    Measure("mean_dvars", "DVARS", "a.u.", "high", 1, "mean DVARS, brain median scaled to clean.intensity"),
+    Measure("mean_dvars", "DVARS", "a.u.", "high", 1, "mean DVARS, brain median scaled to 1000"),
     Measure("mean_std_dvars", "std DVARS", "", "high", 3, "mean standardised DVARS; 1: noise alone"),
     Measure("tsnr", "tSNR", "", "low", 1, "median over the brain of mean over SD, after a quadratic detrend"),
     Measure("gcor", "GCOR", "", "high", 4, "mean of the whole voxel correlation matrix of the cleaned series"),
