@@ -52,10 +52,10 @@ def distribution(cohort: Cohort, measure: Measure, rules: Rules) -> bytes:
         here = [scan for scan in cohort.scans if scan.site == site and measure.name in scan.figures]
         values = [scan.figures[measure.name] for scan in here]
         look = {"color": "#8a949e", "linewidth": 0.9}
-        axis.boxplot(
-            values if len(values) >= MIN_BOX else [], positions=[place], widths=0.6, showfliers=False, boxprops=look, whiskerprops=look, capprops=look,
-            medianprops={"color": "#1b1f24", "linewidth": 1.4},
-        )  # fmt: skip
+        if len(values) >= MIN_BOX:
+            parts = {f"{part}props": look for part in ("box", "whisker", "cap")}
+            middle = {"color": "#1b1f24", "linewidth": 1.4}
+            axis.boxplot(values, positions=[place], widths=0.6, showfliers=False, medianprops=middle, **parts)
         for kept, colour, size in ((True, KEPT, 4), (False, LEFT, 7)):
             x, y = _points(here, measure.name, site, kept)
             axis.plot(place + x, y, ".", color=colour, alpha=0.6, markersize=size, markeredgewidth=0, zorder=3)
