@@ -51,7 +51,7 @@ STAGES: dict[str, Stage] = {
     ),
     "templates": Stage(
         version=1,
-        reads=("spaces.template_source", "spaces.template", "spaces.demo_template"),
+        reads=("spaces.template_source", "spaces.template", "spaces.demo_template", "preprocess.output_spaces"),
         module="boldmill.spaces.templates_command",
     ),
     "atlas": Stage(
@@ -89,6 +89,7 @@ STAGES: dict[str, Stage] = {
     "train_fmri_mae": Stage(version=1, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
     "train_fm_app": Stage(version=1, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
     "evaluate": Stage(version=1, reads=("evaluate",), module="boldmill.evaluate.command", seeded=True),
+    "cohort": Stage(version=1, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
     "report": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.command"),
     "ledger": Stage(version=1, reads=(), module="boldmill.provenance.ledger"),
 }
@@ -159,6 +160,12 @@ class Settings:
     def raw(self, key: str) -> Any:
         """Return a value of the slice by dotted key."""
         return _get(self._value["config"], key)
+
+    def every(self, key: str) -> list[Any]:
+        """Return a value by dotted key (``section.name``), and those that data sets override it with."""
+        section, _, name = key.partition(".")
+        over = (self._value["overrides"][owner].get(section, {}) for owner in sorted(self._value["overrides"]))
+        return [self.raw(key), *(values[name] for values in over if name in values)]
 
     def section(self, key: str, kind: type[S], dataset: str | None = None) -> S:
         """Return a section as its class, with the overrides of ``dataset`` applied.

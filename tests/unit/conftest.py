@@ -1,7 +1,12 @@
 """Fixtures several areas share: synthetic BIDS trees, and the real test data."""
 
 import importlib.util
+import json
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -40,3 +45,24 @@ def data() -> Path:
 @pytest.fixture
 def real_bids(data: Path) -> Path:
     return data / "bids"
+
+
+@pytest.fixture(scope="session")
+def bids_issues() -> Callable[..., list[str]]:
+    """Return a function: folder -> what the official BIDS validator says of it, ``code subcode file``, sorted."""
+    beside = Path(sys.executable).with_name("bids-validator-deno")
+    program = str(beside) if beside.exists() else shutil.which("bids-validator-deno")
+    if program is None:
+        pytest.fail("bids-validator-deno is not installed: pip install -e '.[test]'")
+
+    def ask(root: Path, severity: str = "error") -> list[str]:
+        words = [str(program), "--format", "json", str(root)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        found = json.loads(done.stdout)["issues"]["issues"]
+        return sorted(
+            f"{one['code']} {one.get('subCode', '')} {one.get('location') or one.get('affects')}"
+            for one in found
+            if one["severity"] == severity
+        )
+
+    return ask

@@ -105,6 +105,7 @@ def _sidecar(source: str) -> dict[str, Any]:
         "RepetitionTimeNote": "From the LEMON protocol (TR 1400 ms); the header of the source says 1000 ms.",
         "TaskName": "rest",
         "Space": "fsaverage5",
+        "SpatialReference": "fsaverage5 of FreeSurfer",
         "SamplingFrequency": 1 / TR,
         "Sources": [f"brainspace wheel: {FOLDER}/{source}"],
         "Description": "Real resting-state BOLD on fsaverage5, mean zero, as distributed; zero on the medial wall.",
@@ -133,4 +134,5 @@ def _write_tree(root: Path) -> list[Path]:
         write_json(root / "participants.json", columns),
         write_text(root / "participants.tsv", participants),
         write_text(root / "README", readme),
+        write_text(root / ".bidsignore", "**/func/*_hemi-*\n*_timeseries.*\n"),  # BIDS has no name for them yet
     ]

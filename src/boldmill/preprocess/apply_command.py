@@ -74,5 +74,6 @@ def _one(recipe: Any, what: str, out: Path) -> Path:
         series, mask = make(recipe, progress=progress)
         path, sidecar = write_image(recipe, d, what, series, mask)
         record.add_output(sidecar)
-        record.add_output(d.describe())
+        for about in d.describe():
+            record.add_output(about)
     return path

@@ -24,6 +24,7 @@ from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.confounds import read as read_confounds
 from boldmill.preprocess.images import Grid
 from boldmill.preprocess.outputs import further_grids
+from boldmill.preprocess.scanquality import run_quality
 from boldmill.preprocess.slicetiming import SliceTimes, slice_times
 from boldmill.preprocess.subject import Job, StepResult
 
@@ -102,6 +103,7 @@ def init_bold_wf(
 
     from boldmill.preprocess import bold_interfaces as steps
     from boldmill.preprocess import clean_interfaces as finish
+    from boldmill.preprocess import engines
     from boldmill.preprocess.maps_interfaces import connect_maps
     from boldmill.preprocess.nodes import pe
     from boldmill.preprocess.sdc_interfaces import EstimateDistortion
@@ -114,17 +116,18 @@ def init_bold_wf(
     fields += ["maps"] if preprocess.maps else []
     outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
     load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
-    start = pe.Node(steps.Despike(), name="despike") if preprocess.despike else load
-    shift = pe.Node(
-        steps.CorrectSliceTiming(
-            tr=tr,
-            times=timing.times.tolist() if timing else [],
-            axis=timing.axis if timing else 2,
-            reference=timing.reference if timing else 0.0,
-        ),
-        name="slicetiming",
+    use = preprocess.engines
+    start = engines.node("despike", use.despike, "despike") if preprocess.despike else load
+    shift = engines.node(
+        "slice_timing",
+        use.slice_timing,
+        "slicetiming",
+        tr=tr,
+        times=timing.times.tolist() if timing else [],
+        axis=timing.axis if timing else 2,
+        reference=timing.reference if timing else 0.0,
     )
-    motion = pe.Node(steps.EstimateMotion(target=preprocess.motion_reference), name="motion")
+    motion = engines.node("motion", use.motion, "motion", target=preprocess.motion_reference)
     known = ticket or {}
     unwarp = pe.Node(
         EstimateDistortion(
@@ -136,7 +139,7 @@ def init_bold_wf(
         ),
         name="distortion",
     )
-    coreg = pe.Node(steps.Coregister(key=list(key), threads=threads), name="coregister")
+    coreg = engines.node("coregistration", use.coregistration, "coregister", key=list(key), threads=threads)
     once = pe.Node(
         steps.ResampleOnce(
             out_shape=list(grid.shape),
@@ -224,6 +227,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     DataFault
         The run cannot be used; the reason and a fix are in the fault.
     """
+    from boldmill.preprocess import engines
     from boldmill.preprocess.nodes import run_workflow
 
     bold = Path(ticket["root"]) / ticket["bold"][0]["path"]
@@ -250,13 +254,17 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     table = read_confounds(made["confounds"])
     quality = quality_of(table.columns, facts)
     quality["coverage"] = covered_share(Path(made["mask"]), job.template["brain_mask"])
+    quality |= run_quality(made, anat.t1w_mask, table.columns, metadata, job.clean, tr)
     flags = [flag for name in STEPS for flag in facts[name].get("flags", [])]
     if quality["mean_fd"] > HUGE_FD:
         flags.append(f"large motion: mean FD {quality['mean_fd']:.2f} mm")
     if timing is None:
         flags.append("no slice timing: the sidecar gives no usable SliceTiming")
     files, extra = publish(job, ticket, anat, made, timing, tr, facts)
-    described = {"tr": tr, "n_volumes": table.n_rows, "space": job.space, "cost": costs}
+    ran = ["motion", "coregistration", *(["despike"] if job.settings.despike else [])]
+    ran += ["slice_timing"] if timing is not None else []
+    by = engines.described(job.settings.engines, ran)
+    described = {"engines": by, "tr": tr, "n_volumes": table.n_rows, "space": job.space, "cost": costs}
     return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=described)
 
 

@@ -1,7 +1,8 @@
 r"""Freeze shards into a named snapshot: their hashes, the split of every subject, and the scans left out.
 
 Training and evaluation read nothing but the snapshot. Splits are made over all subjects, before the quality filter, so
-that another threshold moves nobody between splits; a scan whose motion is unknown is kept.
+that another threshold moves nobody between splits. A scan that an inclusion rule leaves out keeps its row and its
+reason (`excluded`); one whose figure is unknown is kept and named (`unchecked`).
 
 Example
 -------
@@ -40,7 +41,10 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings(args.config_json)
     cfg = settings.section("snapshot", SnapshotConfig)
-    rules = settings.section("inclusion", InclusionConfig)
+
+    def rules(dataset: str) -> InclusionConfig:
+        return settings.section("inclusion", InclusionConfig, dataset)
+
     with Recorder(settings, out=args.out) as record:
         manifest = take(args.shards, args.out.parent, cfg, rules, settings.seed)
         for shard in manifest["shards"]:
@@ -75,7 +79,8 @@ def take(shards: Sequence[Path], folder: Path, cfg: Any, rules: Any, seed: int) 
             why = f"'{site}' is no site of the scans{nearest(site, sites)}; they are {', '.join(sorted(sites))}"
             raise ConfigError("unknown site", "snapshot.heldout_sites", why, "correct or remove it")
     subjects = assign(people.values(), cfg, seed)
-    excluded = {row["scan_id"]: reason for row in scans if (reason := _reason(row, rules))}
+    limits = {name: rules(name) for name in sorted({str(row["dataset"]) for row in scans})}
+    excluded, unchecked = _judge(scans, limits)
     kept = [row for row in scans if row["scan_id"] not in excluded]
     split_of = [subjects[f"{row['dataset']}/{row['subject']}"] for row in kept]
     content: dict[str, Any] = {
@@ -83,9 +88,11 @@ def take(shards: Sequence[Path], folder: Path, cfg: Any, rules: Any, seed: int) 
         "table_schema": SCHEMA_VERSION,
         "name": cfg.name,
         "settings": {**cfg.model_dump(mode="json"), "seed": seed},
+        "inclusion": {name: limit.model_dump(mode="json") for name, limit in limits.items()},
         "shards": listed,
         "subjects": subjects,
         "excluded": excluded,
+        "unchecked": unchecked,
         "counts": {
             split: {
                 "subjects": sum(s == split for s in subjects.values()),
@@ -149,15 +156,28 @@ def _table_of(path: Path) -> str:
 def _scans(paths: Sequence[Path]) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    names = ["scan_id", "dataset", "subject", "site", "family", "mean_fd", "has_timeseries", "n_clips"]
+    names = ["scan_id", "dataset", "subject", "kind", "site", "family", "mean_fd", "qc", "has_timeseries", "n_clips"]
     rows: list[dict[str, Any]] = []
     for path in paths:
         rows += pq.read_table(path, columns=names, use_threads=False).to_pylist()
     return sorted(rows, key=lambda row: str(row["scan_id"]))
 
 
-def _reason(row: dict[str, Any], cfg: Any) -> str:
-    limit, value = cfg.max_mean_fd, row["mean_fd"]
-    if limit is not None and value is not None and value > limit:
-        return f"mean FD {value:.3f} mm is above {limit} mm"
-    return ""
+def _judge(scans: Sequence[dict[str, Any]], limits: dict[str, Any]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return why scans are excluded, and the rules that could not be asked for want of a figure, by scan id.
+
+    A T1w alone has no run to judge.
+    """
+    from boldmill.quality.inclusion import reasons, unchecked
+
+    excluded: dict[str, str] = {}
+    unasked: dict[str, list[str]] = {}
+    for row in scans:
+        if row["kind"] == "anat":
+            continue
+        figures, rules = {**dict(row["qc"]), "mean_fd": row["mean_fd"]}, limits[row["dataset"]]
+        if found := reasons(figures, rules):
+            excluded[row["scan_id"]] = "; ".join(found)
+        if missing := unchecked(figures, rules):
+            unasked[row["scan_id"]] = missing
+    return excluded, unasked

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -129,10 +130,35 @@ def test_motion_filter_lists_what_it_left_out_and_moves_nobody(cohort, snapshot,
     assert main([*words, "--config-json", config(inclusion={"max_mean_fd": 0.5})]) == 0
     strict = type(snapshot).load(out)
     assert list(strict.excluded) == cohort.tickets["07"]
-    assert "0.900 mm is above 0.5 mm" in strict.excluded[cohort.tickets["07"][0]]
+    assert "mean FD 0.9 mm is above 0.5 mm" in strict.excluded[cohort.tickets["07"][0]]
     assert set(snapshot.scans()["scan_id"]) - set(strict.scans()["scan_id"]) == set(cohort.tickets["07"])
     assert strict.subjects == snapshot.subjects
     assert strict.id != snapshot.id
+
+
+def test_every_rule_reaches_the_snapshot_and_an_unknown_figure_excludes_nothing(cohort, snapshot, tmp_path) -> None:
+    """The rows of ``scans`` carry tSNR 50 for every run, and no kept minutes."""
+    out = tmp_path / "manifest.json"
+    words = ["snapshot", "--shards", *map(str, cohort.shards()), "--out", str(out)]
+    assert main([*words, "--config-json", config(inclusion={"min_tsnr": 50.0, "min_minutes": 3.0})]) == 0
+    manifest = read_json(out)
+    assert manifest["excluded"] == {}
+    runs = {scan for scan in snapshot.scans()["scan_id"] if not scan.endswith("T1w")}
+    assert set(manifest["unchecked"]) == runs
+    assert set(map(tuple, manifest["unchecked"].values())) == {("min_minutes not checked: minutes_kept is unknown",)}
+    assert main([*words, "--config-json", config(inclusion={"min_tsnr": 50.1})]) == 0
+    manifest = read_json(out)
+    assert set(manifest["excluded"]) == runs
+    assert set(manifest["excluded"].values()) == {"median tSNR 50 is below 50.1 (min_tsnr)"}
+    assert manifest["inclusion"]["toy"]["min_tsnr"] == 50.1
+
+
+def test_the_rules_of_a_data_set_win(cohort, tmp_path) -> None:
+    out, text = tmp_path / "manifest.json", json.loads(config(inclusion={"min_tsnr": 60.0}))
+    text["overrides"] = {"toy": {"inclusion": {"min_tsnr": 40.0}}}
+    words = ["snapshot", "--shards", *map(str, cohort.shards()), "--out", str(out)]
+    assert main([*words, "--config-json", canonical_json(text)]) == 0
+    assert read_json(out)["excluded"] == {}
 
 
 def test_a_shard_named_twice_is_refused(cohort, tmp_path, capsys) -> None:
