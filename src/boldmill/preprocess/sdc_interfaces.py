@@ -56,7 +56,7 @@ class EstimateDistortion(Step):
             Path(str(self.inputs.root)),
             threads=self.inputs.threads,
         )
-        facts = {"method": found.method, "files": found.files, "flags": found.flags, **found.numbers}
+        facts: dict[str, Any] = {"method": found.method, "files": found.files, "flags": found.flags, **found.numbers}
         outputs = {"facts": str(write_json(folder / "facts.json", facts))}
         if found.distortion is None:
             return {**passed, **outputs}
