@@ -8,6 +8,7 @@ from typing import Any
 
 from nipype.interfaces.utility import IdentityInterface
 
+from boldmill.paths import Layout
 from boldmill.preprocess.anat_interfaces import (
     BiasField,
     BrainMask,
@@ -18,16 +19,18 @@ from boldmill.preprocess.anat_interfaces import (
     ToTemplate,
 )
 from boldmill.preprocess.anat_quality import anat_flags, rounded
+from boldmill.preprocess.bold_outputs import move
 from boldmill.preprocess.config import PreprocessConfig
 from boldmill.preprocess.derivatives import sidecar_of
 from boldmill.preprocess.images import Dtype, Grid, read_volume
 from boldmill.preprocess.nodes import pe, run_workflow
+from boldmill.preprocess.picture_interfaces import SaveAnatPictures
 from boldmill.preprocess.subject import Job, StepResult
 from boldmill.preprocess.transforms import read_affine, read_field, write_affine, write_field
 
 OUTPUTS = (
     *("t1w", "mask", "gm_native", "wm_native", "csf_native", "dseg", "affine", "to_subject", "to_template"),
-    *("t1w_template", "gm", "wm", "csf", "jacobian", "brain_mask", "figures", "volumes", "extracted", "zeros"),
+    *("t1w_template", "gm", "wm", "csf", "jacobian", "brain_mask", "figures", "volumes", "extracted", "zeros", "pictures"),
 )
 
 
@@ -67,6 +70,7 @@ def init_anat_wf(*, settings: PreprocessConfig, template: Mapping[str, Path], gr
         name="warp",
     )
     tissue = pe.Node(Tissue(**{key: files[key] for key in ("gm", "wm", "csf")}), name="tissue")
+    shown = pe.Node(SaveAnatPictures(**head), name="pictures")
     out = pe.Node(ToTemplate(grid_shape=list(grid.shape), grid_affine=grid.affine.tolist()), name="to_template")
 
     workflow = pe.Workflow(name=name)
@@ -90,6 +94,11 @@ def init_anat_wf(*, settings: PreprocessConfig, template: Mapping[str, Path], gr
             (mask, out, [("mask", "mask")]),
             (tissue, out, [("gm", "gm"), ("wm", "wm"), ("csf", "csf")]),
             (warp, out, [("to_subject", "to_subject"), ("jacobian", "jacobian")]),
+            (bias, shown, [("t1w", "t1w")]),
+            (mask, shown, [("mask", "mask")]),
+            (tissue, shown, [("gm", "gm"), ("wm", "wm")]),
+            (warp, shown, [("to_subject", "to_subject")]),
+            (shown, outputs, [("figures", "pictures")]),
             (load, outputs, [("extracted", "extracted"), ("zeros", "zeros")]),
             (bias, outputs, [("t1w", "t1w")]),
             (mask, outputs, [("mask", "mask")]),
@@ -186,4 +195,6 @@ def _write(
     path = d.path(entities, "anat", "xfm", ".txt", from_="T1w", to=space, mode="image", desc="affine")
     files["affine"] = write_affine(path, read_affine(out["affine"]))
     d.sidecar(path, sources=sources, Description=f"4x4 matrix, {space} world to T1w world, mm, RAS")
-    return files, [sidecar_of(path) for path in files.values()]
+    extra = [sidecar_of(path) for path in files.values()]
+    files["figures"] = move(Path(out["pictures"]), Layout.at(d.results).figures(d.dataset, f"sub-{entities['sub']}_anat"))
+    return files, extra

@@ -56,6 +56,7 @@ def init_bold_wf(
     timing: SliceTimes | None,
     key: tuple[str, ...],
     where: str,
+    space: str,
     threads: int = 1,
     name: str = "bold",
 ) -> Any:
@@ -75,6 +76,8 @@ def init_bold_wf(
         Key of the random choices (scan id and seed).
     where : str
         Scan, for messages.
+    space : str
+        Name of the template space.
     threads : int
         SimpleITK threads; 1 makes reruns identical.
     name : str
@@ -91,12 +94,13 @@ def init_bold_wf(
     from boldmill.preprocess import bold_interfaces as steps
     from boldmill.preprocess import clean_interfaces as finish
     from boldmill.preprocess.nodes import pe
+    from boldmill.preprocess.picture_interfaces import SavePictures
 
     inputs = pe.Node(
         IdentityInterface(fields=["bold", "t1w", "t1w_mask", "gm", "wm", "csf", "field"]), name="inputnode"
     )
     fields = ["clean", "mask", "boldref", "boldref_native", "confounds", "confounds_json", "matrices", "coreg"]
-    fields += ["motion_facts", "coreg_facts", "resample_facts", "confounds_facts", "clean_facts"]
+    fields += ["motion_facts", "coreg_facts", "resample_facts", "confounds_facts", "clean_facts", "figures"]
     fields += ["preproc"] if "preproc" in preprocess.keep else []
     outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
     load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
@@ -132,6 +136,9 @@ def init_bold_wf(
         ),
         name="clean",
     )
+    shown = pe.Node(
+        SavePictures(tr=tr, settings=clean.model_dump_json(), where=where, space=space), name="pictures"
+    )
     wf = pe.Workflow(name=name)
     first, second = (load, shift) if preprocess.motion_before_slice_timing else (shift, shift)
     wf.connect(
@@ -153,6 +160,12 @@ def init_bold_wf(
             (inputs, table, [("wm", "wm"), ("csf", "csf")]),
             (once, regress, [("template", "template"), ("mask", "mask")]),
             (table, regress, [("tsv", "confounds")]),
+            (once, shown, [("template", "template"), ("mask", "mask")]),
+            (table, shown, [("tsv", "confounds")]),
+            (motion, shown, [("boldref", "boldref")]),
+            (coreg, shown, [("matrix", "coreg")]),
+            (inputs, shown, [(k, k) for k in ("field", "t1w_mask", "gm", "wm", "csf")]),
+            (shown, outputs, [("figures", "figures")]),
             (regress, outputs, [("clean", "clean"), ("facts", "clean_facts")]),
             (once, outputs, [("mask", "mask"), ("boldref", "boldref"), ("facts", "resample_facts")]),
             (table, outputs, [("tsv", "confounds"), ("json", "confounds_json"), ("facts", "confounds_facts")]),
@@ -204,6 +217,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         timing=timing,
         key=(scan, str(job.seed)),
         where=scan,
+        space=job.space,
         threads=1 if job.settings.deterministic else job.threads,
     )
     given = {"bold": bold, "t1w": anat.t1w, "t1w_mask": anat.t1w_mask, "field": anat.field}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from boldmill.atomic import atomic, write_text
+from boldmill.paths import Layout
 from boldmill.preprocess import motion as rigid
 from boldmill.preprocess.images import read_volume
 from boldmill.preprocess.series_io import load_series
@@ -37,11 +38,12 @@ def publish(
         "confounds_json": d.path(entities, "func", "timeseries", ".json", desc="confounds"),
         "coreg": d.path(entities, "func", "xfm", ".txt", from_="T1w", to="boldref", mode="points", desc="coreg"),
         "hmc": d.path(entities, "func", "xfm", ".txt", from_="boldref", to="orig", mode="points", desc="hmc"),
+        "figures": Layout.at(d.results).figures(d.dataset, str(ticket["scan_id"])),
     }
     files: dict[str, Path] = {}
     for key, target in names.items():
         if made.get(key):
-            _move(Path(made[key]), target)
+            move(Path(made[key]), target)
             files[key] = target
     rows = [" ".join(repr(float(v)) for v in matrix.ravel()) for matrix in load_series(made["matrices"])]
     files["hmc"] = write_text(names["hmc"], "\n".join(rows) + "\n")
@@ -73,7 +75,8 @@ def publish(
     return files, extra
 
 
-def _move(source: Path, target: Path) -> None:
+def move(source: Path, target: Path) -> Path:
+    """Move a scratch file to its place, which is whole or absent at any time; return the place."""
     with atomic(target) as temporary:
         try:
             source.replace(temporary)
@@ -81,6 +84,7 @@ def _move(source: Path, target: Path) -> None:
             if error.errno != errno.EXDEV:  # scratch on another disk
                 raise
             shutil.copyfile(source, temporary)
+    return target
 
 
 def quality_of(columns: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
