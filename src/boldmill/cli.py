@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "snapshot": ("stage", "boldmill.shards.snapshot_command", "freeze shards and splits into a manifest"),
     "train": ("stage", "boldmill.train.command", "train one model on a snapshot"),
     "evaluate": ("stage", "boldmill.evaluate.command", "evaluate one model against its baselines"),
+    "pages": ("stage", "boldmill.report.pages_command", "write the page of every subject of one bucket"),
     "report": ("stage", "boldmill.report.command", "write the self-contained HTML report"),
     "ledger": ("stage", "boldmill.provenance.ledger", "fold all provenance records into one table"),
 }

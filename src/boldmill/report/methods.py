@@ -1,0 +1,353 @@
+"""The methods paragraph of a subject, generated from what ran: settings, recipes, figures and flags of its runs.
+
+Text carries citations as ``[@key; @key]`` (pandoc), which :func:`markdown` keeps and :func:`as_html` turns into links.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from boldmill.preprocess.config import CleanConfig, PreprocessConfig
+from boldmill.report.citations import WORKS
+
+CITATION = re.compile(r" ?\[(@\w+(?:; @\w+)*)\]")
+Paragraphs = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What is known of one BOLD run: its manifest entry and its recipe (empty where there is none)."""
+
+    scan_id: str
+    entry: Mapping[str, Any]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def raw(self) -> bool:
+        """Whether it was preprocessed here; ready-made series were not."""
+        return self.entry.get("kind") == "volume"
+
+    @property
+    def distortion(self) -> bool:
+        """Whether a field map corrected it."""
+        return "distortion" in self.entry.get("files", {})
+
+    @property
+    def timing(self) -> Mapping[str, Any] | None:
+        """Slice timing, as the recipe holds it."""
+        found = self.recipe.get("slice_timing")
+        return found if isinstance(found, Mapping) else None
+
+    def flagged(self, word: str) -> str | None:
+        """Return the first flag that holds a word."""
+        return next((str(flag) for flag in self.entry.get("flags", []) if word in flag.lower()), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the text is made from."""
+
+    preset: str
+    space: str
+    resolution: float | None
+    template_source: str
+    preprocess: PreprocessConfig
+    clean: CleanConfig
+    anat: Mapping[str, Any]
+    runs: Sequence[Run]
+    versions: Mapping[str, str]
+
+    def engine(self, step: str) -> str:
+        """Return who did a step: the recipes' word, else the settings'."""
+        for run in self.runs:
+            named = run.recipe.get("engines", {})
+            if step in named:
+                return str(named[step])
+        return str(getattr(self.preprocess.engines, step))
+
+
+ENGINES: dict[str, dict[str, str]] = {
+    "denoise": {"boldmill": "non-local means [@nlm; @dipy]", "ants": "non-local means of ANTs [@nlm; @ants]"},
+    "n4": {"boldmill": "N4 [@n4] of SimpleITK [@simpleitk]", "ants": "N4 [@n4] of ANTs [@ants]"},
+    "brain_mask": {
+        "boldmill": "registering the whole head with the head template (affine: Mattes mutual information, SimpleITK "
+        "[@mattes; @simpleitk]; SyN: cross-correlation, dipy [@syn; @dipy]) and carrying the template's mask over",
+        "fsl": "BET [@bet] of FSL [@fsl]",
+        "afni": "3dSkullStrip of AFNI [@afni]",
+    },
+    "normalise": {
+        "boldmill": "an affine (Mattes mutual information, SimpleITK [@mattes; @simpleitk]) and symmetric "
+        "diffeomorphic registration (SyN, cross-correlation, dipy [@syn; @dipy])",
+        "ants": "affine and SyN registration of ANTs [@syn; @ants]",
+    },
+    "tissue": {
+        "boldmill": "a three-class Gaussian mixture weighted by the warped tissue priors of the template "
+        "[@unified; @sklearn]",
+        "fsl": "FAST [@fast] of FSL [@fsl]",
+    },
+    "motion": {
+        "boldmill": "inverse-compositional Gauss-Newton realignment [@baker]",
+        "ants": "rigid registration of ANTs [@ants]",
+        "fsl": "MCFLIRT [@mcflirt] of FSL [@fsl]",
+        "afni": "3dvolreg of AFNI [@afni]",
+    },
+    "slice_timing": {
+        "boldmill": "a Fourier shift of each voxel's detrended, mirrored series",
+        "afni": "3dTshift of AFNI [@afni]",
+    },
+    "despike": {"boldmill": "the rule of 3dDespike [@afni]", "afni": "3dDespike of AFNI [@afni]"},
+    "coregistration": {
+        "boldmill": "mutual information from several starts (SimpleITK [@mattes; @simpleitk])",
+        "ants": "rigid mutual-information registration of ANTs [@mattes; @ants]",
+        "fsl": "FLIRT of FSL [@fsl]",
+    },
+}
+SPACES = {"MNI152NLin6Asym": "mni6", "MNI152NLin2009": "mni2009"}
+MOTION = {
+    "none": "",
+    "6": "6 motion parameters",
+    "12": "6 motion parameters and their derivatives",
+    "24": "6 motion parameters, their derivatives, and the squares of both [@satterthwaite]",
+    "24lag": "6 motion parameters, those of the volume before, and the squares of both [@friston24]",
+}
+
+
+def paragraphs(facts: Facts) -> Paragraphs:
+    """Return headings and text."""
+    version = facts.versions.get("boldmill", "")
+    first = (
+        f"The data, organised as BIDS [@bids], were preprocessed with boldmill {version} (preset {facts.preset}), whose "
+        f"steps are nipype{_version(facts, 'nipype')} interfaces [@nipype]."
+    )
+    out = [("Preprocessing", first)]
+    if facts.anat.get("status") == "ok":
+        out.append(("Anatomical data", _anatomical(facts)))
+    raw = [run for run in facts.runs if run.raw]
+    if raw:
+        out.append(("Functional data", _functional(facts, raw)))
+    ready = [run for run in facts.runs if not run.raw]
+    if ready:
+        out.append(("Ready-made data", _ready(ready)))
+    if facts.runs:
+        out.append(("Confounds and cleaning", _cleaning(facts)))
+    names = {"numpy": "NumPy", "scipy": "SciPy", "nibabel": "NiBabel", "simpleitk": "SimpleITK", "dipy": "dipy"}
+    shown = [f"{text} {facts.versions[name]}" for name, text in names.items() if name in facts.versions]
+    if shown:
+        out.append(("Software", f"boldmill {version}; {', '.join(shown)}; Python {facts.versions.get('python', '')}."))
+    return out
+
+
+def _version(facts: Facts, package: str) -> str:
+    return f" {facts.versions[package]}" if package in facts.versions else ""
+
+
+def _anatomical(facts: Facts) -> str:
+    qc, cfg = facts.anat.get("qc", {}), facts.preprocess
+    count = int(qc.get("t1w_merged") or 1)
+    words = [
+        f"{count} T1w images were aligned and averaged."
+        if count > 1
+        else "One T1w image was used, reoriented to RAS and cropped to the head."
+    ]
+    if cfg.denoise:
+        words.append(f"It was denoised with {ENGINES['denoise'][facts.engine('denoise')]}.")
+    words.append(f"Its intensity was corrected for the receive field with {ENGINES['n4'][facts.engine('n4')]}.")
+    if qc.get("brain_extracted_input"):
+        words.append("The image came brain-extracted; its own extraction is the brain mask.")
+    else:
+        words.append(f"The brain mask was made by {ENGINES['brain_mask'][facts.engine('brain_mask')]}.")
+    key = next((key for name, key in SPACES.items() if facts.space.startswith(name)), None)
+    source = "TemplateFlow [@templateflow]" if facts.template_source == "templateflow" else facts.template_source
+    words.append(
+        f"The brain was normalised to {facts.space}{f' [@{key}]' if key else ''}"
+        f"{f' (from {source})' if source else ''} by {ENGINES['normalise'][facts.engine('normalise')]}."
+    )
+    words.append(
+        f"Grey matter, white matter and CSF were segmented with {ENGINES['tissue'][facts.engine('tissue')]}."
+    )
+    return " ".join(words)
+
+
+def _functional(facts: Facts, runs: Sequence[Run]) -> str:
+    cfg = facts.preprocess
+    lengths = ", ".join(f"{r.scan_id}: {r.entry['n_volumes']} volumes, TR {r.entry['tr']:g} s" for r in runs)
+    words = [f"{len(runs)} BOLD run{'s were' if len(runs) > 1 else ' was'} preprocessed ({lengths})."]
+    early = [run for run in runs if run.entry["qc"].get("non_steady")]
+    if early:
+        words.append(f"Non-steady first volumes were found in {which(runs, lambda r: r in early)}; they were marked, not cut.")
+    if cfg.despike:
+        words.append(f"Voxel series were despiked with {ENGINES['despike'][facts.engine('despike')]}.")
+    order = "before slice timing [@power2017]" if cfg.motion_before_slice_timing else "after slice timing"
+    target = {"median": "the median of a realigned subset of volumes", "mean": "the mean of the run, in two passes"}
+    words.append(
+        f"Head motion was estimated by {ENGINES['motion'][facts.engine('motion')]} against "
+        f"{target[cfg.motion_reference]}, {order}."
+    )
+    words += [_slice_timing(facts, runs), _distortion(facts, runs), _coregistration(facts, runs)]
+    grid = f" at {facts.resolution:g} mm" if facts.resolution else ""
+    words.append(
+        "Motion, " + ("distortion, " if any(r.distortion for r in runs) else "") + "coregistration and warp were composed, "
+        f"and every volume was interpolated once (cubic spline) from its own grid to {facts.space}{grid}."
+    )
+    return " ".join(word for word in words if word)
+
+
+def _slice_timing(facts: Facts, runs: Sequence[Run]) -> str:
+    done = [run for run in runs if run.timing]
+    words = []
+    if done:
+        times = sorted({f"{run.timing['reference']:.4g} s" for run in done if run.timing})
+        words.append(
+            f"Slice timing was corrected in {which(runs, lambda r: r in done)} with "
+            f"{ENGINES['slice_timing'][facts.engine('slice_timing')]} to {' or '.join(times)} after the start of the "
+            "volume [@sladky]."
+        )
+    for run in runs:
+        if run in done or not run.recipe:
+            continue
+        words.append(f"Slice timing was not corrected in {run.scan_id} ({run.flagged('slice') or 'no usable slice times'}).")
+    return " ".join(words)
+
+
+def _distortion(facts: Facts, runs: Sequence[Run]) -> str:
+    if facts.preprocess.distortion == "off":
+        return "Distortion correction was switched off."
+    done = [run for run in runs if run.distortion]
+    words = []
+    for run in done:
+        kind = str(run.entry["qc"].get("fieldmap") or run.entry["qc"].get("distortion") or "")
+        method = (
+            "opposite phase-encoding EPI [@topup]" if kind in ("epi", "pepolar") else "its field map [@epi]"
+        )
+        words.append(f"EPI distortion of {run.scan_id} was corrected with {method}{f' ({kind})' if kind else ''}.")
+    missing = [run for run in runs if run not in done]
+    if missing:
+        words.append(
+            f"No field map was used for {which(runs, lambda r: r in missing)}: EPI distortion there was not corrected."
+        )
+    return " ".join(words)
+
+
+def _coregistration(facts: Facts, runs: Sequence[Run]) -> str:
+    words = [
+        f"The BOLD reference was registered rigidly with the T1w by {ENGINES['coregistration'][facts.engine('coregistration')]}"
+    ]
+    refined = [run for run in runs if run.entry["qc"].get("coreg_method") == "boundary"]
+    if refined:
+        words.append(f"and refined at the white-matter boundary [@bbr] in {which(runs, lambda r: r in refined)}")
+    text = " ".join(words) + "."
+    back = [run for run in runs if run.entry["qc"].get("coreg_method") == "mutual_information"]
+    if back and facts.engine("coregistration") == "boldmill":
+        text += f" The refinement was not accepted in {which(runs, lambda r: r in back)}, which keep the first registration."
+    return text
+
+
+def _ready(runs: Sequence[Run]) -> str:
+    kinds = sorted({f"{r.entry.get('layout') or 'unknown pipeline'} ({r.entry.get('kind')})" for r in runs})
+    return (
+        f"{', '.join(run.scan_id for run in runs)}: preprocessed elsewhere, taken over as {', '.join(kinds)}; only what "
+        "the next section names was done here."
+    )
+
+
+def _cleaning(facts: Facts) -> str:
+    clean, cfg = facts.clean, facts.preprocess
+    words = [
+        f"FD [@fd] (head radius {cfg.fd_radius:g} mm), FD of Jenkinson [@mcflirt], DVARS and standardised DVARS [@stddvars] "
+        f"were computed; volumes with FD above {cfg.outlier_fd:g} mm or standardised DVARS above {cfg.outlier_dvars:g} are "
+        "marked as outliers."
+    ]
+    parts = [MOTION[clean.motion]] if MOTION[clean.motion] else []
+    if clean.compcor:
+        masks = "eroded white matter and CSF together" if clean.compcor_masks == "combined" else "each of eroded white "
+        masks += "" if clean.compcor_masks == "combined" else "matter and CSF"
+        parts.append(f"{clean.compcor} aCompCor components of {masks} [@compcor; @muschelli]")
+    tissue = {"none": "", "csf": "the mean CSF signal", "wm_csf": "the mean white-matter and CSF signals"}[clean.tissue]
+    parts += [tissue] if tissue else []
+    parts += ["the global signal"] if clean.global_signal else []
+    if clean.expand:
+        parts.append("derivatives and squares of the mean signals [@ciric]")
+    drift = {"none": "", "linear": "a linear trend", "quadratic": "a quadratic trend"}
+    cosine = f"cosines slower than {clean.cosine_cutoff:g} s (those the filter does not remove)"
+    drift["cosine"] = cosine
+    parts += [drift[clean.drift]] if drift[clean.drift] else []
+    name = f" (strategy {clean.strategy})" if clean.strategy else ""
+    words.append(f"Regressed{name}: {'; '.join(parts) if parts else 'nothing'}.")
+    words.append(_filter(clean))
+    words.append(_censoring(facts))
+    if clean.smoothing:
+        words.append(f"The cleaned series were smoothed with a Gaussian of {clean.smoothing:g} mm FWHM.")
+    freedom = [f"{r.scan_id}: {r.entry['qc']['residual_dof']}" for r in facts.runs if "residual_dof" in r.entry["qc"]]
+    if freedom:
+        words.append(f"Residual degrees of freedom: {', '.join(freedom)}.")
+    if cfg.maps:
+        named = {"alff": "ALFF [@alff]", "falff": "fALFF [@falff]", "reho": "ReHo [@reho]"}
+        words.append(f"Voxel maps: {', '.join(named[m] for m in cfg.maps)}.")
+    return " ".join(word for word in words if word)
+
+
+def _filter(clean: CleanConfig) -> str:
+    low, high = clean.band_low, clean.band_high
+    if low is None and high is None:
+        return "No temporal filter was used."
+    band = f"{low:g}-{high:g} Hz" if low and high else f"above {low:g} Hz" if low else f"below {high:g} Hz"
+    kind = (
+        "an ideal Fourier box"
+        if clean.filter == "fft"
+        else f"a Butterworth filter of order {clean.filter_order}, forward and backward"
+    )
+    if clean.order == "both":
+        return f"Series and regressors were filtered alike ({band}, {kind}) and then regressed [@lindquist; @nilearn]."
+    return f"The residuals were filtered after the regression ({band}, {kind})."
+
+
+def _censoring(facts: Facts) -> str:
+    clean = facts.clean
+    if clean.censor == "none":
+        return "No volume was censored."
+    how = {
+        "interpolate": "left out of the fit and interpolated",
+        "spike": "modelled by one regressor each [@satterthwaite]",
+    }[clean.censor]
+    limit = f"FD above {clean.censor_fd:g} mm"
+    limit += f" or standardised DVARS above {clean.censor_dvars:g}" if clean.censor_dvars else ""
+    counts = [f"{run.scan_id}: {len(run.recipe['censored'])}" for run in facts.runs if "censored" in run.recipe]
+    return f"Volumes with {limit} were {how} [@power2014]{f' ({chr(44).join(counts)})' if counts else ''}."
+
+
+def which(runs: Sequence[Run], chosen: Callable[[Run], bool]) -> str:
+    """Name the runs that a rule holds for: all, or each by its id."""
+    names = [run.scan_id for run in runs if chosen(run)]
+    if len(names) == len(runs):
+        return "all runs" if len(runs) > 1 else names[0]
+    return ", ".join(names) if names else "no run"
+
+
+def cited(text: Paragraphs) -> list[str]:
+    """Return the keys that a text cites, in order of first use."""
+    keys: dict[str, None] = {}
+    for _, words in text:
+        for found in CITATION.finditer(words):
+            keys.update(dict.fromkeys(found.group(1).replace("@", "").split("; ")))
+    return list(keys)
+
+
+def markdown(text: Paragraphs, title: str) -> str:
+    """Return the text as pandoc markdown with its references."""
+    body = "\n\n".join(f"## {heading}\n\n{words}" for heading, words in text)
+    works = "\n".join(f"- [@{key}] {WORKS[key].line}" for key in sorted(cited(text)))
+    return f"# {title}\n\n{body}\n\n## References\n\n{works}\n"
+
+
+def as_html(words: str) -> str:
+    """Return one paragraph as HTML; citations become links to ``#ref-<key>``."""
+
+    def link(found: re.Match[str]) -> str:
+        keys = found.group(1).replace("@", "").split("; ")
+        return " (" + "; ".join(f'<a href="#ref-{key}">{html.escape(WORKS[key].short)}</a>' for key in keys) + ")"
+
+    return CITATION.sub(link, html.escape(words))
