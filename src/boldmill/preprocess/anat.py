@@ -196,5 +196,6 @@ def _write(
     files["affine"] = write_affine(path, read_affine(out["affine"]))
     d.sidecar(path, sources=sources, Description=f"4x4 matrix, {space} world to T1w world, mm, RAS")
     extra = [sidecar_of(path) for path in files.values()]
-    files["figures"] = move(Path(out["pictures"]), Layout.at(d.results).figures(d.dataset, f"sub-{entities['sub']}_anat"))
+    files["figures"] = Layout.at(d.results).figures(d.dataset, f"sub-{entities['sub']}_anat")
+    move(Path(out["pictures"]), files["figures"])
     return files, extra

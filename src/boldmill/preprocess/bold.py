@@ -8,8 +8,9 @@ folder, moves the results to their BIDS-Derivatives names, writes sidecars, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from boldmill.preprocess.bold_outputs import covered_share, publish, quality_of
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.confounds import read as read_confounds
 from boldmill.preprocess.images import Grid
+from boldmill.preprocess.outputs import further_grids
 from boldmill.preprocess.slicetiming import SliceTimes, slice_times
 from boldmill.preprocess.subject import Job, StepResult
 
@@ -36,7 +38,8 @@ class AnatInputs:
     """What a run needs of the anatomy, all paths.
 
     ``t1w`` bias-corrected, ``t1w_mask``, ``gm``, ``wm``, ``csf`` (probabilities): on one grid in T1w space;
-    ``field``: template-to-T1w displacement (``subject = x + u(x)``, :mod:`boldmill.preprocess.transforms`).
+    ``field``: template-to-T1w displacement (``subject = x + u(x)``, :mod:`boldmill.preprocess.transforms`);
+    ``other_fields``: those of further template spaces, by space.
     """
 
     t1w: Path
@@ -45,6 +48,7 @@ class AnatInputs:
     wm: Path
     csf: Path
     field: Path
+    other_fields: Mapping[str, Path] = dataclass_field(default_factory=dict)
 
 
 def init_bold_wf(
@@ -57,6 +61,7 @@ def init_bold_wf(
     key: tuple[str, ...],
     where: str,
     space: str,
+    spaces: Sequence[Mapping[str, Any]] = (),
     threads: int = 1,
     name: str = "bold",
 ) -> Any:
@@ -78,6 +83,8 @@ def init_bold_wf(
         Scan, for messages.
     space : str
         Name of the template space.
+    spaces : sequence of mapping
+        Further output grids (:func:`boldmill.preprocess.outputs.further_grids`).
     threads : int
         SimpleITK threads; 1 makes reruns identical.
     name : str
@@ -86,8 +93,9 @@ def init_bold_wf(
     Returns
     -------
     nipype Workflow
-        ``inputnode``: bold, t1w, t1w_mask, gm, wm, csf, field. ``outputnode``: clean, preproc (if kept), mask,
-        boldref, boldref_native, confounds, confounds_json, matrices, coreg, and the facts of each step.
+        ``inputnode``: bold, t1w, t1w_mask, gm, wm, csf, field. ``outputnode``: scratch series (clean, preproc,
+        native), mask, boldref, native_mask, boldref_native, spaces, confounds, confounds_json, matrices, coreg, and
+        the facts of each step.
     """
     from nipype.interfaces.utility import IdentityInterface
 
@@ -99,11 +107,11 @@ def init_bold_wf(
     inputs = pe.Node(
         IdentityInterface(fields=["bold", "t1w", "t1w_mask", "gm", "wm", "csf", "field"]), name="inputnode"
     )
-    fields = ["clean", "mask", "boldref", "boldref_native", "confounds", "confounds_json", "matrices", "coreg"]
-    fields += ["motion_facts", "coreg_facts", "resample_facts", "confounds_facts", "clean_facts", "figures"]
-    fields += ["preproc"] if "preproc" in preprocess.keep else []
+    fields = ["clean", "preproc", "mask", "boldref", "spaces", "native", "native_mask", "boldref_native"]
+    fields += ["confounds", "confounds_json", "matrices", "coreg", "figures", *(f"{step}_facts" for step in STEPS)]
     outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
     load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
+    start = pe.Node(steps.Despike(), name="despike") if preprocess.despike else load
     shift = pe.Node(
         steps.CorrectSliceTiming(
             tr=tr,
@@ -113,12 +121,13 @@ def init_bold_wf(
         ),
         name="slicetiming",
     )
-    motion = pe.Node(steps.EstimateMotion(), name="motion")
+    motion = pe.Node(steps.EstimateMotion(target=preprocess.motion_reference), name="motion")
     coreg = pe.Node(steps.Coregister(key=list(key), threads=threads), name="coregister")
     once = pe.Node(
         steps.ResampleOnce(
             out_shape=list(grid.shape),
             out_affine=grid.affine.tolist(),
+            spaces=[dict(one) for one in spaces],
             fraction=preprocess.bold_mask_fraction,
             intensity=clean.intensity,
         ),
@@ -130,26 +139,21 @@ def init_bold_wf(
         ),
         name="confounds",
     )
-    regress = pe.Node(
-        finish.CleanSeries(
-            tr=tr, settings=clean.model_dump_json(), where=where, keep_preproc="preproc" in preprocess.keep
-        ),
-        name="clean",
-    )
-    shown = pe.Node(
-        SavePictures(tr=tr, settings=clean.model_dump_json(), where=where, space=space), name="pictures"
-    )
+    regress = pe.Node(finish.CleanSeries(tr=tr, settings=clean.model_dump_json(), where=where), name="clean")
+    shown = pe.Node(SavePictures(tr=tr, settings=clean.model_dump_json(), where=where, space=space), name="pictures")
     wf = pe.Workflow(name=name)
-    first, second = (load, shift) if preprocess.motion_before_slice_timing else (shift, shift)
+    if start is not load:
+        wf.connect([(load, start, [("series", "series")])])
+    seen = start if preprocess.motion_before_slice_timing else shift
     wf.connect(
         [
             (inputs, load, [("bold", "bold")]),
-            (load, shift, [("series", "series")]),
-            (first, motion, [("series", "series")]),
+            (start, shift, [("series", "series")]),
+            (seen, motion, [("series", "series")]),
             (load, motion, [("grid", "grid")]),
             (motion, coreg, [("boldref", "boldref"), ("mask", "mask")]),
             (inputs, coreg, [(k, k) for k in ("t1w", "t1w_mask", "wm", "gm")]),
-            (second, once, [("series", "series")]),
+            (shift, once, [("series", "series")]),
             (load, once, [("grid", "grid")]),
             (motion, once, [("matrices", "matrices")]),
             (coreg, once, [("matrix", "coreg")]),
@@ -167,14 +171,13 @@ def init_bold_wf(
             (inputs, shown, [(k, k) for k in ("field", "t1w_mask", "gm", "wm", "csf")]),
             (shown, outputs, [("figures", "figures")]),
             (regress, outputs, [("clean", "clean"), ("facts", "clean_facts")]),
-            (once, outputs, [("mask", "mask"), ("boldref", "boldref"), ("facts", "resample_facts")]),
+            (once, outputs, [(k, k) for k in ("mask", "boldref", "spaces", "native", "native_mask")]),
+            (once, outputs, [("template", "preproc"), ("facts", "resample_facts")]),
             (table, outputs, [("tsv", "confounds"), ("json", "confounds_json"), ("facts", "confounds_facts")]),
             (motion, outputs, [("matrices", "matrices"), ("boldref", "boldref_native"), ("facts", "motion_facts")]),
             (coreg, outputs, [("matrix", "coreg"), ("facts", "coreg_facts")]),
         ]
     )
-    if "preproc" in preprocess.keep:
-        wf.connect([(regress, outputs, [("preproc", "preproc")])])
     return wf
 
 
@@ -195,7 +198,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     Returns
     -------
     StepResult
-        ``files``: clean, mask, confounds, boldref, boldref_native, hmc, coreg (and preproc if kept).
+        ``files``: mask, confounds, boldref, boldref_native, hmc, coreg, recipe (clean and preproc where kept).
         ``facts``: tr, n_volumes, space, cost (by step).
 
     Raises
@@ -218,6 +221,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         key=(scan, str(job.seed)),
         where=scan,
         space=job.space,
+        spaces=further_grids(job, anat),
         threads=1 if job.settings.deterministic else job.threads,
     )
     given = {"bold": bold, "t1w": anat.t1w, "t1w_mask": anat.t1w_mask, "field": anat.field}
@@ -233,7 +237,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         flags.append(f"large motion: mean FD {quality['mean_fd']:.2f} mm")
     if timing is None:
         flags.append("no slice timing: the sidecar gives no usable SliceTiming")
-    files, extra = publish(job, ticket, made, timing, tr, facts)
+    files, extra = publish(job, ticket, anat, made, timing, tr, facts)
     described = {"tr": tr, "n_volumes": table.n_rows, "space": job.space, "cost": costs}
     return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=described)
 

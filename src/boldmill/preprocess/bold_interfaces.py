@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
 from boldmill.atomic import read_json, write_json
-from boldmill.preprocess import boldmask, coreg, onestep, reference, slicetiming
+from boldmill.preprocess import coreg, prepare, reference, resampling, slicetiming
+from boldmill.preprocess.frames import Frames
 from boldmill.preprocess.images import read_volume, write_volume
 from boldmill.preprocess.nodes import Step
-from boldmill.preprocess.series_io import grid_of, image_of, load_series, read_bold, save_series
-from boldmill.preprocess.transforms import apply_affine, read_affine, read_field, sample, write_affine
+from boldmill.preprocess.series_io import grid_of, load_series, save_series
+from boldmill.preprocess.transforms import read_affine, read_field, write_affine
 
 
 class _LoadInput(BaseInterfaceInputSpec):  # type: ignore[misc]
@@ -38,13 +39,32 @@ class LoadBold(Step):
 
     def step(self, folder: Path) -> dict[str, Any]:
         """Read, check, and leave a scratch series."""
-        volume = read_bold(self.inputs.bold)
+        frames, grid = prepare.load(self.inputs.bold, folder / "series.npy")
         reference.check_series(
-            volume.data, self.inputs.tr or None, where=self.inputs.bold, min_volumes=self.inputs.min_volumes
+            frames, self.inputs.tr or None, where=self.inputs.bold, min_volumes=self.inputs.min_volumes
         )
-        grid = {"shape": list(volume.data.shape[:3]), "affine": volume.affine.tolist()}
-        path = write_json(folder / "grid.json", grid)
-        return {"series": save_series(folder / "series.npy", volume.data), "grid": str(path)}
+        path = write_json(folder / "grid.json", {"shape": list(grid.shape), "affine": grid.affine.tolist()})
+        return {"series": str(frames.path), "grid": str(path)}
+
+
+class _DespikeInput(BaseInterfaceInputSpec):  # type: ignore[misc]
+    series = File(exists=True, mandatory=True, desc="raw series (X, Y, Z, T)")
+
+
+class _DespikeOutput(TraitedSpec):  # type: ignore[misc]
+    series = File(exists=True, desc="series without spikes")
+
+
+class Despike(Step):
+    """Squash the spikes of every voxel's series, before everything else."""
+
+    input_spec, output_spec = _DespikeInput, _DespikeOutput
+    label: ClassVar[str] = "despiking"
+
+    def step(self, folder: Path) -> dict[str, Any]:
+        """Despike slab by slab."""
+        made = prepare.despiked(Frames(self.inputs.series), folder / "series.npy")
+        return {"series": str(made.path)}
 
 
 class _TimingInput(BaseInterfaceInputSpec):  # type: ignore[misc]
@@ -70,13 +90,14 @@ class CorrectSliceTiming(Step):
         if not self.inputs.times:
             return {"series": self.inputs.series}
         timing = slicetiming.SliceTimes(np.array(self.inputs.times), self.inputs.axis, self.inputs.reference)
-        out = slicetiming.correct(load_series(self.inputs.series), timing, self.inputs.tr)
-        return {"series": save_series(folder / "series.npy", out)}
+        made = prepare.slice_timed(Frames(self.inputs.series), timing, self.inputs.tr, folder / "series.npy")
+        return {"series": str(made.path)}
 
 
 class _MotionInput(BaseInterfaceInputSpec):  # type: ignore[misc]
     series = File(exists=True, mandatory=True, desc="series (X, Y, Z, T)")
     grid = File(exists=True, mandatory=True, desc="native grid")
+    target = traits.Enum("median", "mean", usedefault=True, desc="what the series is aligned to")
 
 
 class _MotionOutput(TraitedSpec):  # type: ignore[misc]
@@ -93,9 +114,10 @@ class EstimateMotion(Step):
     label: ClassVar[str] = "motion"
 
     def step(self, folder: Path) -> dict[str, Any]:
-        """Estimate against the steady volume nearest the median."""
-        series, grid = load_series(self.inputs.series), grid_of(**read_json(self.inputs.grid))
-        found = reference.estimate(series, grid.affine)
+        """Estimate against the steady volume nearest the median, or against the mean in two passes."""
+        series, grid = Frames(self.inputs.series), grid_of(**read_json(self.inputs.grid))
+        estimate = reference.estimate_to_mean if self.inputs.target == "mean" else reference.estimate
+        found = estimate(series, grid.affine)
         centre = reference.centre_of(found.mask, grid.affine)
         flags = []
         stuck = np.flatnonzero(~(found.motion.last_step < reference.NOT_CONVERGED))
@@ -166,8 +188,10 @@ class _ResampleInput(BaseInterfaceInputSpec):  # type: ignore[misc]
     coreg = File(exists=True, mandatory=True, desc="T1w world to BOLD world")
     field = File(exists=True, mandatory=True, desc="template-to-T1w displacement")
     t1w_mask = File(exists=True, mandatory=True, desc="T1w brain mask")
+    distortion = File(exists=True, desc="EPI distortion, shift in voxels, with its sidecar")
     out_shape = traits.List(traits.Int(), mandatory=True, desc="shape of the output grid")
     out_affine = traits.List(traits.List(traits.Float()), mandatory=True, desc="affine of the output grid")
+    spaces = traits.List(traits.Dict(), usedefault=True, desc="further grids: label, shape, affine, field")
     fraction = traits.Float(0.2, usedefault=True, desc="signal rule of the BOLD mask")
     intensity = traits.Float(10000.0, usedefault=True, desc="median of the brain after scaling")
 
@@ -178,45 +202,51 @@ class _ResampleOutput(TraitedSpec):  # type: ignore[misc]
     template = File(exists=True, desc="template series (T, N) of the BOLD mask, scaled")
     mask = File(exists=True, desc="BOLD mask on the output grid")
     boldref = File(exists=True, desc="mean BOLD on the output grid")
+    spaces = File(exists=True, desc="JSON: series, mask and boldref of each further grid, by label")
     facts = File(exists=True, desc="share of the brain that was imaged, volume of the mask")
 
 
 class ResampleOnce(Step):
-    """One cubic interpolation to the template and to the realigned native grid, with the BOLD mask."""
+    """One cubic interpolation to the realigned native grid, the template and every further grid, with BOLD masks."""
 
     input_spec, output_spec = _ResampleInput, _ResampleOutput
     label: ClassVar[str] = "resampling"
 
     def step(self, folder: Path) -> dict[str, Any]:
         """Compose all transforms and read every volume once."""
-        series, native = load_series(self.inputs.series), grid_of(**read_json(self.inputs.grid))
-        matrices, across = load_series(self.inputs.matrices), read_affine(self.inputs.coreg)
-        brain = read_volume(self.inputs.t1w_mask)
-        grid = grid_of(self.inputs.out_shape, self.inputs.out_affine)
-        inside, points = onestep.brain_points(grid, read_field(self.inputs.field), brain)
-        voxels = native.points()
-        own = sample(brain, apply_affine(np.asarray(np.linalg.inv(across), dtype=np.float64), voxels)) > 0.5
-        sets = [voxels[own], apply_affine(across, points)]
-        here, there = onestep.resample_series(lambda t: series[..., t], native.affine, matrices, sets)
-        keep_here = boldmask.signal_mask(here.series, here.seen, fraction=self.inputs.fraction)
-        keep_there = boldmask.signal_mask(there.series, there.seen, fraction=self.inputs.fraction)
-        mask = image_of(keep_there, inside) > 0
-        scale = np.float32(self.inputs.intensity / np.median(there.series[:, keep_there].mean(axis=0)))
-        # Beyond the field of view the spline is mirrored: nothing was measured there.
-        mean = image_of(np.where(there.seen, there.series.mean(axis=0) * scale, np.float32(0)), inside)
-        facts = {
-            "coverage": float(keep_there.mean()),
-            "mask_ml": float(mask.sum()) * grid.voxel_ml,
-            "scale": float(scale),
+        native = grid_of(**read_json(self.inputs.grid))
+        across, brain = read_affine(self.inputs.coreg), read_volume(self.inputs.t1w_mask)
+        grid, field = grid_of(self.inputs.out_shape, self.inputs.out_affine), read_field(self.inputs.field)
+        targets = {
+            "native": resampling.native_target(native, brain, across),
+            "template": resampling.anatomical_target(grid, brain, across, field),
         }
-        np.multiply(here.series, scale, out=here.series)
-        np.multiply(there.series, scale, out=there.series)
-        native_mask = image_of(keep_here, own.reshape(native.shape))
+        for one in self.inputs.spaces:
+            other = read_field(one["field"]) if one["field"] else None
+            further = grid_of(one["shape"], one["affine"])
+            targets[one["label"]] = resampling.anatomical_target(further, brain, across, other)
+        bent = self.inputs.distortion
+        found = resampling.resample(
+            Frames(self.inputs.series),
+            native.affine,
+            load_series(self.inputs.matrices),
+            targets,
+            folder,
+            distortion=resampling.read_distortion(Path(bent)) if isdefined(bent) else None,
+        )
+        kept = resampling.finish(targets, found, folder, self.inputs.fraction, self.inputs.intensity)
+        template, own = kept.pop("template"), kept.pop("native")
+        facts = {
+            "coverage": template.share,
+            "mask_ml": template.n_voxels * grid.voxel_ml,
+            "scale": float(template.scale),
+        }
         return {
-            "native": save_series(folder / "native.npy", here.series[:, keep_here]),
-            "native_mask": str(write_volume(folder / "native_mask.nii.gz", native_mask, native.affine, dtype="uint8")),
-            "template": save_series(folder / "template.npy", there.series[:, keep_there]),
-            "mask": str(write_volume(folder / "mask.nii.gz", mask, grid.affine, dtype="uint8", template=True)),
-            "boldref": str(write_volume(folder / "boldref.nii.gz", mean, grid.affine, template=True)),
+            "native": str(own.series),
+            "native_mask": str(own.mask),
+            "template": str(template.series),
+            "mask": str(template.mask),
+            "boldref": str(template.boldref),
+            "spaces": str(write_json(folder / "spaces.json", {label: one.paths for label, one in kept.items()})),
             "facts": str(write_json(folder / "facts.json", facts)),
         }

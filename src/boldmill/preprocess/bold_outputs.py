@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from boldmill.atomic import atomic, write_text
+from boldmill.atomic import atomic, read_json, write_text
 from boldmill.paths import Layout
 from boldmill.preprocess import motion as rigid
-from boldmill.preprocess.images import read_volume
-from boldmill.preprocess.series_io import load_series
+from boldmill.preprocess.derivatives import Derivatives
+from boldmill.preprocess.frames import Array
+from boldmill.preprocess.images import Volume, read_volume
+from boldmill.preprocess.outputs import publish_spaces
+from boldmill.preprocess.recipe import Recipe, recipe_path, write_recipe
+from boldmill.preprocess.series_io import load_series, rows_of, write_masked_series
 from boldmill.preprocess.slicetiming import SliceTimes
 from boldmill.preprocess.subject import Job
 from boldmill.preprocess.transforms import sample
+
+if TYPE_CHECKING:
+    from boldmill.preprocess.bold import AnatInputs
 
 
 def publish(
     job: Job,
     ticket: Mapping[str, Any],
+    anat: AnatInputs,
     made: Mapping[str, Any],
     timing: SliceTimes | None,
     tr: float,
     facts: Mapping[str, Any],
 ) -> tuple[dict[str, Path], list[Path]]:
-    """Move the results from scratch to their BIDS-Derivatives names and write the sidecars."""
+    """Move the results from scratch to their BIDS-Derivatives names, write the sidecars and the recipe.
+
+    4D images are written only where ``preprocess.keep`` or ``preprocess.output_spaces`` asks for them.
+    """
     d, entities = job.derivatives, ticket["entities"]
     names = {
-        "clean": d.path(entities, "func", "bold", space=job.space, desc="clean"),
-        "preproc": d.path(entities, "func", "bold", space=job.space, desc="preproc"),
         "mask": d.path(entities, "func", "mask", space=job.space, desc="brain"),
         "boldref": d.path(entities, "func", "boldref", space=job.space),
         "boldref_native": d.path(entities, "func", "boldref", desc="coreg"),
@@ -40,31 +49,19 @@ def publish(
         "hmc": d.path(entities, "func", "xfm", ".txt", from_="boldref", to="orig", mode="points", desc="hmc"),
         "figures": Layout.at(d.results).figures(d.dataset, str(ticket["scan_id"])),
     }
-    files: dict[str, Path] = {}
-    for key, target in names.items():
-        if made.get(key):
-            move(Path(made[key]), target)
-            files[key] = target
-    rows = [" ".join(repr(float(v)) for v in matrix.ravel()) for matrix in load_series(made["matrices"])]
+    matrices = load_series(made["matrices"])
+    timed = {"SliceTimingCorrected": timing is not None, "StartTime": timing.reference if timing else None}
+    further = read_json(made["spaces"])
+    described = {**series_fields(ticket["task"], tr, len(matrices)), **timed}
+    files, extra = publish_spaces(job, ticket, anat, made, further, described)
+    for key in ("mask", "boldref", "boldref_native", "confounds", "confounds_json", "coreg", "figures"):
+        move(Path(made[key]), names[key], copy=key == "boldref_native")
+        files[key] = names[key]
+    rows = [" ".join(repr(float(v)) for v in matrix.ravel()) for matrix in matrices]
     files["hmc"] = write_text(names["hmc"], "\n".join(rows) + "\n")
-    extra = [files.pop("confounds_json")]
+    extra.append(files.pop("confounds_json"))
     sources = [d.uri_raw(entry["path"]) for entry in ticket["bold"]]
-    series = {
-        "RepetitionTime": tr,
-        "TaskName": ticket["task"],
-        "SkullStripped": True,
-        "SliceTimingCorrected": timing is not None,
-        "StartTime": timing.reference if timing else None,
-    }
-    cleaning = {
-        "Strategy": job.clean.model_dump(mode="json"),
-        "Regressors": facts["clean"]["regressors"],
-        "DegreesOfFreedom": facts["clean"]["dof_words"],
-        "Units": "arbitrary",
-    }
     fields: dict[str, dict[str, Any]] = {
-        "clean": {**series, **cleaning},
-        "preproc": series,
         "mask": {"Type": "Brain"},
         "boldref": {"SkullStripped": True},
         "boldref_native": {"SkullStripped": False},
@@ -72,19 +69,95 @@ def publish(
         "hmc": {"Description": "one 4x4 matrix per row and volume: BOLD-reference world (RAS, mm) to volume world"},
     }
     extra += [d.sidecar(files[key], sources=sources, **fields[key]) for key in sorted(fields) if key in files]
+    fitted = {"field": anat.field, "t1w_mask": anat.t1w_mask}
+    fitted |= {key: files[key] for key in ("hmc", "coreg", "mask", "confounds", "distortion") if key in files}
+    files["recipe"] = write_recipe(
+        recipe_path(d.results, d.dataset, str(ticket["scan_id"])),
+        d.results,
+        fitted,
+        scan_id=ticket["scan_id"],
+        dataset=d.dataset,
+        task=ticket["task"],
+        entities=dict(entities),
+        root=str(ticket["root"]),
+        bold={key: ticket["bold"][0].get(key) for key in ("path", "size", "sha256")},
+        tr=tr,
+        n_volumes=len(matrices),
+        despike=job.settings.despike,
+        slice_timing=None
+        if timing is None
+        else {"times": timing.times.tolist(), "axis": timing.axis, "reference": timing.reference},
+        scale=facts["resample"]["scale"],
+        space=job.space,
+        grid={"shape": list(job.grid.shape), "affine": job.grid.affine.tolist()},
+        engines=job.settings.engines.model_dump(mode="json"),
+        clean=job.clean.model_dump(mode="json"),
+        regressors=facts["clean"]["regressors"],
+        censored=facts["clean"].get("censored", []),
+        dof_words=facts["clean"]["dof_words"],
+    )
+    recipe = Recipe.read(files["recipe"], d.results)
+    for what in job.settings.keep:
+        image = read_volume(files["mask"])
+        path, side = write_image(recipe, d, what, rows_of(made[what]), image)
+        files[what] = path
+        extra.append(side)
     return files, extra
 
 
-def move(source: Path, target: Path) -> Path:
-    """Move a scratch file to its place, which is whole or absent at any time; return the place."""
+def series_fields(task: str, tr: float, n_volumes: int) -> dict[str, Any]:
+    """Return the sidecar keys every series of a run has."""
+    return {"RepetitionTime": tr, "TaskName": task, "SkullStripped": True, "NumberOfVolumes": n_volumes}
+
+
+def write_image(recipe: Recipe, d: Derivatives, what: str, rows: Iterable[Array], mask: Volume) -> tuple[Path, Path]:
+    """Write the ``clean`` or ``preproc`` image of a run and its sidecar: the same bytes from job and `boldmill apply`.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the run.
+    d : Derivatives
+        Where it is written.
+    what : str
+        ``"clean"`` or ``"preproc"``.
+    rows : iterable of arrays (N,)
+        Volumes in order, in the C order of the mask.
+    mask : Volume (X, Y, Z)
+        BOLD mask in template space.
+    """
+    known = recipe.value
+    path = d.path(known["entities"], "func", "bold", space=str(known["space"]), desc=what)
+    count, inside = int(known["n_volumes"]), mask.data > 0.5
+    write_masked_series(path, rows, count, inside, mask.affine, recipe.tr)
+    timing = recipe.timing
+    fields = {
+        **series_fields(str(known["task"]), recipe.tr, count),
+        "SliceTimingCorrected": timing is not None,
+        "StartTime": timing.reference if timing else None,
+    }
+    if what == "clean":
+        fields |= {
+            "Strategy": known["clean"],
+            "Regressors": known["regressors"],
+            "DegreesOfFreedom": known["dof_words"],
+            "Units": "arbitrary",
+        }
+    return path, d.sidecar(path, sources=[d.uri_raw(known["bold"]["path"])], **fields)
+
+
+def move(source: Path, target: Path, *, copy: bool = False) -> None:
+    """Move (or copy) a scratch file to its name."""
     with atomic(target) as temporary:
+        if copy:
+            shutil.copyfile(source, temporary)
+            return
         try:
             source.replace(temporary)
         except OSError as error:
             if error.errno != errno.EXDEV:  # scratch on another disk
                 raise
             shutil.copyfile(source, temporary)
-    return target
 
 
 def quality_of(columns: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:

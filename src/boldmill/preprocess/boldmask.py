@@ -1,6 +1,6 @@
 """The BOLD brain mask: T1w mask in BOLD space, inside every volume's field of view, where there is signal.
 
-Axes: T time, N voxels.
+Axes: N voxels.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ Array = NDArray[Any]
 MIN_VOXELS = 100
 
 
-def signal_mask(series: Array, seen: Array, *, fraction: float = 0.2) -> Array:
+def signal_mask(mean: Array, varies: Array, seen: Array, *, fraction: float = 0.2) -> Array:
     """Return which brain voxels carry signal.
 
     Parameters
     ----------
-    series : array (T, N)
-        Series of the voxels inside the T1w brain mask, unscaled.
+    mean : array (N,)
+        Mean over time of the voxels inside the T1w brain mask, unscaled.
+    varies : bool array (N,)
+        The voxel is not constant.
     seen : bool array (N,)
         Inside the field of view of every volume.
     fraction : float
@@ -43,9 +45,7 @@ def signal_mask(series: Array, seen: Array, *, fraction: float = 0.2) -> Array:
     if seen.sum() < MIN_VOXELS:
         why = f"{int(seen.sum())} of {len(seen)} brain voxels are in the field of view of every volume"
         raise DataFault("cannot mask BOLD", "brain mask", why, fix)
-    mean = series.mean(axis=0, dtype=np.float64)
-    keep = np.asarray(seen & (mean > fraction * float(np.median(mean[seen]))))
-    keep &= np.ptp(series, axis=0) > 0
+    keep = np.asarray(seen & varies & (mean > fraction * float(np.median(mean[seen]))))
     if keep.sum() < MIN_VOXELS:
         raise DataFault("cannot mask BOLD", "brain mask", f"{int(keep.sum())} brain voxels carry signal", fix)
     return keep

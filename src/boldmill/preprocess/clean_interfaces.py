@@ -12,12 +12,13 @@ import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
 from boldmill.atomic import read_json, write_json
-from boldmill.preprocess import clean, compcor, confounds, design
+from boldmill.preprocess import compcor, confounds, design
 from boldmill.preprocess import dvars as intensity
 from boldmill.preprocess.config import CleanConfig
+from boldmill.preprocess.finish import finish_series
 from boldmill.preprocess.images import Volume, read_volume
 from boldmill.preprocess.nodes import Step
-from boldmill.preprocess.series_io import load_series, write_masked_series
+from boldmill.preprocess.series_io import load_series, save_series
 from boldmill.preprocess.transforms import read_affine
 
 
@@ -91,17 +92,15 @@ class _CleanInput(BaseInterfaceInputSpec):  # type: ignore[misc]
     tr = traits.Float(mandatory=True, desc="repetition time, s")
     settings = traits.Str(mandatory=True, desc="CleanConfig as JSON")
     where = traits.Str(mandatory=True, desc="scan, for messages")
-    keep_preproc = traits.Bool(False, usedefault=True, desc="also write the series before cleaning")
 
 
 class _CleanOutput(TraitedSpec):  # type: ignore[misc]
-    clean = File(exists=True, desc="cleaned 4D series, float32, mean zero")
-    preproc = File(desc="4D series before cleaning")
+    clean = File(exists=True, desc="cleaned series (T, N), float32, mean zero")
     facts = File(exists=True, desc="degrees of freedom, tSNR, global correlation, regressors, flags")
 
 
 class CleanSeries(Step):
-    """Filter series and confounds alike, regress, and write the 4D result."""
+    """Filter series and confounds alike, regress; the 4D image is written only where it is kept."""
 
     input_spec, output_spec = _CleanInput, _CleanOutput
     label: ClassVar[str] = "cleaning"
@@ -114,12 +113,8 @@ class CleanSeries(Step):
         image: Volume = read_volume(self.inputs.mask)
         mask = image.data > 0.5
         series = load_series(self.inputs.template, writable=True)
-        out: dict[str, Any] = {}
-        if self.inputs.keep_preproc:
-            path = folder / "preproc.nii.gz"
-            out["preproc"] = str(write_masked_series(path, series, mask, image.affine, self.inputs.tr))
         facts = {**plan.facts, "tsnr": float(np.median(intensity.tsnr(series)))}
-        cleaned = clean.apply(plan.operator, series)
+        cleaned = finish_series(series, plan, mask, image.grid.zooms, config)
         facts["gcor"] = intensity.gcor(cleaned)
-        path = write_masked_series(folder / "clean.nii.gz", cleaned, mask, image.affine, self.inputs.tr)
-        return {**out, "clean": str(path), "facts": str(write_json(folder / "facts.json", facts))}
+        facts_path = write_json(folder / "facts.json", facts)
+        return {"clean": save_series(folder / "clean.npy", cleaned), "facts": str(facts_path)}

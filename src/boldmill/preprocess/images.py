@@ -7,7 +7,6 @@ SimpleITK works in LPS and stores arrays as (Z, Y, X); only this module knows.
 from __future__ import annotations
 
 import gzip
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.atomic import atomic
-from boldmill.errors import DataFault, MachineFault
+from boldmill.errors import DataFault
+from boldmill.preprocess.imagefaults import reading, sound_affine
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
@@ -114,25 +114,11 @@ def read_volume(path: str | Path, *, canonical: bool = False, ndim: Literal[3, 4
         The file cannot be opened.
     """
     nibabel = nib()
-    fix = "replace the file with an intact copy and run `snakemake ingest` again"
-    if not Path(path).exists():
-        raise MachineFault(
-            f"cannot open {what}", path, "there is no such file", "restore it, or run `snakemake ingest`"
-        )
-    try:
+    with reading(path, what):
         image: Any = nibabel.load(path)
         if canonical:
             image = nibabel.as_closest_canonical(image)
         data = np.asanyarray(image.dataobj, dtype=np.float32)
-    except (EOFError, zlib.error, gzip.BadGzipFile, nibabel.filebasedimages.ImageFileError) as error:
-        raise DataFault(f"cannot read {what}", path, f"the file is broken ({error})", fix) from error
-    except nibabel.spatialimages.HeaderDataError as error:
-        raise DataFault(f"cannot read {what}", path, f"the header is broken ({error})", fix) from error
-    except OSError as error:
-        if error.errno is None:  # nibabel: fewer bytes than the header says
-            raise DataFault(f"cannot read {what}", path, f"the file is truncated ({error})", fix) from error
-        why = error.strerror or str(error)
-        raise MachineFault(f"cannot open {what}", path, why, "check the disk or mount, then rerun") from error
     while data.ndim > ndim and data.shape[-1] == 1:
         data = data[..., 0]
     while data.ndim < ndim and ndim == 4:
@@ -140,11 +126,7 @@ def read_volume(path: str | Path, *, canonical: bool = False, ndim: Literal[3, 4
     if data.ndim != ndim:
         why = f"it has {data.ndim} dimensions {data.shape}, expected {ndim}"
         raise DataFault(f"cannot use {what}", path, why, "give a file with the right dimensions, or exclude it")
-    affine = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise DataFault(
-            f"cannot use {what}", path, "its affine is singular", "restore qform/sform from the scanner data"
-        )
+    affine = sound_affine(image, path, what)
     finite = np.isfinite(data)
     if not finite.all():
         data = np.where(finite, data, np.float32(0))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.errors import DataFault
+from boldmill.preprocess.frames import Frames
 from boldmill.preprocess.motion import Float, displacement
 from boldmill.preprocess.realign import FINE, RADIUS, Motion, realign
 
@@ -27,7 +28,7 @@ EARLY = 10
 """Only the first volumes can be non-steady."""
 
 
-def check_series(series: Array, tr: float | None, *, where: str, min_volumes: int = 10) -> None:
+def check_series(series: Array | Frames, tr: float | None, *, where: str, min_volumes: int = 10) -> None:
     """Refuse a series no later step could use.
 
     Parameters
@@ -80,7 +81,7 @@ def epi_mask(mean: Array, affine: Float) -> Array:
     return filled
 
 
-def count_non_steady(series: Array, mask: Array, threshold: float = 3.5) -> int:
+def count_non_steady(series: Array | Frames, mask: Array, threshold: float = 3.5) -> int:
     """Return how many first volumes precede the steady state: they are marked, never cut.
 
     A first volume counts while its mean is an outlier above the later ones (modified z over the median absolute
@@ -116,19 +117,19 @@ def _high(values: Float, threshold: float, ratio: float) -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """``image`` (X, Y, Z): the realigned median; ``mask``: head mask; ``motion``; ``non_steady`` volumes;
-    ``index`` of the volume that fixes the position; ``repeated``: volumes aligned a second time.
+    """``image`` (X, Y, Z): the realigned median or mean; ``mask``: head mask; ``motion``; ``non_steady`` volumes;
+    ``index`` of the volume that fixes the position (None: the mean does); ``repeated``: volumes aligned a second time.
     """
 
     image: Array
     mask: Array
     motion: Motion
     non_steady: int
-    index: int
+    index: int | None
     repeated: int
 
 
-def estimate(series: Array, affine: Float) -> Reference:
+def estimate(series: Array | Frames, affine: Float) -> Reference:
     """Estimate head motion and a sharp reference.
 
     The steady volume nearest to the median image is the first target and fixes the reference's position; the
@@ -176,15 +177,56 @@ def estimate(series: Array, affine: Float) -> Reference:
     return Reference(image, mask, motion, non_steady, index, len(moved))
 
 
-def _median(series: Array, matrices: Float, affine: Float, picks: Array) -> Array:
+def estimate_to_mean(series: Array | Frames, affine: Float) -> Reference:
+    """Estimate head motion against the temporal mean, in two passes.
+
+    The series is aligned to the mean of the steady raw volumes, then to the mean of the aligned ones, which is the
+    reference (C-PAC's two passes of 3dvolreg).
+
+    Parameters
+    ----------
+    series : array (X, Y, Z, T)
+        BOLD data on its native grid.
+    affine : array (4, 4)
+        Voxel to world.
+    """
+    from scipy.ndimage import binary_dilation
+
+    count = series.shape[3]
+    rough = _mean(series, np.tile(np.eye(4), (count, 1, 1)), affine, range(count))
+    mask = epi_mask(rough, affine)
+    non_steady = count_non_steady(series, mask)
+    near, steady = binary_dilation(mask), range(non_steady, count)
+
+    def volume(t: int) -> Array:
+        return np.asarray(series[..., t])
+
+    raw = _mean(series, np.tile(np.eye(4), (count, 1, 1)), affine, steady)
+    first = realign(volume, count, raw, affine, near)
+    image = _mean(series, first.matrices, affine, steady)
+    motion = realign(volume, count, image, affine, near, levels=(FINE,), start=first.matrices)
+    return Reference(image, mask, motion, non_steady, None, count)
+
+
+def _mean(series: Array | Frames, matrices: Float, affine: Float, picks: range) -> Array:
+    total = np.zeros(series.shape[:3])
+    for t in picks:
+        total += _aligned(series[..., t], matrices[t], affine)
+    return np.asarray(total / len(picks), dtype=np.float32)
+
+
+def _aligned(data: Array, matrix: Float, affine: Float) -> Array:
+    """Return a volume on the reference's position; an unmoved one is not interpolated."""
     from scipy.ndimage import affine_transform
 
-    inverse = np.linalg.inv(affine)
-    aligned = []
-    for t in picks:
-        chain = inverse @ matrices[t] @ affine
-        moved = affine_transform(series[..., t], chain[:3, :3], chain[:3, 3], order=3, mode="mirror", output=np.float32)
-        aligned.append(moved)
+    if np.array_equal(matrix, np.eye(4)):
+        return data
+    chain = np.linalg.inv(affine) @ matrix @ affine
+    return np.asarray(affine_transform(data, chain[:3, :3], chain[:3, 3], order=3, mode="mirror", output=np.float32))
+
+
+def _median(series: Array | Frames, matrices: Float, affine: Float, picks: Array) -> Array:
+    aligned = [_aligned(series[..., int(t)], matrices[t], affine) for t in picks]
     return np.asarray(np.median(aligned, axis=0), dtype=np.float32)
 
 

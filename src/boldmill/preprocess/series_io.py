@@ -6,33 +6,19 @@ Axes: X Y Z voxels, T time, N voxels of a mask in C order, V vertices.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.atomic import atomic
 from boldmill.errors import DataFault
-from boldmill.preprocess.images import Grid, Volume, read_volume
+from boldmill.preprocess.images import Grid
 
 Array = NDArray[Any]
-
-
-def read_bold(path: str | Path) -> Volume:
-    """Read a raw BOLD run (X, Y, Z, T) on its native grid as float32, time outermost in memory.
-
-    Raises
-    ------
-    DataFault
-        A 3D file, a broken file, or one without signal.
-    """
-    volume = read_volume(path, ndim=4, what="BOLD run")
-    if volume.data.shape[3] == 1:
-        why = f"it is one 3D volume {volume.data.shape[:3]}, not a series"
-        raise DataFault("cannot use BOLD run", path, why, "give the 4D series (a _sbref is not a run), or exclude it")
-    return Volume(np.asfortranarray(volume.data), volume.affine, volume.tr)
 
 
 def save_series(path: str | Path, series: Array) -> str:
@@ -47,8 +33,56 @@ def load_series(path: str | Path, *, writable: bool = False) -> Array:
     return np.asarray(np.load(path, mmap_mode=None if writable else "r", allow_pickle=False))
 
 
+@contextmanager
+def row_writer(path: str | Path, n_rows: int, n_columns: int) -> Iterator[Callable[[Array], None]]:
+    """Yield a function that appends rows (n, N) to a scratch array (T, N), so that it is never in memory whole."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (n_rows, n_columns)}
+    with open(path, "wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, header)
+
+        def append(rows: Array) -> None:
+            handle.write(np.ascontiguousarray(rows, dtype="<f4").tobytes())
+
+        yield append
+
+
+def row_count(path: str | Path) -> int:
+    """Return T of a scratch array (T, N)."""
+    with open(path, "rb") as handle:
+        return _row_shape(handle)[0]
+
+
+def read_rows(path: str | Path, block: int = 16) -> Iterator[Array]:
+    """Yield the rows (n, N) of a scratch array, ``block`` at a time: plain reads, no mapped pages."""
+    with open(path, "rb") as handle:
+        count, width = _row_shape(handle)
+        for start in range(0, count, block):
+            size = min(block, count - start)
+            yield np.fromfile(handle, "<f4", size * width).reshape(size, width)
+
+
+def rows_of(path: str | Path) -> Iterator[Array]:
+    """Yield the rows (N,) of a scratch array one by one."""
+    return (row for block in read_rows(path) for row in block)
+
+
+def _row_shape(handle: IO[bytes]) -> tuple[int, int]:
+    np.lib.format.read_magic(handle)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(handle)
+    if fortran or dtype != np.dtype("<f4") or len(shape) != 2:
+        raise ValueError(f"{handle.name} is not a float32 array of rows")
+    return int(shape[0]), int(shape[1])
+
+
 def write_masked_series(
-    path: str | Path, series: Array, mask: Array, affine: Array, tr: float, *, template: bool = True
+    path: str | Path,
+    series: Iterable[Array],
+    n_volumes: int,
+    mask: Array,
+    affine: Array,
+    tr: float,
+    *,
+    template: bool = True,
 ) -> Path:
     """Write series (T, N) of a mask as a 4D float32 NIfTI, zero outside, one volume in memory at a time.
 
@@ -58,8 +92,10 @@ def write_masked_series(
     ----------
     path : str or Path
         Ends with ``.nii.gz``.
-    series : array (T, N)
-        Values in the C order of the mask's voxels.
+    series : iterable of arrays (N,)
+        Volumes in order: values in the C order of the mask's voxels.
+    n_volumes : int
+        T.
     mask : bool array (X, Y, Z)
         Where they lie.
     affine : array (4, 4)
@@ -74,7 +110,7 @@ def write_masked_series(
     nifti: Any = nibabel.Nifti1Header
     header = nifti(endianness="<")
     header.set_data_dtype("<f4")
-    header.set_data_shape((*mask.shape, len(series)))
+    header.set_data_shape((*mask.shape, n_volumes))
     code = "mni" if template else "scanner"
     header.set_sform(affine, code=code)
     header.set_qform(affine, code=code, strip_shears=True)

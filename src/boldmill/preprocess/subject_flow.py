@@ -18,6 +18,8 @@ from boldmill.preprocess.subject import Job, StepResult
 Ticket = Mapping[str, Any]
 ANAT_SETTINGS = ("n4_", "head_", "brain_", "syn_", "deterministic")
 """Prefixes of the settings the anatomy depends on: a change of another one does not redo it."""
+OTHER = "to_subject_"
+"""Prefix of the anatomy's fields to further template spaces."""
 NO_T1W = DataFault("no T1w image", "subject", "the subject has no T1w image", "add one, or exclude the subject")
 
 
@@ -132,6 +134,7 @@ class SubjectFlow:
             wm=files["wm_native"],
             csf=files["csf_native"],
             field=files["to_subject"],
+            other_fields={k.removeprefix(OTHER): v for k, v in files.items() if k.startswith(OTHER)},
         )
         return process_volume_run(self.job, ticket, given, self.work / str(ticket["scan_id"]))
 

@@ -16,7 +16,7 @@ from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.derivatives import Derivatives
 from boldmill.preprocess.images import Grid, Volume, read_volume, write_volume
 from boldmill.preprocess.motion import displacement
-from boldmill.preprocess.series_io import image_of, read_bold, write_masked_series
+from boldmill.preprocess.series_io import image_of, write_masked_series
 from boldmill.preprocess.subject import Job
 from boldmill.preprocess.transforms import dense_field, read_affine, write_field
 
@@ -74,7 +74,7 @@ def call(raw: tuple[Path, AnatInputs, np.ndarray], results: Path, *, keep: bool 
         "task": "rest",
         "root": str(root),
         "entities": {"sub": "1", "ses": "2", "task": "rest"},
-        "bold": [{"path": "bold.nii.gz"}],
+        "bold": [{"path": "bold.nii.gz", "size": (root / "bold.nii.gz").stat().st_size}],
         "metadata": {"RepetitionTime": TR, **metadata},
     }
     return process_volume_run(job, ticket, anat, results / "work")
@@ -86,7 +86,7 @@ def done(raw: tuple[Path, AnatInputs, np.ndarray], tmp_path_factory: pytest.Temp
 
 
 def test_files_and_names(done: Any) -> None:
-    keys = {"clean", "preproc", "mask", "confounds", "boldref", "boldref_native", "coreg", "hmc"}
+    keys = {"clean", "preproc", "mask", "confounds", "boldref", "boldref_native", "coreg", "hmc", "recipe"}
     assert set(done.files) == keys
     assert all(path.exists() for path in (*done.files.values(), *done.extra))
     assert (
@@ -168,7 +168,7 @@ def test_a_fault_inside_a_step_keeps_its_class(raw: Any, tmp_path: Path) -> None
     root, anat, _ = raw
     short = tmp_path / "raw"
     short.mkdir()
-    series = read_bold(root / "bold.nii.gz")
+    series = read_volume(root / "bold.nii.gz", ndim=4)
     write_volume(short / "bold.nii.gz", series.data[..., :5], series.affine, dtype="int16", tr=TR)
     (short / "template_mask.nii.gz").write_bytes((root / "template_mask.nii.gz").read_bytes())
     with pytest.raises(DataFault, match="5 volumes, at least 10"):
@@ -194,13 +194,13 @@ def test_masked_series_round_trip(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     mask = rng.random((4, 5, 6)) > 0.5
     series = rng.normal(size=(7, int(mask.sum()))).astype(np.float32)
-    path = write_masked_series(tmp_path / "a.nii.gz", series, mask, FUNC.affine, TR)
+    path = write_masked_series(tmp_path / "a.nii.gz", series, len(series), mask, FUNC.affine, TR)
     image = nibabel.load(path)
     data = np.asarray(image.dataobj)
     assert np.array_equal(data[mask], series.T) and not data[~mask].any()
     assert np.allclose(image.affine, FUNC.affine, atol=1e-4) and image.header.get_zooms()[3] == TR
     assert np.array_equal(image_of(series[0], mask), data[..., 0])
-    again = write_masked_series(tmp_path / "b.nii.gz", series, mask, FUNC.affine, TR)
+    again = write_masked_series(tmp_path / "b.nii.gz", iter(series), len(series), mask, FUNC.affine, TR)
     assert path.read_bytes() == again.read_bytes()
     assert image_shape(path) == (4, 5, 6, 7)
     assert Volume(data, image.affine).grid.shape == (4, 5, 6)
