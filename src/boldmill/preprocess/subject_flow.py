@@ -16,8 +16,6 @@ from boldmill.preprocess.raw import identity
 from boldmill.preprocess.subject import Job, StepResult
 
 Ticket = Mapping[str, Any]
-ANAT_SETTINGS = ("n4_", "head_", "brain_", "syn_", "deterministic")
-"""Prefixes of the settings the anatomy depends on: a change of another one does not redo it."""
 OTHER = "to_subject_"
 """Prefix of the anatomy's fields to further template spaces."""
 NO_T1W = DataFault("no T1w image", "subject", "the subject has no T1w image", "add one, or exclude the subject")
@@ -61,7 +59,7 @@ class SubjectFlow:
         }
 
     def anatomy(self, tickets: Sequence[Ticket]) -> tuple[StepResult | DataFault, dict[str, Any], str]:
-        """Process the first T1w of the first ticket that has one.
+        """Process the T1w of the first ticket that has any: the first of them, or all merged.
 
         Returns
         -------
@@ -71,28 +69,24 @@ class SubjectFlow:
         key : str
             Key of the step, part of the key of every volume run.
         """
-        from boldmill.preprocess.anat import process_anat
+        from boldmill.preprocess.anat import anat_settings, process_anat, t1w_of
 
         owner = next((t for t in tickets if t["t1w"]), None)
         if owner is None:
             return NO_T1W, {"status": "absent", "files": {}, "qc": {}, "flags": []}, ""
-        t1w = owner["t1w"][0]
-        entities = {"sub": str(owner["subject"]), "ses": str(t1w.get("session") or "")}
-        settings = self.job.settings.model_dump(mode="json")
-        key = key_of(
-            **self.common,
-            step="anat",
-            t1w=[t1w["path"], identity(t1w)],
-            settings={k: v for k, v in settings.items() if k.startswith(ANAT_SETTINGS)},
-        )
-        raw = Path(owner["root"]) / t1w["path"]
-        result = self._step("anat", key, lambda: process_anat(self.job, raw, entities, t1w["path"], self.work / "anat"))
+        chosen = t1w_of(owner["t1w"], self.job.settings.t1w)
+        names = [str(entry["path"]) for entry in chosen]
+        entities = {"sub": str(owner["subject"]), "ses": str(chosen[0].get("session") or "")}
+        content = [[entry["path"], identity(entry)] for entry in chosen]
+        key = key_of(**self.common, step="anat", t1w=content, settings=anat_settings(self.job))
+        raw = [Path(owner["root"]) / name for name in names]
+        result = self._step("anat", key, lambda: process_anat(self.job, raw, entities, names, self.work / "anat"))
         if isinstance(result, DataFault):
             return result, {**_fault(result), "files": {}, "qc": {}, "flags": []}, key
         entry = self._entry(result)
         every = sorted({e["path"] for t in tickets for e in t["t1w"]})
-        if len(every) > 1:
-            entry["flags"] = [*entry["flags"], f"several_t1w: used {t1w['path']} of {len(every)}"]
+        if len(every) > len(names):
+            entry["flags"] = [*entry["flags"], f"several_t1w: used {', '.join(names)} of {len(every)}"]
         return result, entry, key
 
     def scan(self, ticket: Ticket, anat: StepResult | DataFault, anat_key: str) -> dict[str, Any]:
