@@ -62,12 +62,16 @@ class Facts:
     versions: Mapping[str, str]
 
     def engine(self, step: str) -> str:
-        """Return who did a step: the recipes' word, else the settings'."""
-        for run in self.runs:
-            named = run.recipe.get("engines", {})
+        """Return who did a step: the word of the T1w or of a recipe, else the settings'."""
+        for named in (self.anat.get("engines", {}), *(run.recipe.get("engines", {}) for run in self.runs)):
             if step in named:
-                return str(named[step])
+                return str(named[step]).partition(":")[0]
         return str(getattr(self.preprocess.engines, step))
+
+    def how(self, step: str) -> str:
+        """Return how a step was done, in words, with the wheel that stood in for programs."""
+        wheel = re.search(r"\((antspyx [^)]*)\)", str(self.anat.get("engines", {}).get(step, "")))
+        return ENGINES[step][self.engine(step)] + (f" (as {wheel.group(1)})" if wheel else "")
 
 
 ENGINES: dict[str, dict[str, str]] = {
@@ -86,7 +90,7 @@ ENGINES: dict[str, dict[str, str]] = {
     },
     "tissue": {
         "boldmill": "a three-class Gaussian mixture weighted by the warped tissue priors of the template "
-        "[@unified; @sklearn]",
+        "[@unified]",
         "fsl": "FAST [@fast] of FSL [@fsl]",
     },
     "motion": {
@@ -154,20 +158,20 @@ def _anatomical(facts: Facts) -> str:
         else "One T1w image was used, reoriented to RAS and cropped to the head."
     ]
     if cfg.denoise:
-        words.append(f"It was denoised with {ENGINES['denoise'][facts.engine('denoise')]}.")
-    words.append(f"Its intensity was corrected for the receive field with {ENGINES['n4'][facts.engine('n4')]}.")
+        words.append(f"It was denoised with {facts.how('denoise')}.")
+    words.append(f"Its intensity was corrected for the receive field with {facts.how('n4')}.")
     if qc.get("brain_extracted_input"):
         words.append("The image came brain-extracted; its own extraction is the brain mask.")
     else:
-        words.append(f"The brain mask was made by {ENGINES['brain_mask'][facts.engine('brain_mask')]}.")
+        words.append(f"The brain mask was made by {facts.how('brain_mask')}.")
     key = next((key for name, key in SPACES.items() if facts.space.startswith(name)), None)
     source = "TemplateFlow [@templateflow]" if facts.template_source == "templateflow" else facts.template_source
     words.append(
         f"The brain was normalised to {facts.space}{f' [@{key}]' if key else ''}"
-        f"{f' (from {source})' if source else ''} by {ENGINES['normalise'][facts.engine('normalise')]}."
+        f"{f' (from {source})' if source else ''} by {facts.how('normalise')}."
     )
     words.append(
-        f"Grey matter, white matter and CSF were segmented with {ENGINES['tissue'][facts.engine('tissue')]}."
+        f"Grey matter, white matter and CSF were segmented with {facts.how('tissue')}."
     )
     return " ".join(words)
 
@@ -180,11 +184,11 @@ def _functional(facts: Facts, runs: Sequence[Run]) -> str:
     if early:
         words.append(f"Non-steady first volumes were found in {which(runs, lambda r: r in early)}; they were marked, not cut.")
     if cfg.despike:
-        words.append(f"Voxel series were despiked with {ENGINES['despike'][facts.engine('despike')]}.")
+        words.append(f"Voxel series were despiked with {facts.how('despike')}.")
     order = "before slice timing [@power2017]" if cfg.motion_before_slice_timing else "after slice timing"
     target = {"median": "the median of a realigned subset of volumes", "mean": "the mean of the run, in two passes"}
     words.append(
-        f"Head motion was estimated by {ENGINES['motion'][facts.engine('motion')]} against "
+        f"Head motion was estimated by {facts.how('motion')} against "
         f"{target[cfg.motion_reference]}, {order}."
     )
     words += [_slice_timing(facts, runs), _distortion(facts, runs), _coregistration(facts, runs)]
@@ -203,7 +207,7 @@ def _slice_timing(facts: Facts, runs: Sequence[Run]) -> str:
         times = sorted({f"{run.timing['reference']:.4g} s" for run in done if run.timing})
         words.append(
             f"Slice timing was corrected in {which(runs, lambda r: r in done)} with "
-            f"{ENGINES['slice_timing'][facts.engine('slice_timing')]} to {' or '.join(times)} after the start of the "
+            f"{facts.how('slice_timing')} to {' or '.join(times)} after the start of the "
             "volume [@sladky]."
         )
     for run in runs:
@@ -234,7 +238,7 @@ def _distortion(facts: Facts, runs: Sequence[Run]) -> str:
 
 def _coregistration(facts: Facts, runs: Sequence[Run]) -> str:
     words = [
-        f"The BOLD reference was registered rigidly with the T1w by {ENGINES['coregistration'][facts.engine('coregistration')]}"
+        f"The BOLD reference was registered rigidly with the T1w by {facts.how('coregistration')}"
     ]
     refined = [run for run in runs if run.entry["qc"].get("coreg_method") == "boundary"]
     if refined:
@@ -261,20 +265,7 @@ def _cleaning(facts: Facts) -> str:
         f"were computed; volumes with FD above {cfg.outlier_fd:g} mm or standardised DVARS above {cfg.outlier_dvars:g} are "
         "marked as outliers."
     ]
-    parts = [MOTION[clean.motion]] if MOTION[clean.motion] else []
-    if clean.compcor:
-        masks = "eroded white matter and CSF together" if clean.compcor_masks == "combined" else "each of eroded white "
-        masks += "" if clean.compcor_masks == "combined" else "matter and CSF"
-        parts.append(f"{clean.compcor} aCompCor components of {masks} [@compcor; @muschelli]")
-    tissue = {"none": "", "csf": "the mean CSF signal", "wm_csf": "the mean white-matter and CSF signals"}[clean.tissue]
-    parts += [tissue] if tissue else []
-    parts += ["the global signal"] if clean.global_signal else []
-    if clean.expand:
-        parts.append("derivatives and squares of the mean signals [@ciric]")
-    drift = {"none": "", "linear": "a linear trend", "quadratic": "a quadratic trend"}
-    cosine = f"cosines slower than {clean.cosine_cutoff:g} s (those the filter does not remove)"
-    drift["cosine"] = cosine
-    parts += [drift[clean.drift]] if drift[clean.drift] else []
+    parts = _regressed(facts)
     name = f" (strategy {clean.strategy})" if clean.strategy else ""
     words.append(f"Regressed{name}: {'; '.join(parts) if parts else 'nothing'}.")
     words.append(_filter(clean))
@@ -288,6 +279,62 @@ def _cleaning(facts: Facts) -> str:
         named = {"alff": "ALFF [@alff]", "falff": "fALFF [@falff]", "reho": "ReHo [@reho]"}
         words.append(f"Voxel maps: {', '.join(named[m] for m in cfg.maps)}.")
     return " ".join(word for word in words if word)
+
+
+def _regressed(facts: Facts) -> list[str]:
+    """Return what was regressed, in words: counted in the recipes, or what the settings ask for where there are none."""
+    clean = facts.clean
+    lists = [list(run.recipe["regressors"]) for run in facts.runs if "regressors" in run.recipe]
+    asked = {
+        "motion": int(clean.motion != "none"),
+        "compcor": clean.compcor,
+        "tissue": int(clean.tissue != "none"),
+        "global": int(clean.global_signal),
+        "expand": int(clean.expand),
+        "cosine": 0,
+    }
+    counts = {kind: [sum(_kind(name) == kind for name in names) for names in lists] or [asked.get(kind, 0)] for kind in KINDS}
+    masks = "eroded white matter and CSF" + (" together" if clean.compcor_masks == "combined" else ", each")
+    trend = {"linear": "a linear trend", "quadratic": "a quadratic trend"}.get(clean.drift, "")
+    texts = {
+        "motion": MOTION[clean.motion],
+        "compcor": f"{_range(counts['compcor'])} aCompCor components of {masks} [@compcor; @muschelli]",
+        "tissue": {"csf": "the mean CSF signal"}.get(clean.tissue, "the mean white-matter and CSF signals"),
+        "global": "the global signal",
+        "expand": "derivatives and squares of the mean signals [@ciric]",
+        "cosine": f"{_range(counts['cosine'])} cosines slower than {clean.cosine_cutoff:g} s",
+        "early": f"{_range(counts['early'])} columns of non-steady volumes",
+        "spike": f"{_range(counts['spike'])} columns of censored volumes [@satterthwaite]",
+        "other": f"{_range(counts['other'])} further columns",
+    }
+    return [*(texts[kind] for kind in KINDS if max(counts[kind])), *([trend] if trend else [])]
+
+
+KINDS = ("motion", "compcor", "tissue", "global", "expand", "cosine", "early", "spike", "other")
+
+
+def _kind(name: str) -> str:
+    """Return the group a confound column belongs to.
+
+    >>> [_kind(name) for name in ("rot_x_power2", "w_comp_cor_01", "csf", "csf_derivative1", "motion_outlier03")]
+    ['motion', 'compcor', 'tissue', 'expand', 'spike']
+    """
+    for kind, start in (
+        *(("motion", "trans_"), ("motion", "rot_"), ("cosine", "cosine"), ("early", "non_steady")),
+        *(("spike", "motion_outlier"), ("spike", "censored")),
+    ):
+        if name.startswith(start):
+            return kind
+    if "comp_cor" in name:
+        return "compcor"
+    if name in ("csf", "white_matter", "global_signal"):
+        return "global" if name == "global_signal" else "tissue"
+    return "expand" if name.startswith(("csf_", "white_matter_", "global_signal_")) else "other"
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _filter(clean: CleanConfig) -> str:

@@ -249,13 +249,13 @@ def _anat(source: Source, entry: Mapping[str, Any]) -> dict[str, Any] | None:
     if entry["status"] != "ok":
         return None
     arrays = source.arrays(entry["files"].get("figures"))
-    found: dict[str, Any] = {"qc": entry["qc"], "t1w": picture(arrays, "t1w")}
+    found: dict[str, Any] = {"qc": entry["qc"], "sources": entry.get("sources", []), "t1w": picture(arrays, "t1w")}
     if not found["t1w"]:
         return found
     found["t1w"]["id"] = "t1w-slices"
     drawn = {name: svg.outline(svg.stacks(arrays, name)) for name in ("mask", "pial", "wm")}
     scale = f'transform="scale({1 / svg.SCALE:g})"'
-    paths = {name: f'<path id="c-{name}" class="k-{name}" {scale} d="{path}"/>' for name, path in drawn.items()}
+    paths = {name: f'<path id="c-{name}" class="line k-{name}" {scale} d="{path}"/>' for name, path in drawn.items()}
     return {
         **found,
         "t1w_again": {**found["t1w"], "uri": None},

@@ -184,10 +184,10 @@ def correlation_figure(columns: Mapping[str, Array], dpi: int) -> str | None:
         return None
     plt = start()
     r = correlations(columns, names)
-    size = max(3.6, 0.2 * len(names) + 1.2)
+    size = max(3.4, 0.18 * len(names) + 1.2)
     with_signal = "global_signal" in names
     figure, axes = plt.subplots(
-        1, 2 if with_signal else 1, figsize=(size + 1.6, size), layout="constrained", squeeze=False,
+        1, 2 if with_signal else 1, figsize=(size + 1.5, size), layout="constrained", squeeze=False,
         width_ratios=[size, 1.6] if with_signal else None,
     )  # fmt: skip
     left = axes[0][0]
@@ -225,7 +225,7 @@ def compcor_figure(notes: Mapping[str, Any], regressed: Sequence[str], dpi: int)
     if not curves:
         return None
     plt = start()
-    figure, axis = plt.subplots(figsize=(4.4, 3.1), layout="constrained")
+    figure, axis = plt.subplots(figsize=(3.9, 2.8), layout="constrained")
     for (label, values), colour in zip(curves.items(), (*SHADES, GREY, RED) * 4, strict=False):
         axis.plot(range(1, len(values) + 1), np.array(values) * 100, ".-", color=colour, linewidth=1, label=label)
     used = sum(any(name.startswith(kind) for kind in METHODS) for name in regressed)
@@ -243,7 +243,7 @@ def compcor_figure(notes: Mapping[str, Any], regressed: Sequence[str], dpi: int)
 def spectrum_figure(arrays: Mapping[str, Array], band: tuple[float | None, float | None], dpi: int) -> str:
     """Draw the mean spectrum of grey matter before and after cleaning; the pass band is shaded."""
     plt = start()
-    figure, axis = plt.subplots(figsize=(4.4, 3.1), layout="constrained")
+    figure, axis = plt.subplots(figsize=(3.9, 2.8), layout="constrained")
     hz = arrays["spectrum_hz"]
     top = float(max(arrays["spectrum_before"].max(), 1e-12))
     low, high = band
