@@ -165,7 +165,9 @@ def _anatomical(facts: Facts) -> str:
     else:
         words.append(f"The brain mask was made by {facts.how('brain_mask')}.")
     key = next((key for name, key in SPACES.items() if facts.space.startswith(name)), None)
-    source = "TemplateFlow [@templateflow]" if facts.template_source == "templateflow" else facts.template_source
+    source = {"templateflow": "TemplateFlow [@templateflow]", "demo": "the demo cohort's own template"}.get(
+        facts.template_source, facts.template_source
+    )
     words.append(
         f"The brain was normalised to {facts.space}{f' [@{key}]' if key else ''}"
         f"{f' (from {source})' if source else ''} by {facts.how('normalise')}."
@@ -231,7 +233,7 @@ def _distortion(facts: Facts, runs: Sequence[Run]) -> str:
     missing = [run for run in runs if run not in done]
     if missing:
         words.append(
-            f"No field map was used for {which(runs, lambda r: r in missing)}: EPI distortion there was not corrected."
+            f"No field map was used ({which(runs, lambda r: r in missing)}), so that EPI distortion was not corrected there."
         )
     return " ".join(words)
 

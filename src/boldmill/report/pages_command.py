@@ -18,12 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests of the bucket")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
+    parser.add_argument("--quarantine", type=Path, help="scans refused at ingest (index/quarantine.tsv), to be shown")
     parser.add_argument("--out", type=Path, required=True, help="bucket manifest to write")
     parser.add_argument("--config-json", required=True, help="settings of stage `pages` (JSON text)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write every page of the bucket."""
+    import csv
+
     from tqdm import tqdm
 
     from boldmill.atomic import read_json, write_json, write_text
@@ -36,12 +39,17 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(args.config_json)
     layout = Layout.at(args.results)
     entries: dict[str, dict[str, Any]] = {}
-    with Recorder(settings, out=args.out, inputs=args.subjects) as record:
+    refused: list[dict[str, str]] = []
+    if args.quarantine:
+        with open(args.quarantine, encoding="utf-8", newline="") as handle:
+            refused = list(csv.DictReader(handle, delimiter="\t"))
+    inputs = [*args.subjects, *([args.quarantine] if args.quarantine else [])]
+    with Recorder(settings, out=args.out, inputs=inputs) as record:
         for path in tqdm(sorted(args.subjects), desc="pages", unit="subject", disable=None):
             manifest = read_json(path)
             dataset, subject = str(manifest["dataset"]), str(manifest["subject"])
             try:
-                page = build(path, args.results, settings)
+                page = build(path, args.results, settings, refused)
             except DataFault as fault:
                 reason = " ".join(f"{fault.what}: {fault.where}: {fault.why}".split())
                 entries[f"{dataset}/{subject}"] = {"status": "failed", "reason": reason, "fix": fault.fix}

@@ -5,7 +5,7 @@ Axes: T time (volumes), R carpet rows, S slices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,9 @@ class Source:
             ) from error
 
 
-def build(manifest_path: Path, results: Path, settings: Settings) -> Page:
+def build(
+    manifest_path: Path, results: Path, settings: Settings, refused: Sequence[Mapping[str, str]] = ()
+) -> Page:
     """Return the page of one subject.
 
     Parameters
@@ -100,6 +102,8 @@ def build(manifest_path: Path, results: Path, settings: Settings) -> Page:
         Results folder.
     settings : Settings
         Settings of stage ``pages``.
+    refused : sequence of mapping
+        Rows of ``index/quarantine.tsv``; those of the subject are shown with what preprocessing refused.
 
     Raises
     ------
@@ -156,7 +160,7 @@ def build(manifest_path: Path, results: Path, settings: Settings) -> Page:
         "total": sum(row[2] for row in times(costs)) or None,
         "reused": sorted(({"anat"} | {run.scan_id for run in runs}) - set(costs)) if costs and record else [],
         "warnings": warnings(manifest),
-        "quarantined": quarantined(manifest),
+        "quarantined": quarantined(manifest, refused),
         "anat": anat,
         "runs": [_run(source, run, clean, dpi) for run in runs],
         "colour_bar": figures.colour_bar(),
@@ -215,14 +219,17 @@ def warnings(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def quarantined(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return scan, reason and fix of everything that was refused."""
+def quarantined(manifest: Mapping[str, Any], refused: Sequence[Mapping[str, str]] = ()) -> list[dict[str, str]]:
+    """Return scan, reason and fix of everything that was refused, here or (``refused``) at ingest."""
+    mine = (str(manifest["dataset"]), str(manifest["subject"]))
+    early = [row for row in refused if (row["dataset"], row["subject"]) == mine]
     entries = [("T1w", manifest["anat"]), *sorted(manifest["scans"].items())]
-    return [
+    found = [
         {"scan": name, "reason": str(entry.get("reason", "")), "fix": str(entry.get("fix", ""))}
         for name, entry in entries
         if entry["status"] == "quarantined"
     ]
+    return found + [{"scan": row["scan_id"], "reason": row["reason"], "fix": row["fix"]} for row in early]
 
 
 def times(costs: Mapping[str, Any]) -> list[tuple[str, str, float, float]]:

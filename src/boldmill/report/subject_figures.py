@@ -153,7 +153,7 @@ def _carpet(axis: Any, rows: Array, labels: Array | None, seconds: float, title:
         top, bottom = 1 - place[0] / len(rows), 1 - (place[-1] + 1) / len(rows)
         bar = {"transform": axis.transAxes, "clip_on": False}
         axis.plot([-0.006, -0.006], [bottom, top], color=colour, linewidth=5, solid_capstyle="butt", **bar)
-        axis.text(1.006, (top + bottom) / 2, name, fontsize=7, color=colour, va="center", transform=axis.transAxes)
+        axis.text(1.006, (top + bottom) / 2, name, fontsize=7.5, fontweight="bold", color=colour, va="center", transform=axis.transAxes)
         if bottom > 0:
             axis.axhline(place[-1] + 1, color=colour, linewidth=0.6)
 
