@@ -89,8 +89,7 @@ ENGINES: dict[str, dict[str, str]] = {
         "ants": "affine and SyN registration of ANTs [@syn; @ants]",
     },
     "tissue": {
-        "boldmill": "a three-class Gaussian mixture weighted by the warped tissue priors of the template "
-        "[@unified]",
+        "boldmill": "a three-class Gaussian mixture weighted by the warped tissue priors of the template [@unified]",
         "fsl": "FAST [@fast] of FSL [@fsl]",
     },
     "motion": {
@@ -172,9 +171,7 @@ def _anatomical(facts: Facts) -> str:
         f"The brain was normalised to {facts.space}{f' [@{key}]' if key else ''}"
         f"{f' (from {source})' if source else ''} by {facts.how('normalise')}."
     )
-    words.append(
-        f"Grey matter, white matter and CSF were segmented with {facts.how('tissue')}."
-    )
+    words.append(f"Grey matter, white matter and CSF were segmented with {facts.how('tissue')}.")
     return " ".join(words)
 
 
@@ -184,19 +181,20 @@ def _functional(facts: Facts, runs: Sequence[Run]) -> str:
     words = [f"{len(runs)} BOLD run{'s were' if len(runs) > 1 else ' was'} preprocessed ({lengths})."]
     early = [run for run in runs if run.entry["qc"].get("non_steady")]
     if early:
-        words.append(f"Non-steady first volumes were found in {which(runs, lambda r: r in early)}; they were marked, not cut.")
+        words.append(
+            f"Non-steady first volumes were found in {which(runs, lambda r: r in early)}; they were marked, not cut."
+        )
     if cfg.despike:
         words.append(f"Voxel series were despiked with {facts.how('despike')}.")
     order = "before slice timing [@power2017]" if cfg.motion_before_slice_timing else "after slice timing"
     target = {"median": "the median of a realigned subset of volumes", "mean": "the mean of the run, in two passes"}
-    words.append(
-        f"Head motion was estimated by {facts.how('motion')} against "
-        f"{target[cfg.motion_reference]}, {order}."
-    )
+    words.append(f"Head motion was estimated by {facts.how('motion')} against {target[cfg.motion_reference]}, {order}.")
     words += [_slice_timing(facts, runs), _distortion(facts, runs), _coregistration(facts, runs)]
     grid = f" at {facts.resolution:g} mm" if facts.resolution else ""
     words.append(
-        "Motion, " + ("distortion, " if any(r.distortion for r in runs) else "") + "coregistration and warp were composed, "
+        "Motion, "
+        + ("distortion, " if any(r.distortion for r in runs) else "")
+        + "coregistration and warp were composed, "
         f"and every volume was interpolated once (cubic spline) from its own grid to {facts.space}{grid}."
     )
     return " ".join(word for word in words if word)
@@ -215,7 +213,9 @@ def _slice_timing(facts: Facts, runs: Sequence[Run]) -> str:
     for run in runs:
         if run in done or not run.recipe:
             continue
-        words.append(f"Slice timing was not corrected in {run.scan_id} ({run.flagged('slice') or 'no usable slice times'}).")
+        words.append(
+            f"Slice timing was not corrected in {run.scan_id} ({run.flagged('slice') or 'no usable slice times'})."
+        )
     return " ".join(words)
 
 
@@ -226,9 +226,7 @@ def _distortion(facts: Facts, runs: Sequence[Run]) -> str:
     words = []
     for run in done:
         kind = str(run.entry["qc"].get("fieldmap") or run.entry["qc"].get("distortion") or "")
-        method = (
-            "opposite phase-encoding EPI [@topup]" if kind in ("epi", "pepolar") else "its field map [@epi]"
-        )
+        method = "opposite phase-encoding EPI [@topup]" if kind in ("epi", "pepolar") else "its field map [@epi]"
         words.append(f"EPI distortion of {run.scan_id} was corrected with {method}{f' ({kind})' if kind else ''}.")
     missing = [run for run in runs if run not in done]
     if missing:
@@ -239,9 +237,7 @@ def _distortion(facts: Facts, runs: Sequence[Run]) -> str:
 
 
 def _coregistration(facts: Facts, runs: Sequence[Run]) -> str:
-    words = [
-        f"The BOLD reference was registered rigidly with the T1w by {facts.how('coregistration')}"
-    ]
+    words = [f"The BOLD reference was registered rigidly with the T1w by {facts.how('coregistration')}"]
     refined = [run for run in runs if run.entry["qc"].get("coreg_method") == "boundary"]
     if refined:
         words.append(f"and refined at the white-matter boundary [@bbr] in {which(runs, lambda r: r in refined)}")
@@ -295,7 +291,9 @@ def _regressed(facts: Facts) -> list[str]:
         "expand": int(clean.expand),
         "cosine": 0,
     }
-    counts = {kind: [sum(_kind(name) == kind for name in names) for names in lists] or [asked.get(kind, 0)] for kind in KINDS}
+    counts = {
+        kind: [sum(_kind(name) == kind for name in names) for names in lists] or [asked.get(kind, 0)] for kind in KINDS
+    }
     masks = "eroded white matter and CSF" + (" together" if clean.compcor_masks == "combined" else ", each")
     trend = {"linear": "a linear trend", "quadratic": "a quadratic trend"}.get(clean.drift, "")
     texts = {

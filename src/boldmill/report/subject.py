@@ -89,9 +89,7 @@ class Source:
             ) from error
 
 
-def build(
-    manifest_path: Path, results: Path, settings: Settings, refused: Sequence[Mapping[str, str]] = ()
-) -> Page:
+def build(manifest_path: Path, results: Path, settings: Settings, refused: Sequence[Mapping[str, str]] = ()) -> Page:
     """Return the page of one subject.
 
     Parameters
@@ -313,7 +311,9 @@ def _run(source: Source, run: methods.Run, clean: CleanConfig, dpi: int) -> dict
         "tsnr_mm": [f"{mm:.0f}" for mm in arrays.get("tsnr_mm", [])],
         "has_carpet": "carpet" in arrays,
         "cerebellum": labels is not None and bool((labels == 4).any()),
-        "missing": "" if arrays else "No picture arrays were saved for this run: only what its confounds hold is drawn.",
+        "missing": ""
+        if arrays
+        else "No picture arrays were saved for this run: only what its confounds hold is drawn.",
     }
     drawings: dict[str, Callable[[], str | None]] = {
         "traces": lambda: figures.traces_and_carpet(

@@ -99,7 +99,13 @@ def traces_and_carpet(
         "dvars": [("std_dvars", "")],
         "tissue": [("global_signal", "global"), ("csf", "CSF"), ("white_matter", "WM")],
     }
-    units = {"move": "shift (mm)", "turn": "rotation (deg)", "fd": "FD (mm)", "dvars": "std. DVARS", "tissue": "signal (z)"}
+    units = {
+        "move": "shift (mm)",
+        "turn": "rotation (deg)",
+        "fd": "FD (mm)",
+        "dvars": "std. DVARS",
+        "tissue": "signal (z)",
+    }
     for panel, wanted in groups.items():
         axis = by[panel]
         drawn = 0
@@ -153,7 +159,16 @@ def _carpet(axis: Any, rows: Array, labels: Array | None, seconds: float, title:
         top, bottom = 1 - place[0] / len(rows), 1 - (place[-1] + 1) / len(rows)
         bar = {"transform": axis.transAxes, "clip_on": False}
         axis.plot([-0.006, -0.006], [bottom, top], color=colour, linewidth=5, solid_capstyle="butt", **bar)
-        axis.text(1.006, (top + bottom) / 2, name, fontsize=7.5, fontweight="bold", color=colour, va="center", transform=axis.transAxes)
+        axis.text(
+            1.006,
+            (top + bottom) / 2,
+            name,
+            fontsize=7.5,
+            fontweight="bold",
+            color=colour,
+            va="center",
+            transform=axis.transAxes,
+        )
         if bottom > 0:
             axis.axhline(place[-1] + 1, color=colour, linewidth=0.6)
 
@@ -215,7 +230,9 @@ def compcor_curves(notes: Mapping[str, Any]) -> dict[str, list[float]]:
         if not isinstance(note, Mapping) or "CumulativeVarianceExplained" not in note:
             continue
         method, mask = str(note.get("Method", name)), str(note.get("Mask", ""))
-        curves.setdefault(f"{method}, {mask}" if mask else method, []).append(float(note["CumulativeVarianceExplained"]))
+        curves.setdefault(f"{method}, {mask}" if mask else method, []).append(
+            float(note["CumulativeVarianceExplained"])
+        )
     return {label: sorted(values) for label, values in curves.items()}
 
 
