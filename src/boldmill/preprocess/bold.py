@@ -8,6 +8,7 @@ folder, moves the results to their BIDS-Derivatives names, writes sidecars, and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -27,7 +28,7 @@ from boldmill.preprocess.slicetiming import SliceTimes, slice_times
 from boldmill.preprocess.subject import Job, StepResult
 
 MIN_VOLUMES = 10
-STEPS = ("motion", "coreg", "resample", "confounds", "clean")
+STEPS = ("motion", "distortion", "coreg", "resample", "confounds", "clean")
 """Steps that leave facts and flags."""
 HUGE_FD = 0.5
 """Mean FD (Power) above which a run is flagged, mm."""
@@ -62,6 +63,7 @@ def init_bold_wf(
     where: str,
     space: str,
     spaces: Sequence[Mapping[str, Any]] = (),
+    ticket: Mapping[str, Any] | None = None,
     threads: int = 1,
     name: str = "bold",
 ) -> Any:
@@ -85,6 +87,8 @@ def init_bold_wf(
         Name of the template space.
     spaces : sequence of mapping
         Further output grids (:func:`boldmill.preprocess.outputs.further_grids`).
+    ticket : mapping, optional
+        The scan's ticket: its ``fmap``, ``metadata`` and ``root`` serve the distortion.
     threads : int
         SimpleITK threads; 1 makes reruns identical.
     name : str
@@ -94,8 +98,8 @@ def init_bold_wf(
     -------
     nipype Workflow
         ``inputnode``: bold, t1w, t1w_mask, gm, wm, csf, field. ``outputnode``: scratch series (clean, preproc,
-        native), mask, boldref, native_mask, boldref_native, spaces, confounds, confounds_json, matrices, coreg, and
-        the facts of each step.
+        native), mask, boldref, native_mask, boldref_native, spaces, distortion (where corrected), confounds,
+        confounds_json, matrices, coreg, and the facts of each step.
     """
     from nipype.interfaces.utility import IdentityInterface
 
@@ -103,12 +107,14 @@ def init_bold_wf(
     from boldmill.preprocess import clean_interfaces as finish
     from boldmill.preprocess.nodes import pe
     from boldmill.preprocess.picture_interfaces import SavePictures
+    from boldmill.preprocess.sdc_interfaces import EstimateDistortion
 
     inputs = pe.Node(
         IdentityInterface(fields=["bold", "t1w", "t1w_mask", "gm", "wm", "csf", "field"]), name="inputnode"
     )
     fields = ["clean", "preproc", "mask", "boldref", "spaces", "native", "native_mask", "boldref_native"]
-    fields += ["confounds", "confounds_json", "matrices", "coreg", "figures", *(f"{step}_facts" for step in STEPS)]
+    fields += ["distortion", "confounds", "confounds_json", "matrices", "coreg", "figures"]
+    fields += [f"{step}_facts" for step in STEPS]
     outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
     load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
     start = pe.Node(steps.Despike(), name="despike") if preprocess.despike else load
@@ -122,6 +128,17 @@ def init_bold_wf(
         name="slicetiming",
     )
     motion = pe.Node(steps.EstimateMotion(target=preprocess.motion_reference), name="motion")
+    known = ticket or {}
+    unwarp = pe.Node(
+        EstimateDistortion(
+            maps=json.dumps(known.get("fmap", [])),
+            metadata=json.dumps(known.get("metadata", {})),
+            root=str(known.get("root", ".")),
+            threads=threads,
+            off=preprocess.distortion == "off",
+        ),
+        name="distortion",
+    )
     coreg = pe.Node(steps.Coregister(key=list(key), threads=threads), name="coregister")
     once = pe.Node(
         steps.ResampleOnce(
@@ -135,7 +152,12 @@ def init_bold_wf(
     )
     table = pe.Node(
         finish.ComputeConfounds(
-            tr=tr, components=clean.compcor, cutoff=clean.cosine_cutoff, fd_radius=preprocess.fd_radius
+            tr=tr,
+            components=clean.compcor,
+            cutoff=clean.cosine_cutoff,
+            fd_radius=preprocess.fd_radius,
+            outlier_fd=preprocess.outlier_fd,
+            outlier_dvars=preprocess.outlier_dvars,
         ),
         name="confounds",
     )
@@ -151,14 +173,16 @@ def init_bold_wf(
             (start, shift, [("series", "series")]),
             (seen, motion, [("series", "series")]),
             (load, motion, [("grid", "grid")]),
-            (motion, coreg, [("boldref", "boldref"), ("mask", "mask")]),
+            (motion, unwarp, [("boldref", "boldref"), ("mask", "mask")]),
+            (unwarp, coreg, [("boldref", "boldref"), ("mask", "mask")]),
+            (unwarp, once, [("distortion", "distortion")]),
             (inputs, coreg, [(k, k) for k in ("t1w", "t1w_mask", "wm", "gm")]),
             (shift, once, [("series", "series")]),
             (load, once, [("grid", "grid")]),
             (motion, once, [("matrices", "matrices")]),
             (coreg, once, [("matrix", "coreg")]),
             (inputs, once, [("field", "field"), ("t1w_mask", "t1w_mask")]),
-            (once, table, [("native", "native"), ("native_mask", "native_mask")]),
+            (once, table, [("native", "native"), ("native_mask", "native_mask"), ("crown", "crown")]),
             (motion, table, [("matrices", "matrices"), ("facts", "motion_facts")]),
             (coreg, table, [("matrix", "coreg")]),
             (inputs, table, [("wm", "wm"), ("csf", "csf")]),
@@ -166,7 +190,8 @@ def init_bold_wf(
             (table, regress, [("tsv", "confounds")]),
             (once, shown, [("template", "template"), ("mask", "mask")]),
             (table, shown, [("tsv", "confounds")]),
-            (motion, shown, [("boldref", "boldref")]),
+            (unwarp, shown, [("boldref", "boldref")]),
+            (motion, shown, [("boldref", "distorted")]),
             (coreg, shown, [("matrix", "coreg")]),
             (inputs, shown, [(k, k) for k in ("field", "t1w_mask", "gm", "wm", "csf")]),
             (shown, outputs, [("figures", "figures")]),
@@ -174,7 +199,9 @@ def init_bold_wf(
             (once, outputs, [(k, k) for k in ("mask", "boldref", "spaces", "native", "native_mask")]),
             (once, outputs, [("template", "preproc"), ("facts", "resample_facts")]),
             (table, outputs, [("tsv", "confounds"), ("json", "confounds_json"), ("facts", "confounds_facts")]),
-            (motion, outputs, [("matrices", "matrices"), ("boldref", "boldref_native"), ("facts", "motion_facts")]),
+            (motion, outputs, [("matrices", "matrices"), ("facts", "motion_facts")]),
+            (unwarp, outputs, [("boldref", "boldref_native"), ("distortion", "distortion")]),
+            (unwarp, outputs, [("facts", "distortion_facts")]),
             (coreg, outputs, [("matrix", "coreg"), ("facts", "coreg_facts")]),
         ]
     )
@@ -222,6 +249,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         where=scan,
         space=job.space,
         spaces=further_grids(job, anat),
+        ticket=ticket,
         threads=1 if job.settings.deterministic else job.threads,
     )
     given = {"bold": bold, "t1w": anat.t1w, "t1w_mask": anat.t1w_mask, "field": anat.field}

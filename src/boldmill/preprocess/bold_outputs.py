@@ -48,13 +48,19 @@ def publish(
         "coreg": d.path(entities, "func", "xfm", ".txt", from_="T1w", to="boldref", mode="points", desc="coreg"),
         "hmc": d.path(entities, "func", "xfm", ".txt", from_="boldref", to="orig", mode="points", desc="hmc"),
         "figures": Layout.at(d.results).figures(d.dataset, str(ticket["scan_id"])),
+        "distortion": d.path(entities, "func", "xfm", from_="boldref", to="orig", mode="image", desc="sdc"),
     }
     matrices = load_series(made["matrices"])
     timed = {"SliceTimingCorrected": timing is not None, "StartTime": timing.reference if timing else None}
     further = read_json(made["spaces"])
     described = {**series_fields(ticket["task"], tr, len(matrices)), **timed}
     files, extra = publish_spaces(job, ticket, anat, made, further, described)
-    for key in ("mask", "boldref", "boldref_native", "confounds", "confounds_json", "coreg", "figures"):
+    unwarped = facts["distortion"]
+    corrected = unwarped["method"] not in ("none", "off")
+    for key in (
+        *("mask", "boldref", "boldref_native", "confounds", "confounds_json", "coreg", "figures"),
+        *(("distortion",) if corrected else ()),
+    ):
         move(Path(made[key]), names[key], copy=key == "boldref_native")
         files[key] = names[key]
     rows = [" ".join(repr(float(v)) for v in matrix.ravel()) for matrix in matrices]
@@ -69,6 +75,15 @@ def publish(
         "hmc": {"Description": "one 4x4 matrix per row and volume: BOLD-reference world (RAS, mm) to volume world"},
     }
     extra += [d.sidecar(files[key], sources=sources, **fields[key]) for key in sorted(fields) if key in files]
+    if corrected:
+        fields_of_it = {
+            "Description": "EPI distortion: shift in voxels along the phase encoding at which the raw image is read",
+            "PhaseEncodingDirection": ticket["metadata"]["PhaseEncodingDirection"],
+            "Method": unwarped["method"],
+            "Units": "voxels",
+        }
+        measured = [d.uri_raw(path) for path in unwarped["files"]]
+        extra.append(d.sidecar(files["distortion"], sources=[*sources, *measured], **fields_of_it))
     fitted = {"field": anat.field, "t1w_mask": anat.t1w_mask}
     fitted |= {key: files[key] for key in ("hmc", "coreg", "mask", "confounds", "distortion") if key in files}
     files["recipe"] = write_recipe(
@@ -110,6 +125,11 @@ def series_fields(task: str, tr: float, n_volumes: int) -> dict[str, Any]:
     return {"RepetitionTime": tr, "TaskName": task, "SkullStripped": True, "NumberOfVolumes": n_volumes}
 
 
+def image_path(recipe: Recipe, d: Derivatives, what: str) -> Path:
+    """Return where the ``clean`` or ``preproc`` image of a run is written."""
+    return d.path(recipe.value["entities"], "func", "bold", space=str(recipe.value["space"]), desc=what)
+
+
 def write_image(recipe: Recipe, d: Derivatives, what: str, rows: Iterable[Array], mask: Volume) -> tuple[Path, Path]:
     """Write the ``clean`` or ``preproc`` image of a run and its sidecar: the same bytes from job and `boldmill apply`.
 
@@ -127,7 +147,7 @@ def write_image(recipe: Recipe, d: Derivatives, what: str, rows: Iterable[Array]
         BOLD mask in template space.
     """
     known = recipe.value
-    path = d.path(known["entities"], "func", "bold", space=str(known["space"]), desc=what)
+    path = image_path(recipe, d, what)
     count, inside = int(known["n_volumes"]), mask.data > 0.5
     write_masked_series(path, rows, count, inside, mask.affine, recipe.tr)
     timing = recipe.timing
@@ -177,6 +197,8 @@ def quality_of(columns: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str
         "effective_dof": cleaned["effective_dof"],
         "n_regressors": cleaned["n_regressors"],
         "non_steady": facts["motion"]["non_steady"],
+        "sdc_method": facts["distortion"]["method"],
+        "sdc_max_shift_mm": facts["distortion"].get("max_shift_mm"),
         "coreg_method": coreg["method"],
         "bbr_cost": coreg["cost"],
         "bbr_sign": coreg["sign"],
