@@ -40,9 +40,16 @@ class SaveAnatPictures(Step):
 
     def step(self, folder: Path) -> dict[str, Any]:
         """Cut the slices."""
-        names = ("t1w", "mask", "gm", "wm", "head", "template_mask")
-        volumes = [read_volume(getattr(self.inputs, name)) for name in names]
-        arrays = pictures.anat_arrays(*volumes, read_field(self.inputs.to_subject))
+        given = self.inputs
+        arrays = pictures.anat_arrays(
+            read_volume(given.t1w),
+            read_volume(given.mask),
+            read_volume(given.gm),
+            read_volume(given.wm),
+            read_volume(given.head),
+            read_volume(given.template_mask),
+            read_field(given.to_subject),
+        )
         return {"figures": str(save_arrays(folder / "figures.npz", **arrays))}
 
 
@@ -51,7 +58,7 @@ class _RunInput(BaseInterfaceInputSpec):  # type: ignore[misc]
     mask = File(exists=True, mandatory=True, desc="BOLD mask on the output grid")
     confounds = File(exists=True, mandatory=True, desc="confounds table")
     boldref = File(exists=True, mandatory=True, desc="BOLD reference on its native grid")
-    distorted = File(exists=True, desc="the same before distortion correction (none: not corrected)")
+    distorted = File(exists=True, desc="the same before distortion correction; the same file: not corrected")
     coreg = File(exists=True, mandatory=True, desc="T1w world to BOLD world")
     field = File(exists=True, mandatory=True, desc="template-to-T1w displacement")
     t1w_mask = File(exists=True, mandatory=True, desc="T1w brain mask")
@@ -83,7 +90,7 @@ class SavePictures(Step):
         arrays = pictures.run_arrays(series, labels, intensity.tsnr(series), mask, plan.operator, self.inputs.tr)
         brain, across = read_volume(self.inputs.t1w_mask), read_affine(self.inputs.coreg)
         arrays |= pictures.edge_arrays(read_volume(self.inputs.boldref), brain, across)
-        if self.inputs.distorted:
+        if self.inputs.distorted and self.inputs.distorted != self.inputs.boldref:  # the same file: not corrected
             before = read_volume(self.inputs.distorted)
             arrays |= pictures.edge_arrays(before, brain, across, name="distorted")
         return {"figures": str(save_arrays(folder / "figures.npz", **arrays))}

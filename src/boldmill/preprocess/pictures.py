@@ -88,19 +88,21 @@ def to_bytes(values: Array, top: float) -> NDArray[np.uint8]:
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
-def brightness(values: Array) -> float:
-    """Return the value drawn as white: the 99.5th percentile of what is above 0."""
-    above = values[values > 0]
-    return float(np.percentile(above, 99.5)) if len(above) else 1.0
+def brightness(brain: Array) -> float:
+    """Return the value drawn as white: a fifth above the 99th percentile of the brain (fat may be brighter)."""
+    above = brain[brain > 0]
+    return 1.2 * float(np.percentile(above, 99)) if len(above) else 1.0
 
 
-def slices(name: str, volume: Volume, where: Mapping[str, Array], shapes: Mapping[str, Panels]) -> dict[str, Array]:
+def slices(
+    name: str, volume: Volume, where: Mapping[str, Array], shapes: Mapping[str, Panels], mask: Volume
+) -> dict[str, Array]:
     """Read a volume at the pixels of every plane: ``{"<name>_<plane>": (S, H, W) uint8}`` on one scale.
 
-    ``where`` holds the pixels' places in the volume's world.
+    ``where`` holds the pixels' places in the volume's world; ``mask`` is the brain in the world of ``shapes``.
     """
     values = {plane: sample(volume, points) for plane, points in where.items()}
-    top = brightness(np.concatenate(list(values.values())))
+    top = brightness(np.concatenate([values[p][sample(mask, one.points) > 0.5] for p, one in shapes.items()]))
     return {f"{name}_{plane}": to_bytes(v, top).reshape(shapes[plane].shape) for plane, v in values.items()}
 
 
@@ -147,12 +149,13 @@ def anat_arrays(
         ``template_<plane>``, ``warped_<plane>`` (the T1w, at the same pixels) in template space; all uint8.
     """
     own = panels(mask, zoom)
-    out = slices("t1w", t1w, {p: one.points for p, one in own.items()}, own)
+    out = slices("t1w", t1w, {p: one.points for p, one in own.items()}, own, mask)
     for name, volume in (("mask", mask), ("wm", white), ("pial", grey.like(grey.data + white.data))):
         out |= maps(name, volume, own)
     there = panels(template_mask, template_zoom)
-    out |= slices("template", head, {p: one.points for p, one in there.items()}, there)
-    out |= slices("warped", t1w, {p: map_points(field, one.points) for p, one in there.items()}, there)
+    out |= slices("template", head, {p: one.points for p, one in there.items()}, there, template_mask)
+    carried = {plane: map_points(field, one.points) for plane, one in there.items()}
+    out |= slices("warped", t1w, carried, there, template_mask)
     return out
 
 
@@ -175,7 +178,8 @@ def edge_arrays(
         As given to :func:`anat_arrays`.
     """
     own = panels(mask, zoom)
-    return slices(name, reference, {p: apply_affine(coregistration, one.points) for p, one in own.items()}, own)
+    moved = {plane: apply_affine(coregistration, one.points) for plane, one in own.items()}
+    return slices(name, reference, moved, own, mask)
 
 
 def tissue_labels(shares: Mapping[str, Array], points: Array, space: str) -> NDArray[np.uint8]:
@@ -290,7 +294,7 @@ def tsnr_slices(values: Array, mask: Volume) -> dict[str, Array]:
     return {
         "tsnr": to_bytes(shown, top),
         "tsnr_inside": np.stack([inside[..., cut][box].T[::-1] for cut in cuts]),
-        "tsnr_top": np.float32(top),
+        "tsnr_top": np.array(top, np.float32),
         "tsnr_mm": np.array([apply_affine(mask.affine, np.array([[0, 0, cut]]))[0, 2] for cut in cuts], np.float32),
     }
 

@@ -1,9 +1,19 @@
-"""The works the methods text cites, as BibTeX and as one line each."""
+"""The works the methods text cites, as BibTeX and as one line each, and text that cites them as markdown and HTML.
+
+Text carries citations as ``[@key; @key]`` (pandoc): :func:`markdown` keeps them, :func:`as_html` makes links of them.
+"""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+
+CITATION = re.compile(r" ?\[(@\w+(?:; @\w+)*)\]")
+Paragraphs = list[tuple[str, str]]
+"""Heading and text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +112,29 @@ WORKS: dict[str, Work] = {
 def bibliography(keys: Iterable[str]) -> str:
     """Return the BibTeX file of some works, sorted by key."""
     return "\n".join(WORKS[key].bibtex(key) for key in sorted(set(keys)))
+
+
+def cited(text: Paragraphs) -> list[str]:
+    """Return the keys that a text cites, in order of first use."""
+    keys: dict[str, None] = {}
+    for _, words in text:
+        for found in CITATION.finditer(words):
+            keys.update(dict.fromkeys(found.group(1).replace("@", "").split("; ")))
+    return list(keys)
+
+
+def markdown(text: Paragraphs, title: str) -> str:
+    """Return the text as pandoc markdown with its references."""
+    body = "\n\n".join(f"## {heading}\n\n{words}" for heading, words in text)
+    works = "\n".join(f"- [@{key}] {WORKS[key].line}" for key in sorted(cited(text)))
+    return f"# {title}\n\n{body}\n\n## References\n\n{works}\n"
+
+
+def as_html(words: str) -> str:
+    """Return one paragraph as HTML; citations become links to ``#ref-<key>``."""
+
+    def link(found: re.Match[str]) -> str:
+        keys = found.group(1).replace("@", "").split("; ")
+        return " (" + "; ".join(f'<a href="#ref-{key}">{html.escape(WORKS[key].short)}</a>' for key in keys) + ")"
+
+    return CITATION.sub(link, html.escape(words))

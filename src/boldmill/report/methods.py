@@ -1,21 +1,17 @@
 """The methods paragraph of a subject, generated from what ran: settings, recipes, figures and flags of its runs.
 
-Text carries citations as ``[@key; @key]`` (pandoc), which :func:`markdown` keeps and :func:`as_html` turns into links.
+Text carries citations as ``[@key; @key]``, see :mod:`boldmill.report.citations`.
 """
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
-from boldmill.report.citations import WORKS
-
-CITATION = re.compile(r" ?\[(@\w+(?:; @\w+)*)\]")
-Paragraphs = list[tuple[str, str]]
+from boldmill.report.citations import Paragraphs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +31,11 @@ class Run:
     def distortion(self) -> bool:
         """Whether a field map corrected it."""
         return "distortion" in self.entry.get("files", {})
+
+    @property
+    def fieldmap(self) -> str:
+        """Kind of the field map that corrected it (``phasediff``, ``phases``, ``fieldmap``, ``epi``), or ``none``."""
+        return str(self.entry["qc"].get("sdc_method") or ("unknown kind" if self.distortion else "none"))
 
     @property
     def timing(self) -> Mapping[str, Any] | None:
@@ -110,6 +111,12 @@ ENGINES: dict[str, dict[str, str]] = {
     },
 }
 SPACES = {"MNI152NLin6Asym": "mni6", "MNI152NLin2009": "mni2009"}
+FIELDMAPS = {
+    "phasediff": "a field map from a phase difference [@epi]",
+    "phases": "a field map from two phase images [@epi]",
+    "fieldmap": "a measured field map [@epi]",
+    "epi": "an EPI of opposite phase encoding [@topup]",
+}
 MOTION = {
     "none": "",
     "6": "6 motion parameters",
@@ -123,8 +130,8 @@ def paragraphs(facts: Facts) -> Paragraphs:
     """Return headings and text."""
     version = facts.versions.get("boldmill", "")
     first = (
-        f"The data, organised as BIDS [@bids], were preprocessed with boldmill {version} (preset {facts.preset}), whose "
-        f"steps are nipype{_version(facts, 'nipype')} interfaces [@nipype]."
+        f"The data, organised as BIDS [@bids], were preprocessed with boldmill {version} (preset {facts.preset}), "
+        f"whose steps are nipype{_version(facts, 'nipype')} interfaces [@nipype]."
     )
     out = [("Preprocessing", first)]
     if facts.anat.get("status") == "ok":
@@ -181,9 +188,8 @@ def _functional(facts: Facts, runs: Sequence[Run]) -> str:
     words = [f"{len(runs)} BOLD run{'s were' if len(runs) > 1 else ' was'} preprocessed ({lengths})."]
     early = [run for run in runs if run.entry["qc"].get("non_steady")]
     if early:
-        words.append(
-            f"Non-steady first volumes were found in {which(runs, lambda r: r in early)}; they were marked, not cut."
-        )
+        where = which(runs, lambda r: r in early)
+        words.append(f"Non-steady first volumes were found in {where}; they were marked, not cut.")
     if cfg.despike:
         words.append(f"Voxel series were despiked with {facts.how('despike')}.")
     order = "before slice timing [@power2017]" if cfg.motion_before_slice_timing else "after slice timing"
@@ -191,10 +197,9 @@ def _functional(facts: Facts, runs: Sequence[Run]) -> str:
     words.append(f"Head motion was estimated by {facts.how('motion')} against {target[cfg.motion_reference]}, {order}.")
     words += [_slice_timing(facts, runs), _distortion(facts, runs), _coregistration(facts, runs)]
     grid = f" at {facts.resolution:g} mm" if facts.resolution else ""
+    bent = "distortion, " if any(run.distortion for run in runs) else ""
     words.append(
-        "Motion, "
-        + ("distortion, " if any(r.distortion for r in runs) else "")
-        + "coregistration and warp were composed, "
+        f"Motion, {bent}coregistration and warp were composed, "
         f"and every volume was interpolated once (cubic spline) from its own grid to {facts.space}{grid}."
     )
     return " ".join(word for word in words if word)
@@ -211,11 +216,9 @@ def _slice_timing(facts: Facts, runs: Sequence[Run]) -> str:
             "volume [@sladky]."
         )
     for run in runs:
-        if run in done or not run.recipe:
-            continue
-        words.append(
-            f"Slice timing was not corrected in {run.scan_id} ({run.flagged('slice') or 'no usable slice times'})."
-        )
+        if run not in done and run.recipe:
+            why = run.flagged("slice") or "no usable slice times"
+            words.append(f"Slice timing was not corrected in {run.scan_id} ({why}).")
     return " ".join(words)
 
 
@@ -224,14 +227,13 @@ def _distortion(facts: Facts, runs: Sequence[Run]) -> str:
         return "Distortion correction was switched off."
     done = [run for run in runs if run.distortion]
     words = []
-    for run in done:
-        kind = str(run.entry["qc"].get("fieldmap") or run.entry["qc"].get("distortion") or "")
-        method = "opposite phase-encoding EPI [@topup]" if kind in ("epi", "pepolar") else "its field map [@epi]"
-        words.append(f"EPI distortion of {run.scan_id} was corrected with {method}{f' ({kind})' if kind else ''}.")
+    for kind in sorted({run.fieldmap for run in done}):
+        of = which(runs, lambda r, kind=kind: r in done and r.fieldmap == kind)  # type: ignore[misc]
+        words.append(f"EPI distortion was corrected in {of} with {FIELDMAPS.get(kind, f'a field map ({kind})')}.")
     missing = [run for run in runs if run not in done]
     if missing:
         words.append(
-            f"No field map was used ({which(runs, lambda r: r in missing)}), so that EPI distortion was not corrected there."
+            f"No field map was used ({which(runs, lambda r: r in missing)}): EPI distortion was not corrected there."
         )
     return " ".join(words)
 
@@ -244,24 +246,25 @@ def _coregistration(facts: Facts, runs: Sequence[Run]) -> str:
     text = " ".join(words) + "."
     back = [run for run in runs if run.entry["qc"].get("coreg_method") == "mutual_information"]
     if back and facts.engine("coregistration") == "boldmill":
-        text += f" The refinement was not accepted in {which(runs, lambda r: r in back)}, which keep the first registration."
+        where = which(runs, lambda r: r in back)
+        text += f" The refinement was not accepted in {where}: the first registration was kept."
     return text
 
 
 def _ready(runs: Sequence[Run]) -> str:
     kinds = sorted({f"{r.entry.get('layout') or 'unknown pipeline'} ({r.entry.get('kind')})" for r in runs})
     return (
-        f"{', '.join(run.scan_id for run in runs)}: preprocessed elsewhere, taken over as {', '.join(kinds)}; only what "
-        "the next section names was done here."
+        f"{', '.join(run.scan_id for run in runs)}: preprocessed elsewhere, taken over as {', '.join(kinds)}; only "
+        "what the next section names was done here."
     )
 
 
 def _cleaning(facts: Facts) -> str:
     clean, cfg = facts.clean, facts.preprocess
     words = [
-        f"FD [@fd] (head radius {cfg.fd_radius:g} mm), FD of Jenkinson [@mcflirt], DVARS and standardised DVARS [@stddvars] "
-        f"were computed; volumes with FD above {cfg.outlier_fd:g} mm or standardised DVARS above {cfg.outlier_dvars:g} are "
-        "marked as outliers."
+        f"FD [@fd] (head radius {cfg.fd_radius:g} mm), FD of Jenkinson [@mcflirt], DVARS and standardised DVARS "
+        f"[@stddvars] were computed; volumes with FD above {cfg.outlier_fd:g} mm or standardised DVARS above "
+        f"{cfg.outlier_dvars:g} are marked as outliers."
     ]
     parts = _regressed(facts)
     name = f" (strategy {clean.strategy})" if clean.strategy else ""
@@ -280,7 +283,7 @@ def _cleaning(facts: Facts) -> str:
 
 
 def _regressed(facts: Facts) -> list[str]:
-    """Return what was regressed, in words: counted in the recipes, or what the settings ask for where there are none."""
+    """Return what was regressed, in words: counted in the recipes, else what the settings ask for."""
     clean = facts.clean
     lists = [list(run.recipe["regressors"]) for run in facts.runs if "regressors" in run.recipe]
     asked = {
@@ -291,9 +294,7 @@ def _regressed(facts: Facts) -> list[str]:
         "expand": int(clean.expand),
         "cosine": 0,
     }
-    counts = {
-        kind: [sum(_kind(name) == kind for name in names) for names in lists] or [asked.get(kind, 0)] for kind in KINDS
-    }
+    counts = {k: [sum(_kind(n) == k for n in names) for names in lists] or [asked.get(k, 0)] for k in KINDS}
     masks = "eroded white matter and CSF" + (" together" if clean.compcor_masks == "combined" else ", each")
     trend = {"linear": "a linear trend", "quadratic": "a quadratic trend"}.get(clean.drift, "")
     texts = {
@@ -372,29 +373,3 @@ def which(runs: Sequence[Run], chosen: Callable[[Run], bool]) -> str:
     if len(names) == len(runs):
         return "all runs" if len(runs) > 1 else names[0]
     return ", ".join(names) if names else "no run"
-
-
-def cited(text: Paragraphs) -> list[str]:
-    """Return the keys that a text cites, in order of first use."""
-    keys: dict[str, None] = {}
-    for _, words in text:
-        for found in CITATION.finditer(words):
-            keys.update(dict.fromkeys(found.group(1).replace("@", "").split("; ")))
-    return list(keys)
-
-
-def markdown(text: Paragraphs, title: str) -> str:
-    """Return the text as pandoc markdown with its references."""
-    body = "\n\n".join(f"## {heading}\n\n{words}" for heading, words in text)
-    works = "\n".join(f"- [@{key}] {WORKS[key].line}" for key in sorted(cited(text)))
-    return f"# {title}\n\n{body}\n\n## References\n\n{works}\n"
-
-
-def as_html(words: str) -> str:
-    """Return one paragraph as HTML; citations become links to ``#ref-<key>``."""
-
-    def link(found: re.Match[str]) -> str:
-        keys = found.group(1).replace("@", "").split("; ")
-        return " (" + "; ".join(f'<a href="#ref-{key}">{html.escape(WORKS[key].short)}</a>' for key in keys) + ")"
-
-    return CITATION.sub(link, html.escape(words))

@@ -18,9 +18,8 @@ from boldmill.errors import DataFault
 from boldmill.paths import Layout
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.provenance.record import prov_path
-from boldmill.report import methods, svg
+from boldmill.report import citations, methods, svg
 from boldmill.report import subject_figures as figures
-from boldmill.report.citations import WORKS, bibliography
 from boldmill.report.config import ReportConfig
 from boldmill.stages import Settings
 
@@ -162,15 +161,15 @@ def build(manifest_path: Path, results: Path, settings: Settings, refused: Seque
         "anat": anat,
         "runs": [_run(source, run, clean, dpi) for run in runs],
         "colour_bar": figures.colour_bar(),
-        "methods": [(heading, _markup(methods.as_html(words))) for heading, words in text],
-        "references": [(key, WORKS[key]) for key in sorted(methods.cited(text))],
+        "methods": [(heading, _markup(citations.as_html(words))) for heading, words in text],
+        "references": [(key, citations.WORKS[key]) for key in sorted(citations.cited(text))],
         "methods_md": f"sub-{subject}_methods.md",
         "methods_bib": f"sub-{subject}_methods.bib",
     }
     return Page(
         html=_render(page),
-        markdown=methods.markdown(text, f"Methods: {dataset}, sub-{subject}"),
-        bib=bibliography(methods.cited(text)),
+        markdown=citations.markdown(text, f"Methods: {dataset}, sub-{subject}"),
+        bib=citations.bibliography(citations.cited(text)),
         read=source.read,
     )
 
@@ -178,7 +177,7 @@ def build(manifest_path: Path, results: Path, settings: Settings, refused: Seque
 def _markup(text: str) -> Any:
     from markupsafe import Markup
 
-    return Markup(text)  # made by methods.as_html, which escapes
+    return Markup(text)  # made by citations.as_html, which escapes
 
 
 def _render(page: Mapping[str, Any]) -> str:
@@ -300,7 +299,7 @@ def _run(source: Source, run: methods.Run, clean: CleanConfig, dpi: int) -> dict
         "outliers": len(figures.impulses(columns, "motion_outlier")),
         "censored": censored,
         "regressors": regressed,
-        "fieldmap": "corrected" if run.distortion else ("none" if run.raw else "n/a"),
+        "fieldmap": f"corrected ({run.fieldmap})" if run.distortion else ("none used" if run.raw else "n/a"),
         "slice_timing": ("corrected" if run.timing else "not corrected") if run.recipe else "n/a",
         "bold": bold,
         "distorted": distorted if bold else None,

@@ -33,7 +33,8 @@ SHORT = {
 }
 COMPONENTS = 5
 """CompCor components shown in the correlation figure, of each kind."""
-METHODS = {"a_comp_cor_": "aCompCor", "c_comp_cor_": "CSF", "w_comp_cor_": "WM", "t_comp_cor_": "tCompCor"}
+COMPCOR = ("a_comp_cor_", "c_comp_cor_", "w_comp_cor_", "t_comp_cor_")
+"""Prefixes of CompCor columns: both tissues together, CSF, white matter, the most variable voxels."""
 
 
 def rendered(figure: Any, dpi: int, quality: int = 84) -> str:
@@ -182,7 +183,7 @@ def standardised(values: Array) -> Array:
 def main_confounds(columns: Mapping[str, Array]) -> list[str]:
     """Return the confounds of the correlation figure that a table has and that vary, in a fixed order."""
     names = [name for name in MAIN if name in columns]
-    names += [f"{kind}{index:02d}" for kind in METHODS for index in range(COMPONENTS)]
+    names += [f"{kind}{index:02d}" for kind in COMPCOR for index in range(COMPONENTS)]
     return [n for n in names if n in columns and np.nanstd(columns[n]) > 0]
 
 
@@ -245,9 +246,10 @@ def compcor_figure(notes: Mapping[str, Any], regressed: Sequence[str], dpi: int)
     figure, axis = plt.subplots(figsize=(3.9, 2.8), layout="constrained")
     for (label, values), colour in zip(curves.items(), (*SHADES, GREY, RED) * 4, strict=False):
         axis.plot(range(1, len(values) + 1), np.array(values) * 100, ".-", color=colour, linewidth=1, label=label)
-    used = sum(any(name.startswith(kind) for kind in METHODS) for name in regressed)
+    used = sum(any(name.startswith(kind) for kind in COMPCOR) for name in regressed)
     axis.axhline(50, color=GREY, linewidth=0.6, linestyle=":")
     axis.set_ylim(0, 100)
+    axis.set_xlim(0.5, max(len(values) for values in curves.values()) + 0.5)
     axis.set_xlabel("components", fontsize=8)
     axis.set_ylabel("variance explained (%)", fontsize=8)
     axis.set_title(f"{used} components regressed", fontsize=8)

@@ -51,17 +51,18 @@ def corners(planes: list[Array]) -> list[tuple[int, int]]:
 
 def outline(planes: list[Array]) -> str:
     """Return the contours at one half of maps (0..255) as one SVG path in tenths of mosaic pixels."""
-    from skimage.measure import approximate_polygon, find_contours
+    from skimage import measure
 
+    tools: Any = measure  # its functions carry no types
     words: list[str] = []
     for stack, (top, left) in zip(planes, corners(planes), strict=True):
         for place, one in enumerate(stack):
             if one.min() >= 128 or one.max() < 128:
                 continue
-            for line in find_contours(one.astype(np.float32), 127.5):
+            for line in tools.find_contours(one.astype(np.float32), 127.5):
                 if len(line) < SHORTEST:
                     continue
-                kept = approximate_polygon(line, TOLERANCE)
+                kept = tools.approximate_polygon(line, TOLERANCE)
                 shift = np.array([top + 0.5, left + place * stack.shape[2] + 0.5])
                 points = np.rint((kept + shift) * SCALE).astype(int)[:, ::-1]
                 words.append(path_of(points, closed=bool(np.array_equal(line[0], line[-1]))))
