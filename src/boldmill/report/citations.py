@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-
 CITATION = re.compile(r" ?\[(@\w+(?:; @\w+)*)\]")
 Paragraphs = list[tuple[str, str]]
 """Heading and text."""
