@@ -135,7 +135,7 @@ def _anatomical(facts: Facts) -> str:
 def _functional(facts: Facts, runs: Sequence[Run]) -> str:
     cfg = facts.preprocess
     lengths = ", ".join(f"{r.scan_id}: {r.entry['n_volumes']} volumes, TR {r.entry['tr']:g} s" for r in runs)
-    words = [f"{len(runs)} BOLD run{'s were' if len(runs) > 1 else ' was'} preprocessed ({lengths})."]
+    words = [f"{f'{len(runs)} BOLD runs were' if len(runs) > 1 else 'One BOLD run was'} preprocessed ({lengths})."]
     early = [run for run in runs if run.entry["qc"].get("non_steady")]
     if early:
         where = which(runs, lambda r: r in early)

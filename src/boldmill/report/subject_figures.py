@@ -31,10 +31,8 @@ SHORT = {
     "white_matter": "white matter",
     "csf": "CSF",
 }
-COMPONENTS = 5
-"""CompCor components shown in the correlation figure, of each kind."""
-COMPCOR = ("a_comp_cor_", "c_comp_cor_", "w_comp_cor_", "t_comp_cor_")
-"""Prefixes of CompCor columns: both tissues together, CSF, white matter, the most variable voxels."""
+COMPCOR = {"a_comp_cor_": 5, "c_comp_cor_": 2, "w_comp_cor_": 2, "t_comp_cor_": 2}
+"""Prefixes of CompCor columns (both tissues together, CSF, WM, most variable voxels), and how many are correlated."""
 
 
 def rendered(figure: Any, dpi: int, quality: int = 84) -> str:
@@ -183,7 +181,7 @@ def standardised(values: Array) -> Array:
 def main_confounds(columns: Mapping[str, Array]) -> list[str]:
     """Return the confounds of the correlation figure that a table has and that vary, in a fixed order."""
     names = [name for name in MAIN if name in columns]
-    names += [f"{kind}{index:02d}" for kind in COMPCOR for index in range(COMPONENTS)]
+    names += [f"{kind}{index:02d}" for kind, count in COMPCOR.items() for index in range(count)]
     return [n for n in names if n in columns and np.nanstd(columns[n]) > 0]
 
 
@@ -200,7 +198,7 @@ def correlation_figure(columns: Mapping[str, Array], dpi: int) -> str | None:
         return None
     plt = start()
     r = correlations(columns, names)
-    size = max(3.4, 0.18 * len(names) + 1.2)
+    size, font = max(3.4, min(0.18 * len(names), 3.15) + 1.2), 7.0 if len(names) < 19 else 6.0
     with_signal = "global_signal" in names
     figure, axes = plt.subplots(
         1, 2 if with_signal else 1, figsize=(size + 1.5, size), layout="constrained", squeeze=False,
@@ -209,8 +207,8 @@ def correlation_figure(columns: Mapping[str, Array], dpi: int) -> str | None:
     left = axes[0][0]
     image = left.imshow(r, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
     shown = [SHORT.get(name, name) for name in names]
-    left.set_xticks(range(len(names)), shown, rotation=90, fontsize=7)
-    left.set_yticks(range(len(names)), shown, fontsize=7)
+    left.set_xticks(range(len(names)), shown, rotation=90, fontsize=font)
+    left.set_yticks(range(len(names)), shown, fontsize=font)
     if with_signal:
         right, values = axes[0][1], r[names.index("global_signal")]
         right.barh(range(len(names)), values, color=[RED if v > 0 else BLUE for v in values], height=0.7)
@@ -231,6 +229,8 @@ def compcor_curves(notes: Mapping[str, Any]) -> dict[str, list[float]]:
         if not isinstance(note, Mapping) or "CumulativeVarianceExplained" not in note:
             continue
         method, mask = str(note.get("Method", name)), str(note.get("Mask", ""))
+        if "CompCor" not in method:
+            continue
         curves.setdefault(f"{method}, {mask}" if mask else method, []).append(
             float(note["CumulativeVarianceExplained"])
         )
