@@ -23,13 +23,17 @@ from boldmill.preprocess.bold_outputs import covered_share, publish, quality_of
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.confounds import read as read_confounds
 from boldmill.preprocess.images import Grid
+from boldmill.preprocess.memory import Memory
 from boldmill.preprocess.outputs import further_grids
+from boldmill.preprocess.prepare import image_shape
 from boldmill.preprocess.slicetiming import SliceTimes, slice_times
 from boldmill.preprocess.subject import Job, StepResult
 
 MIN_VOLUMES = 10
 STEPS = ("motion", "distortion", "coreg", "resample", "confounds", "clean")
 """Steps that leave facts and flags."""
+FIT = ("motion", "distortion", "coregister")
+"""Nodes whose results are remembered: they do not depend on grids, cleaning or what is kept."""
 HUGE_FD = 0.5
 """Mean FD (Power) above which a run is flagged, mm."""
 
@@ -197,7 +201,9 @@ def init_bold_wf(
     return wf
 
 
-def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, work: Path) -> StepResult:
+def process_volume_run(
+    job: Job, ticket: Mapping[str, Any], anat: AnatInputs, work: Path, memory: Memory | None = None
+) -> StepResult:
     """Preprocess and clean one raw BOLD run.
 
     Parameters
@@ -210,6 +216,8 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         Files of the anatomical workflow.
     work : Path
         Scratch folder of this run; the caller removes it.
+    memory : Memory, optional
+        Motion, distortion and coregistration of an earlier run, where nothing they depend on changed.
 
     Returns
     -------
@@ -244,6 +252,8 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     given = {"bold": bold, "t1w": anat.t1w, "t1w_mask": anat.t1w_mask, "field": anat.field}
     for name, path in {**given, "gm": anat.gm, "wm": anat.wm, "csf": anat.csf}.items():
         setattr(wf.inputs.inputnode, name, str(Path(path).resolve()))
+    for step in FIT if memory else ():
+        wf.get_node(step).interface.memory = memory
     made, costs = run_workflow(wf, work)
     facts = {name: read_json(made[f"{name}_facts"]) for name in STEPS}
     table = read_confounds(made["confounds"])
@@ -275,28 +285,3 @@ def repetition_time(metadata: Mapping[str, Any], scan: str) -> float:
         fix = "add RepetitionTime (s) to the JSON sidecar, or exclude the run"
         raise DataFault("cannot preprocess BOLD", scan, f"RepetitionTime is {value!r}", fix)
     return float(value)
-
-
-def image_shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of an image from its header.
-
-    Raises
-    ------
-    DataFault
-        The header cannot be read.
-    """
-    import zlib
-
-    import nibabel
-
-    try:
-        image: Any = nibabel.load(path)
-        return tuple(int(n) for n in image.shape)
-    except (
-        EOFError,
-        zlib.error,
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-    ) as error:
-        fix = "replace the file with an intact copy and run `snakemake ingest` again"
-        raise DataFault("cannot read BOLD run", path, f"the header is broken ({error})", fix) from error
