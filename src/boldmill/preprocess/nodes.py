@@ -49,8 +49,8 @@ class Step(SimpleInterface):  # type: ignore[misc]
                 self.memory.keep(self.label, made)
             self._results.update(made)
         except BoldmillError as fault:
-            known = type(fault).__name__ if type(fault).__name__ in KINDS else "MachineFault"
-            write_json(folder / FAULT, {"kind": known, "args": [fault.what, fault.where, fault.why, fault.fix]})
+            kind = type(fault).__name__ if type(fault).__name__ in KINDS else "MachineFault"
+            write_json(folder / FAULT, {"kind": kind, "args": [fault.what, fault.where, fault.why, fault.fix]})
             raise
         wall, used = time.perf_counter() - started, _cpu() - cpu
         write_json(folder / COST, {"step": self.label or type(self).__name__, "cpu_s": used, "wall_s": wall})
