@@ -14,7 +14,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, is
 from boldmill.atomic import read_json, write_json
 from boldmill.preprocess import coreg, prepare, reference, resampling, slicetiming
 from boldmill.preprocess.frames import Frames
-from boldmill.preprocess.images import read_volume, write_volume
+from boldmill.preprocess.images import Grid, read_volume, write_volume
 from boldmill.preprocess.nodes import Step
 from boldmill.preprocess.series_io import grid_of, load_series, save_series
 from boldmill.preprocess.transforms import read_affine, read_field, write_affine
@@ -113,11 +113,15 @@ class EstimateMotion(Step):
     input_spec, output_spec = _MotionInput, _MotionOutput
     label: ClassVar[str] = "motion"
 
+    def estimate(self, series: Frames, grid: Grid, folder: Path) -> reference.Reference:
+        """Return reference and motion; other engines differ in this only."""
+        how = reference.estimate_to_mean if self.inputs.target == "mean" else reference.estimate
+        return how(series, grid.affine)
+
     def step(self, folder: Path) -> dict[str, Any]:
         """Estimate against the steady volume nearest the median, or against the mean in two passes."""
         series, grid = Frames(self.inputs.series), grid_of(**read_json(self.inputs.grid))
-        estimate = reference.estimate_to_mean if self.inputs.target == "mean" else reference.estimate
-        found = estimate(series, grid.affine)
+        found = self.estimate(series, grid, folder)
         centre = reference.centre_of(found.mask, grid.affine)
         flags = []
         stuck = np.flatnonzero(~(found.motion.last_step < reference.NOT_CONVERGED))
@@ -162,18 +166,17 @@ class Coregister(Step):
     input_spec, output_spec = _CoregInput, _CoregOutput
     label: ClassVar[str] = "coregistration"
 
+    def register(self, images: coreg.Images, folder: Path) -> coreg.Coregistration:
+        """Return the registration; other engines differ in this only."""
+        return coreg.coregister(*images, key=tuple(self.inputs.key), threads=self.inputs.threads)
+
     def step(self, folder: Path) -> dict[str, Any]:
         """Register and keep the matrix with its costs."""
         t1w, inside = read_volume(self.inputs.t1w), read_volume(self.inputs.t1w_mask)
-        found = coreg.coregister(
-            read_volume(self.inputs.boldref),
-            read_volume(self.inputs.mask),
-            t1w.like(np.where(inside.data > 0.5, t1w.data, np.float32(0))),
-            read_volume(self.inputs.wm),
-            read_volume(self.inputs.gm),
-            key=tuple(self.inputs.key),
-            threads=self.inputs.threads,
-        )
+        brain = t1w.like(np.where(inside.data > 0.5, t1w.data, np.float32(0)))
+        reference, mask = read_volume(self.inputs.boldref), read_volume(self.inputs.mask)
+        white, grey = read_volume(self.inputs.wm), read_volume(self.inputs.gm)
+        found = self.register(coreg.Images(reference, mask, brain, white, grey), folder)
         facts = {name: getattr(found, name) for name in coreg.FACTS}
         return {
             "matrix": str(write_affine(folder / "matrix.txt", found.matrix)),

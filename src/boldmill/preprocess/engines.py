@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,9 +95,9 @@ ENGINES: tuple[Engine, ...] = (
     _external("motion", "fsl", "MCFLIRT", f"{BOLD_TOOLS}:McflirtMotion", "mcflirt"),
     _external("motion", "afni", "3dvolreg", f"{BOLD_TOOLS}:VolregMotion", "3dvolreg"),
     _own("slice_timing", "Fourier shift (scipy)", f"{HERE}.bold_interfaces:CorrectSliceTiming"),
-    _external("slice_timing", "afni", "3dTshift", f"{BOLD_TOOLS}:TshiftTiming", "3dTshift"),
+    _external("slice_timing", "afni", "3dTshift", f"{HERE}.engine_series:TshiftTiming", "3dTshift"),
     _own("despike", "tanh squashing as 3dDespike (numpy)", f"{HERE}.bold_interfaces:Despike"),
-    _external("despike", "afni", "3dDespike", f"{BOLD_TOOLS}:DespikeSeries", "3dDespike"),
+    _external("despike", "afni", "3dDespike", f"{HERE}.engine_series:DespikeSeries", "3dDespike"),
     _own("coregistration", "mutual information (SimpleITK), boundary (scipy)", f"{HERE}.bold_interfaces:Coregister"),
     _external(
         "coregistration", "ants", "antsRegistration, rigid", f"{BOLD_TOOLS}:AntsCoregister",
@@ -147,11 +148,21 @@ def check(settings: PreprocessConfig) -> None:
         Names the step, the missing programs, and what to install.
     """
     for engine in chosen(settings.engines):
-        if not provider(engine):
-            missing = ", ".join(command for command in engine.commands if not shutil.which(command))
-            why = f"{missing} not on PATH" + (f", {engine.wheel} not installed" if engine.wheel else "")
-            fix = f"{INSTALL[engine.name]}; or set preprocess.engines.{engine.step}: {DEFAULT}"
-            raise MachineFault("engine not available", f"preprocess.engines.{engine.step}: {engine.name}", why, fix)
+        need(engine)
+
+
+def need(engine: Engine) -> None:
+    """Stop where one engine cannot work on this machine, as :func:`check` does."""
+    if not provider(engine):
+        fix = f"{INSTALL[engine.name]}; or set preprocess.engines.{engine.step}: {DEFAULT}"
+        where = f"preprocess.engines.{engine.step}: {engine.name}"
+        raise MachineFault("engine not available", where, missing(engine), fix)
+
+
+def missing(engine: Engine) -> str:
+    """Return what an engine lacks on this machine."""
+    absent = ", ".join(command for command in engine.commands if not shutil.which(command))
+    return f"{absent} not on PATH" + (f", {engine.wheel} not installed" if engine.wheel else "")
 
 
 def interface(step: str, name: str) -> Any:
@@ -167,7 +178,7 @@ def node(step: str, name: str, node_name: str, **inputs: Any) -> Any:
     return pe.Node(interface(step, name)(**inputs), name=node_name)
 
 
-def described(settings: EnginesConfig, steps: tuple[str, ...]) -> dict[str, str]:
+def described(settings: EnginesConfig, steps: Collection[str]) -> dict[str, str]:
     """Return ``{step: "engine: method"}`` of some steps, with a wheel's version, for manifests and methods text."""
     out = {}
     for engine in chosen(settings):
