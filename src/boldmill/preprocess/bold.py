@@ -196,7 +196,7 @@ def init_bold_wf(
             (table, regress, [("tsv", "confounds")]),
             (once, shown, [("template", "template"), ("mask", "mask")]),
             (table, shown, [("tsv", "confounds")]),
-            (unwarp, shown, [("boldref", "boldref")]),
+            (unwarp, shown, [("boldref", "boldref"), ("distortion", "distortion")]),
             (motion, shown, [("boldref", "distorted")]),
             (coreg, shown, [("matrix", "coreg")]),
             (inputs, shown, [(k, k) for k in ("field", "t1w_mask", "gm", "wm", "csf")]),

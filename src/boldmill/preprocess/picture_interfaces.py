@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
 from boldmill.preprocess import confounds, design, pictures
 from boldmill.preprocess import dvars as intensity
@@ -58,7 +58,8 @@ class _RunInput(BaseInterfaceInputSpec):  # type: ignore[misc]
     mask = File(exists=True, mandatory=True, desc="BOLD mask on the output grid")
     confounds = File(exists=True, mandatory=True, desc="confounds table")
     boldref = File(exists=True, mandatory=True, desc="BOLD reference on its native grid")
-    distorted = File(exists=True, desc="the same before distortion correction; the same file: not corrected")
+    distorted = File(exists=True, mandatory=True, desc="the same before distortion correction")
+    distortion = File(exists=True, desc="shift of the correction; undefined where not corrected")
     coreg = File(exists=True, mandatory=True, desc="T1w world to BOLD world")
     field = File(exists=True, mandatory=True, desc="template-to-T1w displacement")
     t1w_mask = File(exists=True, mandatory=True, desc="T1w brain mask")
@@ -90,7 +91,7 @@ class SavePictures(Step):
         arrays = pictures.run_arrays(series, labels, intensity.tsnr(series), mask, plan.operator, self.inputs.tr)
         brain, across = read_volume(self.inputs.t1w_mask), read_affine(self.inputs.coreg)
         arrays |= pictures.edge_arrays(read_volume(self.inputs.boldref), brain, across)
-        if self.inputs.distorted and self.inputs.distorted != self.inputs.boldref:  # the same file: not corrected
+        if isdefined(self.inputs.distortion):
             before = read_volume(self.inputs.distorted)
             arrays |= pictures.edge_arrays(before, brain, across, name="distorted")
         return {"figures": str(save_arrays(folder / "figures.npz", **arrays))}

@@ -87,7 +87,7 @@ def done(raw: tuple[Path, AnatInputs, np.ndarray], tmp_path_factory: pytest.Temp
 
 
 def test_files_and_names(done: Any) -> None:
-    keys = {"clean", "preproc", "mask", "confounds", "boldref", "boldref_native", "coreg", "hmc", "recipe"}
+    keys = {"clean", "preproc", "mask", "confounds", "boldref", "boldref_native", "coreg", "hmc", "recipe", "figures"}
     assert set(done.files) == keys
     assert all(path.exists() for path in (*done.files.values(), *done.extra))
     assert (

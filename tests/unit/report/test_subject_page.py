@@ -114,7 +114,7 @@ def call(results: Path, *manifests: Path) -> dict[str, Any]:
     out, refused = results / "reports" / "bucket-000.json", results / "index" / "quarantine.tsv"
     rows = [["scan_id", "dataset", "subject", "stage", "reason", "fix", "file"]]
     rows += [
-        [f"ds_sub-{s}_task-lost", "ds", s, "ingest", "the file is truncated", "copy again", ""] for s in "01 9".split()
+        [f"ds_sub-{s}_task-lost", "ds", s, "ingest", "the file is truncated", "copy again", ""] for s in ["01", "9"]
     ]
     write_text(refused, "".join("\t".join(row) + "\n" for row in rows))
     words = ["--subjects", *map(str, manifests), "--results", str(results), "--quarantine", str(refused)]
@@ -227,6 +227,6 @@ def test_correlations_and_marks() -> None:
     r = subject_figures.correlations(found, names)
     assert r[names.index("global_signal"), names.index("trans_x")] == pytest.approx(-1)
     assert subject_figures.impulses(found, "motion_outlier").tolist() == [17]
-    assert subject_figures.compcor_curves({"a": {"CumulativeVarianceExplained": 0.5, "Method": "m"}, "b": {}}) == {
-        "m": [0.5]
-    }
+    assert subject_figures.compcor_curves(
+        {"a": {"CumulativeVarianceExplained": 0.5, "Method": "aCompCor"}, "b": {}}
+    ) == {"aCompCor": [0.5]}
