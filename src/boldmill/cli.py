@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("stage", "boldmill.train.command", "train one model on a snapshot"),
     "evaluate": ("stage", "boldmill.evaluate.command", "evaluate one model against its baselines"),
     "cohort": ("stage", "boldmill.quality.cohort_command", "write the cohort page: quality, outliers, inclusion"),
+    "pages": ("stage", "boldmill.report.pages_command", "write the page of every subject of one bucket"),
     "report": ("stage", "boldmill.report.command", "write the self-contained HTML report"),
     "ledger": ("stage", "boldmill.provenance.ledger", "fold all provenance records into one table"),
 }

@@ -63,6 +63,18 @@ class Layout:
         """Manifest of one preprocessed subject."""
         return self.results / "preprocess" / dataset / f"sub-{subject}.json"
 
+    def figures(self, dataset: str, name: str) -> Path:
+        """Arrays of the subject page: of a scan (its id) or of a T1w (``sub-X_anat``)."""
+        return self.results / "preprocess" / dataset / "figures" / f"{name}.npz"
+
+    def subject_page(self, dataset: str, subject: str) -> Path:
+        """The page of one subject; its methods text lies beside it."""
+        return self.results / "reports" / dataset / f"sub-{subject}.html"
+
+    def pages(self, bucket: int) -> Path:
+        """Manifest of one bucket's subject pages."""
+        return self.results / "reports" / f"bucket-{bucket:03d}.json"
+
     def parcellated(self, bucket: int) -> Path:
         """Manifest of one bucket's parcel time series."""
         return self.results / "parcellate" / f"bucket-{bucket:03d}.json"
@@ -95,14 +107,6 @@ class Layout:
     def report(self) -> Path:
         """The self-contained report."""
         return self.results / "report" / "index.html"
-
-    def pages(self, bucket: int) -> Path:
-        """Manifest of one bucket's subject pages."""
-        return self.results / "reports" / f"bucket-{bucket:03d}.json"
-
-    def page(self, dataset: str, subject: str) -> Path:
-        """Page of one subject."""
-        return self.results / "reports" / dataset / f"sub-{subject}.html"
 
     @property
     def cohort(self) -> Path:

@@ -90,6 +90,7 @@ STAGES: dict[str, Stage] = {
     "train_fm_app": Stage(version=1, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
     "evaluate": Stage(version=1, reads=("evaluate",), module="boldmill.evaluate.command", seeded=True),
     "cohort": Stage(version=1, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
+    "pages": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
     "report": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.command"),
     "ledger": Stage(version=1, reads=(), module="boldmill.provenance.ledger"),
 }

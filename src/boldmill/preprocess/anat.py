@@ -16,6 +16,7 @@ from boldmill.preprocess.config import PreprocessConfig
 from boldmill.preprocess.images import Grid, read_volume
 from boldmill.preprocess.merge import MergeT1w, merge_flags
 from boldmill.preprocess.nodes import pe, run_workflow
+from boldmill.preprocess.picture_interfaces import SaveAnatPictures
 from boldmill.preprocess.scanquality import anat_quality
 from boldmill.preprocess.subject import Job, StepResult
 
@@ -24,6 +25,7 @@ STEPS = ("denoise", "n4", "brain_mask", "normalise", "tissue")
 OUTPUTS = (
     *("t1w", "mask", "gm_native", "wm_native", "csf_native", "dseg", "affine", "to_subject", "to_template"),
     *("t1w_template", "gm", "wm", "csf", "jacobian", "brain_mask", "figures", "volumes", "extracted", "zeros"),
+    "pictures",
 )
 FURTHER = ("to_subject", "to_template", "figures", "t1w_template", "gm", "wm", "csf", "jacobian", "brain_mask")
 """Outputs of each further template, as ``<key>_<space>``."""
@@ -106,6 +108,7 @@ def init_anat_wf(
     warp = engines.node("normalise", use.normalise, "warp", **head, **syn)
     tissue = engines.node("tissue", use.tissue, "tissue", key=list(key), **{k: files[k] for k in ("gm", "wm", "csf")})
     out = pe.Node(ToTemplate(grid_shape=list(grid.shape), grid_affine=grid.affine.tolist()), name="to_template")
+    shown = pe.Node(SaveAnatPictures(**head), name="pictures")
 
     workflow = pe.Workflow(name=name)
     if len(names) > 1:
@@ -137,6 +140,11 @@ def init_anat_wf(
             (mask, out, [("mask", "mask")]),
             (tissue, out, [("gm", "gm"), ("wm", "wm"), ("csf", "csf")]),
             (warp, out, [("to_subject", "to_subject"), ("jacobian", "jacobian")]),
+            (bias, shown, [("t1w", "t1w")]),
+            (mask, shown, [("mask", "mask")]),
+            (tissue, shown, [("gm", "gm"), ("wm", "wm")]),
+            (warp, shown, [("to_subject", "to_subject")]),
+            (shown, outputs, [("figures", "pictures")]),
             (load, outputs, [("extracted", "extracted"), ("zeros", "zeros")]),
             (bias, outputs, [("t1w", "t1w")]),
             (mask, outputs, [("mask", "mask")]),

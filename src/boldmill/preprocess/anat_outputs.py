@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from boldmill.paths import Layout
+from boldmill.preprocess.bold_outputs import move
 from boldmill.preprocess.derivatives import sidecar_of
 from boldmill.preprocess.images import Dtype, read_volume
 from boldmill.preprocess.subject import Job
@@ -50,7 +52,10 @@ def write_anat(
     path = d.path(entities, "anat", "xfm", ".txt", from_="T1w", to=job.space, mode="image", desc="affine")
     files["affine"] = write_affine(path, read_affine(out["affine"]))
     d.sidecar(path, sources=sources, Description=f"4x4 matrix, {job.space} world to T1w world, mm, RAS")
-    return files, [sidecar_of(path) for path in files.values()]
+    extra = [sidecar_of(path) for path in files.values()]
+    files["figures"] = Layout.at(d.results).figures(d.dataset, f"sub-{entities['sub']}_anat")
+    move(Path(out["pictures"]), files["figures"])
+    return files, extra
 
 
 def _standard(stripped: dict[str, Any], ending: str) -> list[Row]:

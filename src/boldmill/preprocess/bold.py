@@ -23,7 +23,9 @@ from boldmill.preprocess.bold_outputs import covered_share, publish, quality_of
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.confounds import read as read_confounds
 from boldmill.preprocess.images import Grid
+from boldmill.preprocess.memory import Memory
 from boldmill.preprocess.outputs import further_grids
+from boldmill.preprocess.prepare import image_shape
 from boldmill.preprocess.scanquality import run_quality
 from boldmill.preprocess.slicetiming import SliceTimes, slice_times
 from boldmill.preprocess.subject import Job, StepResult
@@ -31,6 +33,8 @@ from boldmill.preprocess.subject import Job, StepResult
 MIN_VOLUMES = 10
 STEPS = ("motion", "distortion", "coreg", "resample", "confounds", "clean")
 """Steps that leave facts and flags."""
+FIT = ("motion", "distortion", "coregister")
+"""Nodes whose results are remembered: they do not depend on grids, cleaning or what is kept."""
 HUGE_FD = 0.5
 """Mean FD (Power) above which a run is flagged, mm."""
 
@@ -62,6 +66,7 @@ def init_bold_wf(
     timing: SliceTimes | None,
     key: tuple[str, ...],
     where: str,
+    space: str,
     spaces: Sequence[Mapping[str, Any]] = (),
     ticket: Mapping[str, Any] | None = None,
     threads: int = 1,
@@ -83,6 +88,8 @@ def init_bold_wf(
         Key of the random choices (scan id and seed).
     where : str
         Scan, for messages.
+    space : str
+        Name of the template space.
     spaces : sequence of mapping
         Further output grids (:func:`boldmill.preprocess.outputs.further_grids`).
     ticket : mapping, optional
@@ -106,14 +113,16 @@ def init_bold_wf(
     from boldmill.preprocess import engines
     from boldmill.preprocess.maps_interfaces import connect_maps
     from boldmill.preprocess.nodes import pe
+    from boldmill.preprocess.picture_interfaces import SavePictures
     from boldmill.preprocess.sdc_interfaces import EstimateDistortion
 
     inputs = pe.Node(
         IdentityInterface(fields=["bold", "t1w", "t1w_mask", "gm", "wm", "csf", "field"]), name="inputnode"
     )
     fields = ["clean", "preproc", "mask", "boldref", "spaces", "native", "native_mask", "boldref_native"]
-    fields += ["distortion", "confounds", "confounds_json", "matrices", "coreg", *(f"{step}_facts" for step in STEPS)]
     fields += ["maps"] if preprocess.maps else []
+    fields += ["distortion", "confounds", "confounds_json", "matrices", "coreg", "figures"]
+    fields += [f"{step}_facts" for step in STEPS]
     outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
     load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
     use = preprocess.engines
@@ -162,6 +171,7 @@ def init_bold_wf(
         name="confounds",
     )
     regress = pe.Node(finish.CleanSeries(tr=tr, settings=clean.model_dump_json(), where=where), name="clean")
+    shown = pe.Node(SavePictures(tr=tr, settings=clean.model_dump_json(), where=where, space=space), name="pictures")
     wf = pe.Workflow(name=name)
     if start is not load:
         wf.connect([(load, start, [("series", "series")])])
@@ -187,6 +197,13 @@ def init_bold_wf(
             (inputs, table, [("wm", "wm"), ("csf", "csf")]),
             (once, regress, [("template", "template"), ("mask", "mask")]),
             (table, regress, [("tsv", "confounds")]),
+            (once, shown, [("template", "template"), ("mask", "mask")]),
+            (table, shown, [("tsv", "confounds")]),
+            (unwarp, shown, [("boldref", "boldref"), ("distortion", "distortion")]),
+            (motion, shown, [("boldref", "distorted")]),
+            (coreg, shown, [("matrix", "coreg")]),
+            (inputs, shown, [(k, k) for k in ("field", "t1w_mask", "gm", "wm", "csf")]),
+            (shown, outputs, [("figures", "figures")]),
             (regress, outputs, [("clean", "clean"), ("facts", "clean_facts")]),
             (once, outputs, [(k, k) for k in ("mask", "boldref", "spaces", "native", "native_mask")]),
             (once, outputs, [("template", "preproc"), ("facts", "resample_facts")]),
@@ -202,7 +219,9 @@ def init_bold_wf(
     return wf
 
 
-def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, work: Path) -> StepResult:
+def process_volume_run(
+    job: Job, ticket: Mapping[str, Any], anat: AnatInputs, work: Path, memory: Memory | None = None
+) -> StepResult:
     """Preprocess and clean one raw BOLD run.
 
     Parameters
@@ -215,6 +234,8 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         Files of the anatomical workflow.
     work : Path
         Scratch folder of this run; the caller removes it.
+    memory : Memory, optional
+        Motion, distortion and coregistration of an earlier run, where nothing they depend on changed.
 
     Returns
     -------
@@ -242,6 +263,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         timing=timing,
         key=(scan, str(job.seed)),
         where=scan,
+        space=job.space,
         spaces=further_grids(job, anat),
         ticket=ticket,
         threads=1 if job.settings.deterministic else job.threads,
@@ -249,6 +271,8 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     given = {"bold": bold, "t1w": anat.t1w, "t1w_mask": anat.t1w_mask, "field": anat.field}
     for name, path in {**given, "gm": anat.gm, "wm": anat.wm, "csf": anat.csf}.items():
         setattr(wf.inputs.inputnode, name, str(Path(path).resolve()))
+    for step in FIT if memory else ():
+        wf.get_node(step).interface.memory = memory
     made, costs = run_workflow(wf, work)
     facts = {name: read_json(made[f"{name}_facts"]) for name in STEPS}
     table = read_confounds(made["confounds"])
@@ -281,28 +305,3 @@ def repetition_time(metadata: Mapping[str, Any], scan: str) -> float:
         fix = "add RepetitionTime (s) to the JSON sidecar, or exclude the run"
         raise DataFault("cannot preprocess BOLD", scan, f"RepetitionTime is {value!r}", fix)
     return float(value)
-
-
-def image_shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of an image from its header.
-
-    Raises
-    ------
-    DataFault
-        The header cannot be read.
-    """
-    import zlib
-
-    import nibabel
-
-    try:
-        image: Any = nibabel.load(path)
-        return tuple(int(n) for n in image.shape)
-    except (
-        EOFError,
-        zlib.error,
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-    ) as error:
-        fix = "replace the file with an intact copy and run `snakemake ingest` again"
-        raise DataFault("cannot read BOLD run", path, f"the header is broken ({error})", fix) from error

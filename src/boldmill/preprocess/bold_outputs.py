@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boldmill.atomic import atomic, read_json, write_text
+from boldmill.paths import Layout
 from boldmill.preprocess import motion as rigid
 from boldmill.preprocess.derivatives import Derivatives
 from boldmill.preprocess.frames import Array
@@ -46,6 +47,7 @@ def publish(
         "confounds_json": d.path(entities, "func", "timeseries", ".json", desc="confounds"),
         "coreg": d.path(entities, "func", "xfm", ".txt", from_="T1w", to="boldref", mode="points", desc="coreg"),
         "hmc": d.path(entities, "func", "xfm", ".txt", from_="boldref", to="orig", mode="points", desc="hmc"),
+        "figures": Layout.at(d.results).figures(d.dataset, str(ticket["scan_id"])),
         "distortion": d.path(entities, "func", "xfm", from_="boldref", to="orig", mode="image", desc="sdc"),
     }
     matrices = load_series(made["matrices"])
@@ -56,7 +58,7 @@ def publish(
     unwarped = facts["distortion"]
     corrected = unwarped["method"] not in ("none", "off")
     for key in (
-        *("mask", "boldref", "boldref_native", "confounds", "confounds_json", "coreg"),
+        *("mask", "boldref", "boldref_native", "confounds", "confounds_json", "coreg", "figures"),
         *(("distortion",) if corrected else ()),
     ):
         move(Path(made[key]), names[key], copy=key == "boldref_native")
