@@ -98,9 +98,7 @@ def test_a_space_at_the_output_resolution_agrees_with_the_template_series(kept: 
 def test_the_surface_pair_follows_the_template_series_and_says_how_it_was_made(kept: Any) -> None:  # noqa: F811
     files = kept[1].files
     left = read_surface(files["preproc_fsaverage5_L"])
-    side = read_json(
-        files["preproc_fsaverage5_L"].with_name("sub-1_task-rest_hemi-L_space-fsaverage5_desc-preproc_bold.json")
-    )
+    side = read_json(sidecar_of(files["preproc_fsaverage5_L"]))
     assert left.shape == (COUNT, 10242) and "preproc_fsaverage5_R" in files
     assert len(side["Interpolations"]) == 2 and 0.2 < side["CoveredVertices"] <= 1
     live = np.ptp(left, axis=0) > 0
