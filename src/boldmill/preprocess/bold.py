@@ -133,7 +133,12 @@ def init_bold_wf(
     )
     table = pe.Node(
         finish.ComputeConfounds(
-            tr=tr, components=clean.compcor, cutoff=clean.cosine_cutoff, fd_radius=preprocess.fd_radius
+            tr=tr,
+            components=clean.compcor,
+            cutoff=clean.cosine_cutoff,
+            fd_radius=preprocess.fd_radius,
+            outlier_fd=preprocess.outlier_fd,
+            outlier_dvars=preprocess.outlier_dvars,
         ),
         name="confounds",
     )
@@ -155,7 +160,7 @@ def init_bold_wf(
             (motion, once, [("matrices", "matrices")]),
             (coreg, once, [("matrix", "coreg")]),
             (inputs, once, [("field", "field"), ("t1w_mask", "t1w_mask")]),
-            (once, table, [("native", "native"), ("native_mask", "native_mask")]),
+            (once, table, [("native", "native"), ("native_mask", "native_mask"), ("crown", "crown")]),
             (motion, table, [("matrices", "matrices"), ("facts", "motion_facts")]),
             (coreg, table, [("matrix", "coreg")]),
             (inputs, table, [("wm", "wm"), ("csf", "csf")]),

@@ -202,6 +202,7 @@ class _ResampleInput(BaseInterfaceInputSpec):  # type: ignore[misc]
 class _ResampleOutput(TraitedSpec):  # type: ignore[misc]
     native = File(exists=True, desc="realigned native series (T, N) of the BOLD mask, scaled")
     native_mask = File(exists=True, desc="BOLD mask on the native grid")
+    crown = File(exists=True, desc="realigned native series (T, C) of the voxels around the brain")
     template = File(exists=True, desc="template series (T, N) of the BOLD mask, scaled")
     mask = File(exists=True, desc="BOLD mask on the output grid")
     boldref = File(exists=True, desc="mean BOLD on the output grid")
@@ -224,6 +225,7 @@ class ResampleOnce(Step):
             "native": resampling.native_target(native, brain, across),
             "template": resampling.anatomical_target(grid, brain, across, field),
         }
+        targets["crown"] = resampling.crown_target(targets["native"])
         for one in self.inputs.spaces:
             other = read_field(one["field"]) if one["field"] else None
             further = grid_of(one["shape"], one["affine"])
@@ -237,6 +239,8 @@ class ResampleOnce(Step):
             folder,
             distortion=resampling.read_distortion(Path(bent)) if isdefined(bent) else None,
         )
+        del targets["crown"]
+        crown = resampling.in_view(found.pop("crown"), folder / "crown.npy")
         kept = resampling.finish(targets, found, folder, self.inputs.fraction, self.inputs.intensity)
         template, own = kept.pop("template"), kept.pop("native")
         facts = {
@@ -247,6 +251,7 @@ class ResampleOnce(Step):
         return {
             "native": str(own.series),
             "native_mask": str(own.mask),
+            "crown": str(crown),
             "template": str(template.series),
             "mask": str(template.mask),
             "boldref": str(template.boldref),

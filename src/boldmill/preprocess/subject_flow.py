@@ -12,6 +12,7 @@ from typing import Any
 
 from boldmill.errors import DataFault
 from boldmill.preprocess.cache import StepCache, key_of
+from boldmill.preprocess.outputs import spaces_of
 from boldmill.preprocess.raw import identity
 from boldmill.preprocess.subject import Job, StepResult
 
@@ -47,6 +48,7 @@ class SubjectFlow:
     def manifest(self, tickets: Sequence[Ticket]) -> dict[str, Any]:
         """Process all tickets of the subject (sorted by scan id) and return its manifest."""
         first = tickets[0]
+        spaces_of(self.job.settings.output_spaces, self.job.space, self.job.others)  # before anything is computed
         anat, entry, key = self.anatomy(tickets)
         scans = {str(t["scan_id"]): self.scan(t, anat, key) for t in tickets}
         return {

@@ -14,7 +14,7 @@ import pytest
 
 from boldmill.atomic import read_json, sha256_file, write_json
 from boldmill.config.load import parse
-from boldmill.errors import MachineFault
+from boldmill.errors import ConfigError, MachineFault
 from boldmill.preprocess import command, raw
 from boldmill.preprocess.images import Grid, read_volume, write_volume
 from boldmill.stages import stage_json
@@ -127,7 +127,7 @@ def test_manifest_names_files_that_exist_and_nothing_is_left_in_scratch(finished
     assert (scan["tr"], scan["n_volumes"], scan["space"]) == (2.0, N_VOLUMES, "PHANTOM")
     for key in ("t1w_template", "gm", "wm", "csf", "jacobian", "brain_mask", "t1w", "t1w_mask"):
         assert (finished / "results" / found["anat"]["files"][key]).is_file()
-    for key in ("clean", "mask", "confounds", "boldref"):
+    for key in ("recipe", "mask", "confounds", "boldref"):
         assert (finished / "results" / scan["files"][key]).is_file()
     assert not list((finished / "results").rglob("*.pklz"))
     assert not (finished / "results" / "work").exists()  # no empty folder either
@@ -234,6 +234,12 @@ def test_a_corrupt_run_quarantines_only_itself(base: Path) -> None:
     assert bad["status"] == "quarantined"
     assert bad["files"] == {}
     assert "Traceback" not in bad["reason"]
+
+
+def test_an_unknown_output_space_stops_the_job_before_anything_is_computed(base: Path) -> None:
+    text = stage_json(parse({**FAST, "preprocess": {"output_spaces": ["PHANTOMM:res-2"]}}), "preprocess", "ph")
+    with pytest.raises(ConfigError, match="did you mean 'PHANTOM'"):
+        call(base, text)
 
 
 def test_no_t1w_at_all(base: Path) -> None:
