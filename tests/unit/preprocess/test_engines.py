@@ -105,13 +105,13 @@ def test_ants_n4_agrees_with_the_default(wheel: Any, tmp_path: Path) -> None:
     def spread(kind: type) -> float:
         folder = tmp_path / kind.__name__
         folder.mkdir()
-        out = kind(t1w=str(path), iterations=[30, 30], grid=8.0).step(folder)
+        out = kind(t1w=str(path), iterations=[50, 50, 50], grid=8.0).step(folder)
         values = read_volume(out["t1w"]).data[white]
         return float(values.std() / values.mean())
 
     before = (clean.data * bias)[white]
     ours, theirs = spread(BiasField), spread(engine_ants.AntsBiasField)
-    assert theirs < 0.5 * before.std() / before.mean()
+    assert theirs < 0.7 * before.std() / before.mean()
     assert abs(theirs - ours) < 0.03
 
 
