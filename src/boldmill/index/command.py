@@ -94,7 +94,7 @@ def ingest(settings: Settings, results: Path) -> list[ScanRow]:
             for base in (absolute_root(source.config.root),)
             for scan in source.scans
             if scan.fault is None
-            for file in (*scan.files, *scan.t1w, *((scan.confounds,) if scan.confounds else ()))
+            for file in (*scan.files, *scan.t1w, *scan.fmaps, *((scan.confounds,) if scan.confounds else ()))
         ]
         cache = FactsCache(layout.index.parent / "hashes.parquet")
         facts = cache.gather(wanted)

@@ -17,6 +17,7 @@ from boldmill.index.checks import (
 )
 from boldmill.index.config import IndexConfig
 from boldmill.index.content import Facts
+from boldmill.index.fmap import Finder
 from boldmill.index.names import BidsFile
 from boldmill.index.scans import Scan
 from boldmill.index.sidecars import Sidecars, shareable
@@ -90,8 +91,10 @@ class Evaluator:
         if not facts.oriented:
             flags.append("no orientation in the header")
         t1w, said = self._choose_t1w(scan, where)
-        row = {"tr": tr, "n_volumes": n_volumes, "flags": flags + remarks + said}
-        return row, self._ticket([file], t1w, None, metadata, used)
+        fmap, passed = Finder(self.sidecars, self.facts_of, self._entry).find(file, metadata, scan.fmaps)
+        row = {"tr": tr, "n_volumes": n_volumes, "flags": flags + remarks + said + passed}
+        ticket = self._ticket([file], t1w, None, metadata, used)
+        return row, {**ticket, "fmap": fmap} if fmap else ticket
 
     def _choose_t1w(self, scan: Scan, where: str) -> tuple[list[BidsFile], list[str]]:
         """Return the sound T1w of the first session that has one, the preferred first, and what was passed over.

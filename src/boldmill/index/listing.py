@@ -10,6 +10,7 @@ from pathlib import Path
 
 from boldmill.errors import ConfigError
 from boldmill.index.config import DatasetConfig
+from boldmill.index.fmap import is_field_map
 from boldmill.index.names import IMAGE_SUFFIXES, BidsFile, bids_ignored, read_path, unusable
 from boldmill.index.sidecars import Sidecars
 
@@ -28,12 +29,15 @@ class Listing:
         All JSON sidecars, for the inheritance principle.
     ignored : list of (path, reason)
         Images with a name or place that BIDS does not know, sorted: reported, never dropped silently.
+    fmaps : list of BidsFile
+        Field maps and single-band references (raw data sets).
     """
 
     images: list[BidsFile]
     tables: list[BidsFile]
     sidecars: Sidecars
     ignored: list[tuple[str, str]] = field(default_factory=list)
+    fmaps: list[BidsFile] = field(default_factory=list)
 
 
 def list_dataset(dataset: DatasetConfig) -> Listing:
@@ -69,6 +73,8 @@ def list_dataset(dataset: DatasetConfig) -> Listing:
         if file is not None:
             why = unusable(file, dataset.kind)
             if why == "":
+                if dataset.kind == "raw" and is_field_map(file) and not bids_ignored(path, patterns):
+                    listing.fmaps.append(file)
                 continue
             reason = why or ("" if path in indexed else "bids2table does not index it")
         if not reason and bids_ignored(path, patterns):

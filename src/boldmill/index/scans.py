@@ -24,6 +24,8 @@ class Scan:
         The BOLD image; left and right series for a surface scan; nothing for a T1w only.
     t1w : list of BidsFile
         Candidates, the preferred one first (same session before others).
+    fmaps : list of BidsFile
+        Field maps and single-band references of the subject (volume runs).
     confounds : BidsFile or None
         Table of a surface scan.
     fault : DataFault or None
@@ -36,6 +38,7 @@ class Scan:
     kind: str
     files: list[BidsFile] = field(default_factory=list)
     t1w: list[BidsFile] = field(default_factory=list)
+    fmaps: list[BidsFile] = field(default_factory=list)
     confounds: BidsFile | None = None
     fault: DataFault | None = None
     flags: list[str] = field(default_factory=list)
@@ -63,6 +66,7 @@ def build_scans(dataset: DatasetConfig, listing: Listing) -> list[Scan]:
         by_subject = _t1w_by_subject(t1w)
         for scan in scans:
             scan.t1w = _preferred(by_subject.get(scan.label("sub"), []), scan.label("ses"))
+            scan.fmaps = [file for file in listing.fmaps if file.entities["sub"] == scan.label("sub")]
         scans += _anat_scans(dataset, by_subject, {file.entities["sub"] for file in bold})
     if not scans and (bold or t1w) and dataset.filters != FilterConfig():
         where = f"datasets[{dataset.name}].filters"

@@ -8,6 +8,7 @@ folder, moves the results to their BIDS-Derivatives names, writes sidecars, and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -22,13 +23,17 @@ from boldmill.preprocess.bold_outputs import covered_share, publish, quality_of
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.confounds import read as read_confounds
 from boldmill.preprocess.images import Grid
+from boldmill.preprocess.memory import Memory
 from boldmill.preprocess.outputs import further_grids
+from boldmill.preprocess.prepare import image_shape
 from boldmill.preprocess.slicetiming import SliceTimes, slice_times
 from boldmill.preprocess.subject import Job, StepResult
 
 MIN_VOLUMES = 10
-STEPS = ("motion", "coreg", "resample", "confounds", "clean")
+STEPS = ("motion", "distortion", "coreg", "resample", "confounds", "clean")
 """Steps that leave facts and flags."""
+FIT = ("motion", "distortion", "coregister")
+"""Nodes whose results are remembered: they do not depend on grids, cleaning or what is kept."""
 HUGE_FD = 0.5
 """Mean FD (Power) above which a run is flagged, mm."""
 
@@ -61,6 +66,7 @@ def init_bold_wf(
     key: tuple[str, ...],
     where: str,
     spaces: Sequence[Mapping[str, Any]] = (),
+    ticket: Mapping[str, Any] | None = None,
     threads: int = 1,
     name: str = "bold",
 ) -> Any:
@@ -82,6 +88,8 @@ def init_bold_wf(
         Scan, for messages.
     spaces : sequence of mapping
         Further output grids (:func:`boldmill.preprocess.outputs.further_grids`).
+    ticket : mapping, optional
+        The scan's ticket: its ``fmap``, ``metadata`` and ``root`` serve the distortion.
     threads : int
         SimpleITK threads; 1 makes reruns identical.
     name : str
@@ -91,8 +99,8 @@ def init_bold_wf(
     -------
     nipype Workflow
         ``inputnode``: bold, t1w, t1w_mask, gm, wm, csf, field. ``outputnode``: scratch series (clean, preproc,
-        native), mask, boldref, native_mask, boldref_native, spaces, confounds, confounds_json, matrices, coreg, and
-        the facts of each step.
+        native), mask, boldref, native_mask, boldref_native, spaces, distortion (where corrected), confounds,
+        confounds_json, matrices, coreg, and the facts of each step.
     """
     from nipype.interfaces.utility import IdentityInterface
 
@@ -100,12 +108,13 @@ def init_bold_wf(
     from boldmill.preprocess import clean_interfaces as finish
     from boldmill.preprocess import engines
     from boldmill.preprocess.nodes import pe
+    from boldmill.preprocess.sdc_interfaces import EstimateDistortion
 
     inputs = pe.Node(
         IdentityInterface(fields=["bold", "t1w", "t1w_mask", "gm", "wm", "csf", "field"]), name="inputnode"
     )
     fields = ["clean", "preproc", "mask", "boldref", "spaces", "native", "native_mask", "boldref_native"]
-    fields += ["confounds", "confounds_json", "matrices", "coreg", *(f"{step}_facts" for step in STEPS)]
+    fields += ["distortion", "confounds", "confounds_json", "matrices", "coreg", *(f"{step}_facts" for step in STEPS)]
     outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
     load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
     use = preprocess.engines
@@ -120,6 +129,17 @@ def init_bold_wf(
         reference=timing.reference if timing else 0.0,
     )
     motion = engines.node("motion", use.motion, "motion", target=preprocess.motion_reference)
+    known = ticket or {}
+    unwarp = pe.Node(
+        EstimateDistortion(
+            maps=json.dumps(known.get("fmap", [])),
+            metadata=json.dumps(known.get("metadata", {})),
+            root=str(known.get("root", ".")),
+            threads=threads,
+            off=preprocess.distortion == "off",
+        ),
+        name="distortion",
+    )
     coreg = engines.node("coregistration", use.coregistration, "coregister", key=list(key), threads=threads)
     once = pe.Node(
         steps.ResampleOnce(
@@ -153,7 +173,9 @@ def init_bold_wf(
             (start, shift, [("series", "series")]),
             (seen, motion, [("series", "series")]),
             (load, motion, [("grid", "grid")]),
-            (motion, coreg, [("boldref", "boldref"), ("mask", "mask")]),
+            (motion, unwarp, [("boldref", "boldref"), ("mask", "mask")]),
+            (unwarp, coreg, [("boldref", "boldref"), ("mask", "mask")]),
+            (unwarp, once, [("distortion", "distortion")]),
             (inputs, coreg, [(k, k) for k in ("t1w", "t1w_mask", "wm", "gm")]),
             (shift, once, [("series", "series")]),
             (load, once, [("grid", "grid")]),
@@ -170,14 +192,18 @@ def init_bold_wf(
             (once, outputs, [(k, k) for k in ("mask", "boldref", "spaces", "native", "native_mask")]),
             (once, outputs, [("template", "preproc"), ("facts", "resample_facts")]),
             (table, outputs, [("tsv", "confounds"), ("json", "confounds_json"), ("facts", "confounds_facts")]),
-            (motion, outputs, [("matrices", "matrices"), ("boldref", "boldref_native"), ("facts", "motion_facts")]),
+            (motion, outputs, [("matrices", "matrices"), ("facts", "motion_facts")]),
+            (unwarp, outputs, [("boldref", "boldref_native"), ("distortion", "distortion")]),
+            (unwarp, outputs, [("facts", "distortion_facts")]),
             (coreg, outputs, [("matrix", "coreg"), ("facts", "coreg_facts")]),
         ]
     )
     return wf
 
 
-def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, work: Path) -> StepResult:
+def process_volume_run(
+    job: Job, ticket: Mapping[str, Any], anat: AnatInputs, work: Path, memory: Memory | None = None
+) -> StepResult:
     """Preprocess and clean one raw BOLD run.
 
     Parameters
@@ -190,6 +216,8 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         Files of the anatomical workflow.
     work : Path
         Scratch folder of this run; the caller removes it.
+    memory : Memory, optional
+        Motion, distortion and coregistration of an earlier run, where nothing they depend on changed.
 
     Returns
     -------
@@ -218,11 +246,14 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         key=(scan, str(job.seed)),
         where=scan,
         spaces=further_grids(job, anat),
+        ticket=ticket,
         threads=1 if job.settings.deterministic else job.threads,
     )
     given = {"bold": bold, "t1w": anat.t1w, "t1w_mask": anat.t1w_mask, "field": anat.field}
     for name, path in {**given, "gm": anat.gm, "wm": anat.wm, "csf": anat.csf}.items():
         setattr(wf.inputs.inputnode, name, str(Path(path).resolve()))
+    for step in FIT if memory else ():
+        wf.get_node(step).interface.memory = memory
     made, costs = run_workflow(wf, work)
     facts = {name: read_json(made[f"{name}_facts"]) for name in STEPS}
     table = read_confounds(made["confounds"])
@@ -254,28 +285,3 @@ def repetition_time(metadata: Mapping[str, Any], scan: str) -> float:
         fix = "add RepetitionTime (s) to the JSON sidecar, or exclude the run"
         raise DataFault("cannot preprocess BOLD", scan, f"RepetitionTime is {value!r}", fix)
     return float(value)
-
-
-def image_shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of an image from its header.
-
-    Raises
-    ------
-    DataFault
-        The header cannot be read.
-    """
-    import zlib
-
-    import nibabel
-
-    try:
-        image: Any = nibabel.load(path)
-        return tuple(int(n) for n in image.shape)
-    except (
-        EOFError,
-        zlib.error,
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-    ) as error:
-        fix = "replace the file with an intact copy and run `snakemake ingest` again"
-        raise DataFault("cannot read BOLD run", path, f"the header is broken ({error})", fix) from error

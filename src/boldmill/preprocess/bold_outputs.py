@@ -46,13 +46,19 @@ def publish(
         "confounds_json": d.path(entities, "func", "timeseries", ".json", desc="confounds"),
         "coreg": d.path(entities, "func", "xfm", ".txt", from_="T1w", to="boldref", mode="points", desc="coreg"),
         "hmc": d.path(entities, "func", "xfm", ".txt", from_="boldref", to="orig", mode="points", desc="hmc"),
+        "distortion": d.path(entities, "func", "xfm", from_="boldref", to="orig", mode="image", desc="sdc"),
     }
     matrices = load_series(made["matrices"])
     timed = {"SliceTimingCorrected": timing is not None, "StartTime": timing.reference if timing else None}
     further = read_json(made["spaces"])
     described = {**series_fields(ticket["task"], tr, len(matrices)), **timed}
     files, extra = publish_spaces(job, ticket, anat, made, further, described)
-    for key in ("mask", "boldref", "boldref_native", "confounds", "confounds_json", "coreg"):
+    unwarped = facts["distortion"]
+    corrected = unwarped["method"] not in ("none", "off")
+    for key in (
+        *("mask", "boldref", "boldref_native", "confounds", "confounds_json", "coreg"),
+        *(("distortion",) if corrected else ()),
+    ):
         move(Path(made[key]), names[key], copy=key == "boldref_native")
         files[key] = names[key]
     rows = [" ".join(repr(float(v)) for v in matrix.ravel()) for matrix in matrices]
@@ -67,6 +73,15 @@ def publish(
         "hmc": {"Description": "one 4x4 matrix per row and volume: BOLD-reference world (RAS, mm) to volume world"},
     }
     extra += [d.sidecar(files[key], sources=sources, **fields[key]) for key in sorted(fields) if key in files]
+    if corrected:
+        fields_of_it = {
+            "Description": "EPI distortion: shift in voxels along the phase encoding at which the raw image is read",
+            "PhaseEncodingDirection": ticket["metadata"]["PhaseEncodingDirection"],
+            "Method": unwarped["method"],
+            "Units": "voxels",
+        }
+        measured = [d.uri_raw(path) for path in unwarped["files"]]
+        extra.append(d.sidecar(files["distortion"], sources=[*sources, *measured], **fields_of_it))
     fitted = {"field": anat.field, "t1w_mask": anat.t1w_mask}
     fitted |= {key: files[key] for key in ("hmc", "coreg", "mask", "confounds", "distortion") if key in files}
     files["recipe"] = write_recipe(
@@ -180,6 +195,8 @@ def quality_of(columns: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str
         "effective_dof": cleaned["effective_dof"],
         "n_regressors": cleaned["n_regressors"],
         "non_steady": facts["motion"]["non_steady"],
+        "sdc_method": facts["distortion"]["method"],
+        "sdc_max_shift_mm": facts["distortion"].get("max_shift_mm"),
         "coreg_method": coreg["method"],
         "bbr_cost": coreg["cost"],
         "bbr_sign": coreg["sign"],

@@ -81,15 +81,14 @@ def build(
     count = len(matrices)
     parameters = rigid.parameters_of(matrices, centre)
     fd = rigid.fd_power(parameters, limits.radius)
-    scaled = brain * np.float32(1000.0 / float(np.median(brain)))
-    std = intensity.std_dvars(scaled)
+    std = intensity.std_dvars(brain)
     whole = brain.mean(axis=1, dtype=np.float64)
     tissues = {"global_signal": whole, "csf": signals["csf"], "white_matter": signals["white_matter"]}
     columns = rigid.expand(tissues)
     columns |= {
         "csf_wm": signals["csf_wm"],
         "std_dvars": std,
-        "dvars": intensity.dvars(scaled),
+        "dvars": intensity.dvars(brain) * (1000.0 / float(np.median(brain))),
         "framewise_displacement": fd,
         "framewise_displacement_jenkinson": rigid.fd_jenkinson(matrices),
         "rmsd": rigid.fd_jenkinson(matrices, centre),

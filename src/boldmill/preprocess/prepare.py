@@ -21,6 +21,19 @@ from boldmill.preprocess.images import Grid, nib
 WHAT = "BOLD run"
 
 
+def image_shape(path: str | Path) -> tuple[int, ...]:
+    """Return the shape of an image from its header.
+
+    Raises
+    ------
+    DataFault
+        The header cannot be read.
+    """
+    with reading(path, WHAT):
+        image: Any = nib().load(path)
+        return tuple(int(n) for n in image.shape)
+
+
 def load(path: str | Path, target: str | Path) -> tuple[Frames, Grid]:
     """Unpack a raw run into a float32 scratch series, volume by volume; values that are not finite become 0.
 

@@ -15,9 +15,10 @@ FIX = "run `snakemake ingest`, then the workflow again"
 
 
 def entries(ticket: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the raw files a ticket names: BOLD, T1w, confounds."""
+    """Return the raw files a ticket names: BOLD, T1w, confounds, field maps."""
     confounds = [ticket["confounds"]] if ticket.get("confounds") else []
-    return [*ticket["bold"], *ticket["t1w"], *confounds]
+    fields = [entry for found in ticket.get("fmap", []) for entry in found["files"]]
+    return [*ticket["bold"], *ticket["t1w"], *confounds, *fields]
 
 
 def identity(entry: Mapping[str, Any]) -> str:

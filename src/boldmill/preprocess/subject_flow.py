@@ -10,13 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from boldmill.atomic import sha256_file
 from boldmill.errors import DataFault
 from boldmill.preprocess.cache import StepCache, key_of
+from boldmill.preprocess.memory import Memory
 from boldmill.preprocess.outputs import spaces_of
 from boldmill.preprocess.raw import identity
 from boldmill.preprocess.subject import Job, StepResult
 
 Ticket = Mapping[str, Any]
+FIT_SETTINGS = (
+    *("despike", "motion_before_slice_timing", "motion_reference", "slice_time_ref", "distortion", "deterministic"),
+    "engines",
+)
+"""Settings that motion, distortion and coregistration of a run depend on."""
 OTHER = "to_subject_"
 """Prefix of the anatomy's fields to further template spaces."""
 NO_T1W = DataFault("no T1w image", "subject", "the subject has no T1w image", "add one, or exclude the subject")
@@ -104,7 +111,7 @@ class SubjectFlow:
             **self.common,
             step=kind,
             anat=anat_key if kind == "volume" else "",
-            ticket={k: ticket.get(k) for k in ("scan_id", "entities", "metadata", "task")},
+            ticket={k: ticket.get(k) for k in ("scan_id", "entities", "metadata", "task", "fmap")},
             files=[[e["path"], identity(e)] for e in (*ticket["bold"], *filter(None, [ticket.get("confounds")]))],
             settings=self.job.settings.model_dump(mode="json"),
             clean=self.job.clean.model_dump(mode="json"),
@@ -132,7 +139,23 @@ class SubjectFlow:
             field=files["to_subject"],
             other_fields={k.removeprefix(OTHER): v for k, v in files.items() if k.startswith(OTHER)},
         )
-        return process_volume_run(self.job, ticket, given, self.work / str(ticket["scan_id"]))
+        return process_volume_run(
+            self.job, ticket, given, self.work / str(ticket["scan_id"]), self._memory(ticket, files)
+        )
+
+    def _memory(self, ticket: Ticket, anat: Mapping[str, Path]) -> Memory:
+        """Return where motion, distortion and coregistration of a run are remembered, and what they depend on."""
+        settings = self.job.settings.model_dump(mode="json")
+        key = key_of(
+            **self.common,
+            step="fit",
+            anat={name: sha256_file(anat[name]) for name in ("t1w", "t1w_mask", "gm_native", "wm_native")},
+            ticket={k: ticket.get(k) for k in ("scan_id", "metadata", "fmap")},
+            files=[[e["path"], identity(e)] for e in ticket["bold"]],
+            settings={name: settings[name] for name in FIT_SETTINGS},
+            threads=self.job.threads,
+        )
+        return Memory(self.cache.folder / f"{ticket['scan_id']}.fit", key)
 
     def _step(self, name: str, key: str, compute: Callable[[], StepResult]) -> StepResult | DataFault:
         started = time.perf_counter()

@@ -28,6 +28,7 @@ from boldmill.preprocess.transforms import dense_field, write_field
 from boldmill.represent.operators import membership
 from boldmill.represent.parcellate import parcel_series
 from boldmill.represent.series import open_series
+from boldmill.spaces.moves import NLIN6
 
 from .bold_phantom import bold, draw, movements, oblique_las, ras, t1w, tissues
 
@@ -36,7 +37,7 @@ ANAT, OUT, FUNC = ras(4.0), ras(7.0), oblique_las((30, 34, 24), 6.0)
 SHIFT = np.array([4.0, -2.0, 3.0])
 SCAN = "d_sub-1_task-rest"
 CLEAN: dict[str, Any] = {"motion": "6", "compcor": 2, "drift": "linear", "band_low": None, "band_high": 0.2}
-SPACES = ["Phantom:res-9", "T1w:res-8", "boldref", "PhantomB:res-8"]
+SPACES = [f"{NLIN6}:res-9", "T1w:res-8", "boldref", "PhantomB:res-8", "fsaverage5"]
 
 
 def make_raw(root: Path) -> AnatInputs:
@@ -60,7 +61,7 @@ def make_raw(root: Path) -> AnatInputs:
 def call(root: Path, anat: AnatInputs, results: Path, **settings: Any) -> Any:
     job = Job(
         derivatives=Derivatives(results=results, root=results / "derivatives" / "d", raw=root, dataset="d"),
-        space="Phantom",
+        space=NLIN6,
         grid=Grid(OUT.shape, OUT.affine),
         template={"brain_mask": root / "template_mask.nii.gz"},
         settings=PreprocessConfig(**settings),

@@ -15,6 +15,7 @@ from boldmill.errors import ConfigError
 from boldmill.preprocess.derivatives import sidecar_of
 from boldmill.preprocess.images import read_volume
 from boldmill.preprocess.outputs import on_fsaverage5, spaces_of
+from boldmill.preprocess.series_io import read_surface
 from boldmill.preprocess.space_names import Space, parse_space
 from boldmill.spaces.moves import NLIN6
 
@@ -48,7 +49,7 @@ def test_an_unknown_space_names_the_nearest() -> None:
 def test_every_space_has_series_mask_reference_and_sidecars(kept: Any) -> None:  # noqa: F811
     files = kept[1].files
     shapes = {}
-    for label in ("Phantom_res-9", "T1w_res-8", "boldref", "PhantomB_res-8"):
+    for label in (f"{NLIN6}_res-9", "T1w_res-8", "boldref", "PhantomB_res-8"):
         image = nibabel.load(files[f"preproc_{label}"])
         mask = read_volume(files[f"mask_{label}"])
         data = np.asarray(image.dataobj)
@@ -60,15 +61,19 @@ def test_every_space_has_series_mask_reference_and_sidecars(kept: Any) -> None: 
         assert side["Interpolations"] == ["one cubic interpolation from the raw grid"] and side["RepetitionTime"] == 2.0
         assert side["SliceTimingCorrected"] is True and side["Sources"]
     assert shapes["boldref"][0] == FUNC.shape
-    assert [shapes[k][1] for k in ("Phantom_res-9", "T1w_res-8", "PhantomB_res-8")] == [[9.0] * 3, [8.0] * 3, [8.0] * 3]
-    assert files["preproc_Phantom_res-9"].name == "sub-1_task-rest_space-Phantom_res-9_desc-preproc_bold.nii.gz"
+    assert [shapes[k][1] for k in (f"{NLIN6}_res-9", "T1w_res-8", "PhantomB_res-8")] == [
+        [9.0] * 3,
+        [8.0] * 3,
+        [8.0] * 3,
+    ]
+    assert files[f"preproc_{NLIN6}_res-9"].name == f"sub-1_task-rest_space-{NLIN6}_res-9_desc-preproc_bold.nii.gz"
     assert "boldref_T1w_res-8" in files and "boldref_boldref" not in files
 
 
 def test_the_head_lies_where_each_space_has_it(kept: Any) -> None:  # noqa: F811
     """The same head: moved by the field in a template space, at its own place in T1w space."""
     files = kept[1].files
-    for label, shift in (("Phantom_res-9", SHIFT), ("T1w_res-8", 0 * SHIFT), ("PhantomB_res-8", -SHIFT)):
+    for label, shift in ((f"{NLIN6}_res-9", SHIFT), ("T1w_res-8", 0 * SHIFT), ("PhantomB_res-8", -SHIFT)):
         mask = read_volume(files[f"mask_{label}"])
         truth = tissues(mask.grid.points() + shift)["brain"].reshape(mask.data.shape) > 0.5
         found = mask.data > 0.5
@@ -83,11 +88,23 @@ def test_a_space_at_the_output_resolution_agrees_with_the_template_series(kept: 
     """All spaces share one scale: the mean over the brain is the same wherever it is taken."""
     files = kept[1].files
     means = []
-    for key in ("preproc", "preproc_Phantom_res-9", "preproc_T1w_res-8", "preproc_boldref"):
+    for key in ("preproc", f"preproc_{NLIN6}_res-9", "preproc_T1w_res-8", "preproc_boldref"):
         data = np.asarray(nibabel.load(files[key]).dataobj)
         means.append(float(np.median(data.mean(axis=3)[data.any(axis=3)])))
     assert means[0] == pytest.approx(10000, rel=1e-3)
     assert np.ptp(means) < 400
+
+
+def test_the_surface_pair_follows_the_template_series_and_says_how_it_was_made(kept: Any) -> None:  # noqa: F811
+    files = kept[1].files
+    left = read_surface(files["preproc_fsaverage5_L"])
+    side = read_json(
+        files["preproc_fsaverage5_L"].with_name("sub-1_task-rest_hemi-L_space-fsaverage5_desc-preproc_bold.json")
+    )
+    assert left.shape == (COUNT, 10242) and "preproc_fsaverage5_R" in files
+    assert len(side["Interpolations"]) == 2 and 0.2 < side["CoveredVertices"] <= 1
+    live = np.ptp(left, axis=0) > 0
+    assert np.median(left[:, live].mean(axis=0)) == pytest.approx(10000, rel=0.15)  # the scale of the run
 
 
 def test_surface_samples_are_those_of_a_linear_image(tmp_path: Path) -> None:
