@@ -50,9 +50,10 @@ def t1w_of(entries: Sequence[Mapping[str, Any]], mode: str) -> list[Mapping[str,
     """Return the T1w entries of a ticket to use: the first, or (``merge``) all that differ in content."""
     from boldmill.preprocess.raw import identity
 
-    return list({identity(entry): entry for entry in reversed(entries[: 1 if mode == "first" else None])}.values())[
-        ::-1
-    ]
+    different: dict[str, Mapping[str, Any]] = {}
+    for entry in entries[:1] if mode == "first" else entries:
+        different.setdefault(identity(entry), entry)
+    return list(different.values())
 
 
 def init_anat_wf(

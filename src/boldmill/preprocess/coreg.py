@@ -22,8 +22,8 @@ PITCH = (0.0, -15.0, 15.0)
 MOVING_ZOOM = 2.0
 
 
-WRONG_COST = 0.93
-"""Boundary cost above which T1w and BOLD hardly belong together (chance is 1)."""
+WRONG_COST = 0.83
+"""Boundary cost from which T1w and BOLD may be of different people (chance is 1)."""
 
 FACTS = ("method", "cost", "sign", "cost_header", "cost_start", "moved", "from_header", "flags")
 """Fields of the result that describe it."""

@@ -15,6 +15,7 @@ from boldmill.errors import ConfigError, MachineFault
 from boldmill.paths import Layout
 from boldmill.spaces.config import SpacesConfig
 from boldmill.spaces.flow import POINTER
+from boldmill.spaces.further import CHOICES, further_templates
 
 
 class Check(NamedTuple):
@@ -108,7 +109,23 @@ def templates(config: Config, home: Path | None = None) -> list[Check]:
         else:
             fix = "boldmill demo-data (or make demo)"
             found.append(Check("warn", "demo template", f"{folder} is not there yet", fix))
-    return found + [_flow(home or template_home(), *wanted) for wanted in _flow_files(spaces)]
+    found += [_flow(home or template_home(), *wanted) for wanted in _flow_files(spaces)]
+    asked = [*config.preprocess.output_spaces]
+    for dataset in config.datasets:
+        asked += dataset.overrides.get("preprocess", {}).get("output_spaces", [])
+    return found + [_further(home or template_home(), space) for space in further_templates(asked, spaces.template)]
+
+
+def _further(home: Path, space: str) -> Check:
+    """Brain T1w and mask of a further output space, at one of the resolutions the stage `templates` takes."""
+    for resolution, desc in CHOICES:
+        middle = f"tpl-{space}_res-{resolution:02d}"
+        names = [f"{middle}{f'_desc-{desc}' if desc else ''}_T1w.nii.gz", f"{middle}_desc-brain_mask.nii.gz"]
+        paths = [home / f"tpl-{space}" / name for name in names]
+        if all(path.is_file() and path.stat().st_size > POINTER for path in paths):
+            return Check("ok", f"template {space}", str(paths[0]))
+    words = "resolution=2, suffix='T1w', desc='brain'"
+    return _flow(home, space, space, f"tpl-{space}_res-02_desc-brain_T1w.nii.gz", words)
 
 
 def _flow_files(spaces: SpacesConfig) -> Iterator[tuple[str, str, str, str]]:
@@ -146,6 +163,30 @@ def _flow(home: Path, what: str, template: str, pattern: str, words: str) -> Che
     if paths:
         return Check("fail", label, f"{paths[0]} is an empty placeholder", fix)
     return Check("fail", label, f"no {pattern} in {folder}", fix)
+
+
+def engines(config: Config) -> list[Check]:
+    """Every optional engine (ANTs, FSL, AFNI): usable, and by what; or what is missing, which fails if it is chosen."""
+    from boldmill.preprocess.engines import DEFAULT, ENGINES, INSTALL, chosen, missing, provider
+
+    asked = [*chosen(config.preprocess.engines)]
+    for dataset in config.datasets:
+        names = dataset.overrides.get("preprocess", {}).get("engines", {})
+        asked += [engine for engine in ENGINES if names.get(engine.step) == engine.name]
+    own = sum(engine.name == DEFAULT for engine in ENGINES)
+    found = [Check("ok", "default engines", f"{own} steps, from wheels alone")]
+    for engine in ENGINES:
+        if engine.name == DEFAULT:
+            continue
+        name, by, wanted = f"{engine.step}: {engine.name}", provider(engine), engine in asked
+        if by:
+            found.append(Check("ok", name, f"{engine.method}: {by}{' (chosen)' if wanted else ''}"))
+        elif wanted:
+            fix = f"{INSTALL[engine.name]}; or preprocess.engines.{engine.step}: {DEFAULT}"
+            found.append(Check("fail", name, f"chosen, but {missing(engine)}", fix))
+        else:
+            found.append(Check("ok", name, f"not usable (optional): {missing(engine)}"))
+    return found
 
 
 def datasets(config: Config) -> list[Check]:

@@ -1,4 +1,4 @@
-"""Check Python, pinned packages, data files, templates, GPU, SLURM, disk and the clone; say what to fix.
+"""Check Python, pinned packages, data files, templates, engines, GPU, SLURM, disk and the clone; say what to fix.
 
 Exit status: 0 if nothing fails (warnings allowed), 1 if a check fails.
 
@@ -56,7 +56,7 @@ def all_checks(config: Config) -> list[Check]:
         *checks.templates(config),
         *checks.datasets(config),
         checks.index(config),
-        *machine.tools(),
+        *checks.engines(config),
         machine.gpu(),
         machine.slurm(),
         *machine.machine(config),

@@ -1,4 +1,4 @@
-"""Checks of `boldmill doctor` on the machine and the clone: optional programs, GPU, SLURM, memory, disk, git."""
+"""Checks of `boldmill doctor` on the machine and the clone: GPU, SLURM, memory, disk, git."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from boldmill.config.model import Config
 from boldmill.paths import Layout
 from boldmill.setup.checks import Check
 
-OPTIONAL_TOOLS = {"antsRegistration": "ANTs", "flirt": "FSL", "3dvolreg": "AFNI"}
 GIB = 1 << 30
 
 
@@ -20,15 +19,6 @@ def clone_root() -> Path | None:
     """Return the folder of the clone (where the Snakefile lies), or None for an installed copy."""
     here = Path(__file__).resolve()
     return next((folder for folder in here.parents if (folder / "Snakefile").is_file()), None)
-
-
-def tools() -> list[Check]:
-    """Optional programs: the default engines need none of them."""
-    found = []
-    for tool, suite in OPTIONAL_TOOLS.items():
-        place = shutil.which(tool)
-        found.append(Check("ok", f"{suite} (optional)", place or f"{tool} not found; no default engine needs it"))
-    return found
 
 
 def gpu() -> Check:

@@ -21,6 +21,8 @@ from boldmill.spaces.flow import flow_file
 
 NO_TEMPLATE = re.compile(r"(T1w|anat|boldref|bold|func|fsnative|fsaverage\d*|fsLR)$")
 """Output spaces that need no volume template."""
+CHOICES: tuple[tuple[int, str | None], ...] = ((2, "brain"), (1, "brain"), (2, None))
+"""Resolution and ``desc`` of the T1w, in the order they are looked for."""
 ZOOM = 2.0
 
 
@@ -45,7 +47,7 @@ def load_further(space: str) -> tuple[Volume, Volume, list[Path]]:
         TemplateFlow has none of them here; names the first choice and how to fetch it.
     """
     first: MachineFault | None = None
-    for resolution, desc in ((2, "brain"), (1, "brain"), (2, None)):
+    for resolution, desc in CHOICES:
         try:
             t1w = flow_file(space, resolution=resolution, suffix="T1w", desc=desc, extension=".nii.gz")
             inside = flow_file(space, resolution=resolution, suffix="mask", desc="brain", extension=".nii.gz")

@@ -363,6 +363,10 @@ def test_among_t1w_of_one_session_plain_wins_and_broken_is_passed_over(tree):
     tree.bold("01")
     tree.rows()
     assert tree.ticket("sub-01_task-rest")["t1w"][0]["path"].endswith("run-1_T1w.nii.gz")
+    assert [entry["path"].split("_")[1] for entry in tree.ticket("sub-01_task-rest")["t1w"]] == [
+        "run-1",
+        "run-2",
+    ]  # not the one with contrast agent
     broken.write_bytes(broken.read_bytes()[:200])
     row = tree.rows()["sub-01_task-rest"]
     assert tree.ticket("sub-01_task-rest")["t1w"][0]["path"].endswith("run-2_T1w.nii.gz")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import nibabel
 import numpy as np
 import pytest
 
 from boldmill.errors import DataFault
+from boldmill.preprocess import anat_warp
 from boldmill.preprocess.affine import refine, register_affine, start_matrices, to_matrix, to_transform
+from boldmill.preprocess.anat_interfaces import LoadT1w
 from boldmill.preprocess.anat_quality import anat_flags, overlap
 from boldmill.preprocess.brainmask import close_and_fill, mask_from_nonzero
 from boldmill.preprocess.foreground import block_mean, crop_to_head, is_brain_extracted, otsu, zero_share
-from boldmill.preprocess.images import Grid, Volume
+from boldmill.preprocess.images import Grid, Volume, read_volume, write_volume
 from boldmill.preprocess.n4 import n4, one_thread
 from boldmill.preprocess.syn import register_syn
 from boldmill.preprocess.tissue import fit, segment
-from boldmill.preprocess.transforms import apply_affine, dense_field, jacobian, resample
+from boldmill.preprocess.transforms import apply_affine, dense_field, jacobian, resample, write_affine
 
 from . import phantom
 
@@ -229,3 +235,71 @@ def test_overlap() -> None:
     assert overlap(a, b) == 0.5
     assert overlap(a, a) == 1.0
     assert overlap(a & b & ~a, a & ~a) == 0.0
+
+
+def test_a_crushed_voxel_makes_the_warp_smoother(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limit and smoothing are raised, so that a small warp triggers the second attempt."""
+    inside = phantom.volume("brain").data > 0.5
+    points = phantom.GRID.points()
+    back = points.copy()
+    for _ in range(30):
+        back -= bulge(back) - points
+    shape = phantom.GRID.shape
+    images = {
+        "head": phantom.volume("t1w").data, "template_mask": inside, "t1w": phantom.t1w(back).reshape(shape),
+        "mask": (phantom.parts(back)["brain"] > 0.5).reshape(shape),
+    }  # fmt: skip
+    given = {k: str(write_volume(tmp_path / f"{k}.nii", v, phantom.GRID.affine)) for k, v in images.items()}
+    affine = str(write_affine(tmp_path / "affine.txt", np.eye(4)))
+
+    def figures(limit: float, sigma: float) -> dict[str, Any]:
+        monkeypatch.setattr(anat_warp, "RETRY_JACOBIAN", limit)
+        node = anat_warp.BrainWarp(**given, affine=affine, extracted=True, iterations=[20, 10], sigma_diff=sigma)
+        return dict(node.step(tmp_path)["figures"])
+
+    first, again = figures(0.1, 1.0), figures(0.99, 1.0)
+    assert (first["syn_sigma_diff"], again["syn_sigma_diff"]) == (1.0, 3.0)
+    assert again["jacobian_min"] > first["jacobian_min"] and again["jacobian_max"] < first["jacobian_max"]
+    assert figures(0.99, 3.0) == again  # as smooth already: nothing is repeated
+
+
+def test_storage_order_and_type_change_nothing(tmp_path: Path) -> None:
+    head = phantom.moved(np.eye(4))
+    plain = nibabel.Nifti1Image(np.rint(head.data).astype(np.float32), head.affine)
+    turns = {
+        "plain": plain,
+        "flipped": plain.as_reoriented(np.array([[0, -1], [1, -1], [2, 1]])),
+        "left-handed": plain.as_reoriented(np.array([[0, -1], [1, 1], [2, 1]])),
+        "permuted": plain.as_reoriented(np.array([[2, 1], [0, -1], [1, 1]])),
+        "float64": nibabel.Nifti1Image(np.asarray(plain.dataobj, dtype=np.float64), head.affine),
+    }
+    loaded = {}
+    for name, image in turns.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        nibabel.save(image, folder / "in.nii.gz")
+        out = LoadT1w(in_file=str(folder / "in.nii.gz")).step(folder)
+        loaded[name] = (Path(out["t1w"]).read_bytes(), out["extracted"], out["zeros"])
+    assert all(value == loaded["plain"] for value in loaded.values())
+
+
+def test_an_oblique_head_is_cropped_to_the_same_voxels(tmp_path: Path) -> None:
+    head, turn = phantom.moved(np.eye(4)), phantom.rigid((8, -6, 10), (3, 2, 1))
+    made = []
+    for affine in (head.affine, turn @ head.affine):
+        path = write_volume(tmp_path / "in.nii", head.data, affine)
+        made.append(read_volume(LoadT1w(in_file=str(path)).step(tmp_path)["t1w"]))
+    np.testing.assert_array_equal(made[0].data, made[1].data)
+    np.testing.assert_allclose(turn @ made[0].affine, made[1].affine, atol=1e-4)
+
+
+def test_the_voxel_sample_of_the_mixture_belongs_to_image_and_seed() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.choice(3, 70_000)
+    values = rng.normal(np.array([20.0, 60, 100])[truth], 7.0)
+    priors = np.full((len(truth), 3), 0.2)
+    priors[np.arange(len(truth)), truth] = 0.6
+    one, same, other = (fit(values, priors, key=key).mean for key in (("a", "1"), ("a", "1"), ("a", "2")))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+    np.testing.assert_allclose(one, other, atol=0.5)

@@ -158,3 +158,29 @@ def test_all_checks_run_here(tree):
     found = doctor.all_checks(Config.model_validate(tree.settings()))
     assert {"python", "packages", "GPU", "SLURM", "disk", "index"} <= {check.name for check in found}
     assert all(check.fix for check in found if check.status != "ok")
+
+
+def test_engines_are_listed_and_a_chosen_one_that_is_absent_fails(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = by_name(checks.engines(Config()))
+    assert found["default engines"].status == "ok"
+    assert found["motion: fsl"] == Check("ok", "motion: fsl", "not usable (optional): mcflirt not on PATH")
+    config = Config.model_validate({"preprocess": {"engines": {"motion": "fsl"}}})
+    asked = by_name(checks.engines(config))["motion: fsl"]
+    assert asked.status == "fail" and "install FSL" in asked.fix and asked.found.startswith("chosen, but mcflirt")
+    program = tmp_path / "mcflirt"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert by_name(checks.engines(config))["motion: fsl"].found == f"MCFLIRT: {program} (chosen)"
+
+
+def test_further_output_spaces_need_their_templates(tmp_path):
+    config = Config.model_validate({"preprocess": {"output_spaces": ["MNI152NLin2009cAsym:res-2", "T1w"]}})
+    name = "template MNI152NLin2009cAsym"
+    found = by_name(checks.templates(config, tmp_path))[name]
+    assert found.status == "fail" and "api.get('MNI152NLin2009cAsym'" in found.fix
+    folder = tmp_path / "tpl-MNI152NLin2009cAsym"
+    folder.mkdir()
+    for ending in ("T1w", "mask"):
+        (folder / f"tpl-MNI152NLin2009cAsym_res-01_desc-brain_{ending}.nii.gz").write_bytes(b"x" * 5000)
+    assert by_name(checks.templates(config, tmp_path))[name].status == "ok"

@@ -164,3 +164,26 @@ def test_a_missing_templateflow_file_stops_with_the_command_that_fetches_it(
         call(tmp_path / "template.json")
     assert path.stat().st_size == 0  # nothing was downloaded
     _cache.__dict__.pop("layout", None)
+
+
+@pytest.mark.data
+def test_a_further_template_is_listed_with_its_brain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from templateflow.conf import _cache
+
+    monkeypatch.setattr(_cache.config, "root", data_root() / "templateflow")
+    _cache.__dict__.pop("layout", None)
+    config = demo_folder(tmp_path / "demo", template())
+    parser = argparse.ArgumentParser()
+    templates_command.add_arguments(parser)
+    values = {"spaces": config.model_dump(), "preprocess": {"output_spaces": ["MNI152NLin2009cAsym:res-2", "boldref"]}}
+    out = tmp_path / "templates" / "template.json"
+    text = stage_json(parse(values), "templates")
+    assert templates_command.run(parser.parse_args(["--out", str(out), "--config-json", text])) == 0
+    _cache.__dict__.pop("layout", None)
+    entry = read_json(out)["others"]["MNI152NLin2009cAsym"]
+    brain, mask = (read_volume(out.parent / entry["files"][key]) for key in ("brain", "brain_mask"))
+    assert brain.grid.same_as(mask.grid)
+    np.testing.assert_allclose(brain.grid.zooms, 2.0, atol=1e-3)
+    assert 1800 < mask.data.sum() * mask.grid.voxel_ml < 2100
+    assert not brain.data[mask.data == 0].any()
+    assert sha256_file(out.parent / entry["files"]["brain"]) == entry["sha256"]["brain"]
