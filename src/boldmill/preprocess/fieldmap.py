@@ -25,8 +25,6 @@ DEEP = 15.0
 SMALLEST_CORE, SMALLEST_BRAIN = 50.0, 300.0
 """Least volumes that count as the inside of a head and as a brain, ml."""
 OPENING = 6.0
-SCALP = 0.1
-"""Weight of what is head but not brain: its phase is that of fat and of partial volumes."""
 SMOOTHING = 5.0
 """FWHM of the smoothing of a measured field, mm."""
 OUTLIER = 3.0
