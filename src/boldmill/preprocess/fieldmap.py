@@ -71,7 +71,8 @@ def radians(data: Array, where: str = "phase image") -> Float:
 
 def difference(first: Array, second: Array) -> Float:
     """Return the phase of the second image against the first (X, Y, Z), rad, wrapped to -pi..pi."""
-    return np.angle(np.exp(1j * (np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64))))
+    turned = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
+    return np.asarray(np.angle(np.exp(1j * turned)), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -45,7 +45,8 @@ class EstimateDistortion(Step):
         """Estimate, undistort the reference and its mask, and say what was done."""
         passed = {"boldref": self.inputs.boldref, "mask": self.inputs.mask}
         if self.inputs.off:
-            facts = {"method": "off", "files": [], "flags": ["distortion not corrected: preprocess.distortion is off"]}
+            said = ["distortion not corrected: preprocess.distortion is off"]
+            facts: dict[str, Any] = {"method": "off", "files": [], "flags": said}
             return {**passed, "facts": str(write_json(folder / "facts.json", facts))}
         metadata = json.loads(self.inputs.metadata)
         found = distortion.correct(
