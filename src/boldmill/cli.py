@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("start", "boldmill.setup.doctor", "check tools, templates, GPU, SLURM and disk; say what to fix"),
     "demo-data": ("start", "boldmill.demo.command", "generate the demo cohort (BIDS) with its ground truth"),
     "ingest": ("start", "boldmill.index.command", "index the configured data sets and write one ticket per scan"),
+    "apply": ("start", "boldmill.preprocess.apply_command", "make the 4D images of preprocessed runs again"),
     "status": ("look", "boldmill.setup.status", "show progress and the failure table; exit 3 if scans are quarantined"),
     "clean": ("look", "boldmill.setup.clean", "say what could be freed below the results; --delete frees it"),
     "audit": ("look", "boldmill.provenance.audit", "verify hashes, trace any output down to raw files"),

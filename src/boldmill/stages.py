@@ -47,7 +47,7 @@ STAGES: dict[str, Stage] = {
     "ingest": Stage(version=1, reads=("datasets", "index", "shards.n_buckets"), module="boldmill.index.command"),
     "templates": Stage(
         version=1,
-        reads=("spaces.template_source", "spaces.template", "spaces.demo_template"),
+        reads=("spaces.template_source", "spaces.template", "spaces.demo_template", "preprocess.output_spaces"),
         module="boldmill.spaces.templates_command",
     ),
     "atlas": Stage(
@@ -155,6 +155,12 @@ class Settings:
     def raw(self, key: str) -> Any:
         """Return a value of the slice by dotted key."""
         return _get(self._value["config"], key)
+
+    def every(self, key: str) -> list[Any]:
+        """Return a value by dotted key (``section.name``), and those that data sets override it with."""
+        section, _, name = key.partition(".")
+        over = (self._value["overrides"][owner].get(section, {}) for owner in sorted(self._value["overrides"]))
+        return [self.raw(key), *(values[name] for values in over if name in values)]
 
     def section(self, key: str, kind: type[S], dataset: str | None = None) -> S:
         """Return a section as its class, with the overrides of ``dataset`` applied.

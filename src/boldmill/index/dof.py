@@ -1,24 +1,20 @@
 """How many degrees of freedom cleaning leaves, from volumes and repetition time alone (no data): for `boldmill init`.
 
-Counted as the preprocessing counts them: the mean takes one, a band-pass keeps the sine and the cosine of each Fourier
-frequency ``k / (T TR)`` inside the band, and each regressor takes one more. The rank of real regressors may be lower.
+Counted as the preprocessing counts them (:mod:`boldmill.preprocess.freedom`), for regressors that are all independent
+and no censored volume: the rank of real regressors may be lower.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from boldmill.preprocess.config import CleanConfig
-
-FILTER_PADDING = 33  # volumes the edge padding of a fifth-order band-pass needs (3 x (2 x 5 sections + 1))
-MOTION = {"none": 0, "6": 6, "12": 12, "24": 24, "24lag": 24}
-TISSUE = {"none": 0, "csf": 1, "wm_csf": 2}
+from boldmill.preprocess.freedom import band, count_freedom, filter_padding, model_size
 
 
 def residual_dof(n_volumes: int, tr: float, clean: CleanConfig) -> int:
-    """Return the estimated residual degrees of freedom of a run.
+    """Return the estimated residual degrees of freedom of a run, -1 where the filter does not fit into it.
 
     Parameters
     ----------
@@ -34,23 +30,11 @@ def residual_dof(n_volumes: int, tr: float, clean: CleanConfig) -> int:
     >>> residual_dof(200, 2.0, CleanConfig())
     45
     """
-    low, high = clean.band_low or None, clean.band_high
-    if high is not None and high >= 0.5 / tr:
-        high = None
-    if (low is not None or high is not None) and n_volumes <= FILTER_PADDING:
+    low, high = band(clean, tr)
+    if n_volumes <= filter_padding(clean, low, high):
         return -1
-    kept = 0
-    for k in range(1, n_volumes // 2 + 1):
-        frequency = k / (n_volumes * tr)
-        if (low is None or frequency >= low - 1e-12) and (high is None or frequency <= high + 1e-12):
-            kept += 1 if 2 * k == n_volumes else 2
-    spent = MOTION[clean.motion] + clean.compcor + TISSUE[clean.tissue] + clean.global_signal
-    if low is None:  # a high-pass removes every drift by itself
-        if clean.drift == "linear":
-            spent += 1
-        if clean.drift == "cosine":
-            spent += math.floor(2 * n_volumes * tr / clean.cosine_cutoff)
-    return kept - int(spent)
+    size = model_size(clean, n_volumes, tr)
+    return count_freedom(n_volumes, tr, low, high, clean.drift, size, order=clean.order).residual
 
 
 def _ladder() -> Iterator[dict[str, Any]]:

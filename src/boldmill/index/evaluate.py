@@ -93,17 +93,23 @@ class Evaluator:
         t1w, said = self._choose_t1w(scan, where)
         fmap, passed = Finder(self.sidecars, self.facts_of, self._entry).find(file, metadata, scan.fmaps)
         row = {"tr": tr, "n_volumes": n_volumes, "flags": flags + remarks + said + passed}
-        ticket = self._ticket([file], [t1w], None, metadata, used)
+        ticket = self._ticket([file], t1w, None, metadata, used)
         return row, {**ticket, "fmap": fmap} if fmap else ticket
 
-    def _choose_t1w(self, scan: Scan, where: str) -> tuple[BidsFile, list[str]]:
-        """Return the first sound T1w candidate, and flags that say what was passed over."""
+    def _choose_t1w(self, scan: Scan, where: str) -> tuple[list[BidsFile], list[str]]:
+        """Return the sound T1w of the first session that has one, the preferred first, and what was passed over.
+
+        Further images are those of the same contrast agent, reconstruction and part as the preferred one.
+        """
         if not scan.t1w:
             raise DataFault(
                 "no T1w", where, "no T1w", "add a T1w image of the subject; it carries the run to the template"
             )
         flags, first = [], ""
+        chosen: list[BidsFile] = []
         for file in scan.t1w:
+            if chosen and any(file.entities.get(k) != chosen[0].entities.get(k) for k in ("ses", "ce", "rec", "part")):
+                continue
             try:
                 check_t1w(self._sound(file).shape, file.path)
             except DataFault as fault:
@@ -111,24 +117,23 @@ class Evaluator:
                 first = first or f"{file.path}: {fault.why}"
                 fix = fault.fix
                 continue
-            session = file.entities.get("ses", "")
-            if session != scan.label("ses"):
-                flags.append(f"T1w of session {session}" if session else "T1w without session")
-            same = [t for t in scan.t1w if t.entities.get("ses", "") == session]
-            if len(same) > 1:
-                flags.append(f"{len(same)} T1w images, {file.path} used")
-            return file, flags
-        raise DataFault("no usable T1w", where, f"no usable T1w ({first})", fix)
+            chosen.append(file)
+        if not chosen:
+            raise DataFault("no usable T1w", where, f"no usable T1w ({first})", fix)
+        session = chosen[0].entities.get("ses", "")
+        if session != scan.label("ses"):
+            flags.append(f"T1w of session {session}" if session else "T1w without session")
+        if len(chosen) > 1:
+            flags.append(f"{len(chosen)} T1w images, {chosen[0].path} first")
+        return chosen, flags
 
     def _anat(self, scan: Scan) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
-            file, flags = self._choose_t1w(scan, scan.t1w[0].path)
+            t1w, flags = self._choose_t1w(scan, scan.t1w[0].path)
         except DataFault as fault:
             raise DataFault(fault.what, scan.t1w[0].path, fault.why, fault.fix) from fault
-        metadata, used = self.sidecars.resolve(file)
-        return {"tr": None, "n_volumes": None, "flags": scan.flags + flags}, self._ticket(
-            [], [file], None, metadata, used
-        )
+        metadata, used = self.sidecars.resolve(t1w[0])
+        return {"tr": None, "n_volumes": None, "flags": scan.flags + flags}, self._ticket([], t1w, None, metadata, used)
 
     def _surface(self, scan: Scan) -> tuple[dict[str, Any], dict[str, Any]]:
         left, right = scan.files

@@ -11,41 +11,35 @@ from typing import Any
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from boldmill.preprocess.affine import refine, register_affine
-from boldmill.preprocess.anat_quality import overlap, warp_figures
+from boldmill.preprocess.affine import register_affine
 from boldmill.preprocess.brainmask import mask_from_nonzero, mask_from_template
 from boldmill.preprocess.foreground import block_mean, crop_to_head, is_brain_extracted, zero_share
-from boldmill.preprocess.images import Grid, Volume, bounding_box, crop_volume, read_volume, write_volume
+from boldmill.preprocess.images import Array, Grid, Volume, bounding_box, crop_volume, read_volume, write_volume
 from boldmill.preprocess.n4 import n4
 from boldmill.preprocess.nodes import Step
 from boldmill.preprocess.syn import register_syn
 from boldmill.preprocess.tissue import CLASSES, segment
 from boldmill.preprocess.transforms import (
     apply_affine,
-    dense_field,
-    jacobian,
     map_points,
     read_affine,
     read_field,
     resample,
     sample,
     write_affine,
-    write_field,
 )
 
 REGISTRATION_ZOOM = 2.0
 HEAD_MARGIN_MM = 16.0
 BRAIN_MARGIN_MM = 10.0
 EXTRACTED_PITCHES = (-15.0, 0.0, 15.0)
-RETRY_JACOBIAN = 0.1
-SMOOTH_SIGMA = 3.0
 
 
 def _margin(grid: Grid, mm: float) -> int:
     return round(mm / float(grid.zooms.min()))
 
 
-def _brain(image: Volume, mask: Volume, margin_mm: float) -> Volume:
+def brain_of(image: Volume, mask: Volume, margin_mm: float) -> Volume:
     """The image inside the mask, cropped to the mask's box and a margin."""
     inside = image.like(np.where(mask.data > 0.5, image.data, 0).astype(np.float32))
     return crop_volume(inside, *bounding_box(mask.data > 0.5, _margin(mask.grid, margin_mm)))
@@ -75,25 +69,28 @@ class LoadT1w(Step):
         return {"t1w": str(path), "extracted": is_brain_extracted(zeros, size), "zeros": zeros}
 
 
-class _N4In(BaseInterfaceInputSpec):  # type: ignore[misc]
+class _BiasIn(BaseInterfaceInputSpec):  # type: ignore[misc]
     t1w = File(exists=True, mandatory=True)
     iterations = traits.List(traits.Int, mandatory=True, desc="per level")
     grid = traits.Float(mandatory=True, desc="estimation grid, mm")
 
 
-class _N4Out(TraitedSpec):  # type: ignore[misc]
+class _BiasOut(TraitedSpec):  # type: ignore[misc]
     t1w = File(desc="bias-corrected")
 
 
 class BiasField(Step):
     """N4, once."""
 
-    input_spec, output_spec, label = _N4In, _N4Out, "N4"
+    input_spec, output_spec, label = _BiasIn, _BiasOut, "N4"
+
+    def correct(self, volume: Volume, folder: Path) -> Volume:
+        """Return the corrected image; other engines differ in this only."""
+        return n4(volume, iterations=self.inputs.iterations, grid=self.inputs.grid)[0]
 
     def step(self, folder: Path) -> dict[str, Any]:
         """Run it, as :meth:`Step.step` says."""
-        volume = read_volume(self.inputs.t1w)
-        corrected, _ = n4(volume, iterations=self.inputs.iterations, grid=self.inputs.grid)
+        corrected = self.correct(read_volume(self.inputs.t1w), folder)
         return {"t1w": str(write_volume(folder / "t1w.nii", corrected.data, corrected.affine))}
 
 
@@ -120,14 +117,16 @@ class StartAffine(Step):
         t1w, head = read_volume(self.inputs.t1w), read_volume(self.inputs.head)
         mask = read_volume(self.inputs.template_mask)
         if self.inputs.extracted:
-            found = register_affine(_brain(head, mask, BRAIN_MARGIN_MM), t1w, pitches=EXTRACTED_PITCHES)
+            found = register_affine(brain_of(head, mask, BRAIN_MARGIN_MM), t1w, pitches=EXTRACTED_PITCHES)
         else:
             near = binary_dilation(mask.data > 0.5, iterations=_margin(mask.grid, HEAD_MARGIN_MM))
             found = register_affine(head, t1w, mask=near)
         return {"affine": str(write_affine(folder / "affine.txt", found.matrix))}
 
 
-class _MaskIn(_AffineIn):
+class MaskIn(_AffineIn):
+    """Inputs of the steps that register with the head template."""
+
     affine = File(exists=True, mandatory=True)
     iterations = traits.List(traits.Int, mandatory=True)
     sigma_diff = traits.Float(mandatory=True)
@@ -140,71 +139,26 @@ class _MaskOut(TraitedSpec):  # type: ignore[misc]
 class BrainMask(Step):
     """Brain mask by SyN of the head template, or from the non-zero voxels of an extracted brain."""
 
-    input_spec, output_spec, label = _MaskIn, _MaskOut, "brain mask"
+    input_spec, output_spec, label = MaskIn, _MaskOut, "brain mask"
+
+    def find(self, t1w: Volume, folder: Path) -> Array:
+        """Return the mask (X, Y, Z) of a whole head; other engines differ in this only."""
+        head, template_mask = read_volume(self.inputs.head), read_volume(self.inputs.template_mask)
+        box = bounding_box(template_mask.data > 0.5, _margin(template_mask.grid, HEAD_MARGIN_MM))
+        warp = register_syn(
+            crop_volume(head, *box),
+            block_mean(t1w, REGISTRATION_ZOOM),
+            read_affine(self.inputs.affine),
+            iterations=self.inputs.iterations,
+            sigma_diff=self.inputs.sigma_diff,
+        )
+        return mask_from_template(warp, template_mask, t1w)
 
     def step(self, folder: Path) -> dict[str, Any]:
         """Run it, as :meth:`Step.step` says."""
         t1w = read_volume(self.inputs.t1w)
-        if self.inputs.extracted:
-            mask = mask_from_nonzero(t1w)
-        else:
-            head, template_mask = read_volume(self.inputs.head), read_volume(self.inputs.template_mask)
-            box = bounding_box(template_mask.data > 0.5, _margin(template_mask.grid, HEAD_MARGIN_MM))
-            warp = register_syn(
-                crop_volume(head, *box),
-                block_mean(t1w, REGISTRATION_ZOOM),
-                read_affine(self.inputs.affine),
-                iterations=self.inputs.iterations,
-                sigma_diff=self.inputs.sigma_diff,
-            )
-            mask = mask_from_template(warp, template_mask, t1w)
+        mask = mask_from_nonzero(t1w) if self.inputs.extracted else self.find(t1w, folder)
         return {"mask": str(write_volume(folder / "mask.nii", mask, t1w.affine, dtype="uint8"))}
-
-
-class _WarpIn(_MaskIn):
-    mask = File(exists=True, mandatory=True)
-
-
-class _WarpOut(TraitedSpec):  # type: ignore[misc]
-    affine = File(desc="template world to T1w world, brain to brain")
-    to_subject = File(desc="displacement field on the template grid")
-    to_template = File(desc="displacement field on a coarse T1w grid")
-    jacobian = File(desc="volume change of to_subject, affine included, on the template grid")
-    figures = traits.Dict(desc="quality of the registration")
-
-
-class BrainWarp(Step):
-    """Brain to brain: affine, then SyN; once more with a smoother field where a voxel is crushed below a tenth."""
-
-    input_spec, output_spec, label = _WarpIn, _WarpOut, "brain affine and SyN"
-
-    def step(self, folder: Path) -> dict[str, Any]:
-        """Run it, as :meth:`Step.step` says."""
-        t1w, mask = read_volume(self.inputs.t1w), read_volume(self.inputs.mask)
-        head, template_mask = read_volume(self.inputs.head), read_volume(self.inputs.template_mask)
-        fixed = _brain(head, template_mask, BRAIN_MARGIN_MM)
-        moving = block_mean(_brain(t1w, mask, 2.0), REGISTRATION_ZOOM)
-        start = read_affine(self.inputs.affine)
-        affine = start if self.inputs.extracted else refine(fixed, moving, start)[0]
-        sigma = float(self.inputs.sigma_diff)
-        for attempt in (sigma, max(sigma, SMOOTH_SIGMA)):
-            warp = register_syn(fixed, moving, affine, iterations=self.inputs.iterations, sigma_diff=attempt)
-            field = dense_field(warp.to_subject, head.grid)
-            change = jacobian(field)
-            figures = warp_figures(head, template_mask, moving, warp, change)
-            if figures["jacobian_min"] >= RETRY_JACOBIAN:
-                break
-        figures["syn_sigma_diff"] = attempt
-        moved = resample(mask, head.grid, warp.to_subject).data > 0.5
-        figures["template_mask_dice"] = overlap(moved, template_mask.data > 0.5)
-        inverse = dense_field(warp.to_template, block_mean(t1w, REGISTRATION_ZOOM).grid)
-        return {
-            "affine": str(write_affine(folder / "affine.txt", affine)),
-            "to_subject": str(write_field(folder / "to_subject.nii", field)),
-            "to_template": str(write_field(folder / "to_template.nii", inverse, template=False)),
-            "jacobian": str(write_volume(folder / "jacobian.nii", change, head.affine)),
-            "figures": figures,
-        }
 
 
 class _TissueIn(BaseInterfaceInputSpec):  # type: ignore[misc]
@@ -214,6 +168,7 @@ class _TissueIn(BaseInterfaceInputSpec):  # type: ignore[misc]
     gm = File(exists=True, mandatory=True, desc="template prior")
     wm = File(exists=True, mandatory=True)
     csf = File(exists=True, mandatory=True)
+    key = traits.List(traits.Str(), mandatory=True, desc="key of the random choice of voxels: image and seed")
 
 
 class _TissueOut(TraitedSpec):  # type: ignore[misc]
@@ -229,14 +184,17 @@ class Tissue(Step):
 
     input_spec, output_spec, label = _TissueIn, _TissueOut, "tissue"
 
+    def classify(self, t1w: Volume, inside: Array, folder: Path) -> Array:
+        """Return the probabilities (N, 3) of the mask's voxels: CSF, GM, WM; other engines differ in this only."""
+        world = map_points(read_field(self.inputs.to_template), apply_affine(t1w.affine, np.argwhere(inside)))
+        priors = np.stack([sample(read_volume(getattr(self.inputs, name)), world) for name in CLASSES], axis=1)
+        return segment(t1w.data[inside], priors, key=tuple(self.inputs.key))[0]
+
     def step(self, folder: Path) -> dict[str, Any]:
         """Run it, as :meth:`Step.step` says."""
         t1w, mask = read_volume(self.inputs.t1w), read_volume(self.inputs.mask)
         inside = mask.data > 0.5
-        field = read_field(self.inputs.to_template)
-        world = map_points(field, apply_affine(t1w.affine, np.argwhere(inside)))
-        priors = np.stack([sample(read_volume(getattr(self.inputs, name)), world) for name in CLASSES], axis=1)
-        probability, _ = segment(t1w.data[inside], priors)
+        probability = self.classify(t1w, inside, folder)
         out: dict[str, Any] = {"volumes": {}}
         for k, name in enumerate(CLASSES):
             data = np.zeros(t1w.data.shape, dtype=np.float32)

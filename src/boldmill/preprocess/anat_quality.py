@@ -91,6 +91,17 @@ def anat_flags(qc: dict[str, Any]) -> list[str]:
     return flags
 
 
+def further_flags(space: str, figures: dict[str, Any]) -> list[str]:
+    """Return the flags of the warp to a further template; the first one's flags speak of the T1w itself."""
+    flags = []
+    if figures["template_correlation"] < MIN_CORRELATION:
+        value = figures["template_correlation"]
+        flags.append(f"template_correlation_{space}: {value:.3f} after the warp, under {MIN_CORRELATION}")
+    if figures["folded_voxels"]:
+        flags.append(f"folding_{space}: {figures['folded_voxels']} voxels are folded")
+    return flags
+
+
 def rounded(qc: dict[str, Any]) -> dict[str, Any]:
     """Round figures for the manifest: six significant digits."""
     return {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in sorted(qc.items())}

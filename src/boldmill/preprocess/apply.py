@@ -56,9 +56,10 @@ def preprocessed(recipe: Recipe, *, progress: Progress = iter) -> tuple[Array, V
     with _scratch(recipe.results) as folder, _one_thread():
         frames, native = prepare.load(recipe.raw, folder / "raw.npy")
         if recipe.value["despike"]:
-            frames = prepare.despiked(frames, folder / "despiked.npy")
+            frames = prepare.despiked(frames, folder / "despiked.npy", engine=recipe.value["engines"]["despike"])
         if recipe.timing is not None:
-            frames = prepare.slice_timed(frames, recipe.timing, recipe.tr, folder / "timed.npy")
+            engine = recipe.value["engines"]["slice_timing"]
+            frames = prepare.slice_timed(frames, recipe.timing, recipe.tr, folder / "timed.npy", engine=engine)
         across, brain = read_affine(recipe.file("coreg")), read_volume(recipe.file("t1w_mask"))
         target = resampling.anatomical_target(recipe.grid, brain, across, read_field(recipe.file("field")))
         matrices = np.loadtxt(recipe.file("hmc"), dtype=np.float64, ndmin=2).reshape(-1, 4, 4)

@@ -23,13 +23,17 @@ from boldmill.preprocess.bold_outputs import covered_share, publish, quality_of
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.confounds import read as read_confounds
 from boldmill.preprocess.images import Grid
+from boldmill.preprocess.memory import Memory
 from boldmill.preprocess.outputs import further_grids
+from boldmill.preprocess.prepare import image_shape
 from boldmill.preprocess.slicetiming import SliceTimes, slice_times
 from boldmill.preprocess.subject import Job, StepResult
 
 MIN_VOLUMES = 10
 STEPS = ("motion", "distortion", "coreg", "resample", "confounds", "clean")
 """Steps that leave facts and flags."""
+FIT = ("motion", "distortion", "coregister")
+"""Nodes whose results are remembered: they do not depend on grids, cleaning or what is kept."""
 HUGE_FD = 0.5
 """Mean FD (Power) above which a run is flagged, mm."""
 
@@ -102,6 +106,7 @@ def init_bold_wf(
 
     from boldmill.preprocess import bold_interfaces as steps
     from boldmill.preprocess import clean_interfaces as finish
+    from boldmill.preprocess import engines
     from boldmill.preprocess.nodes import pe
     from boldmill.preprocess.sdc_interfaces import EstimateDistortion
 
@@ -112,17 +117,18 @@ def init_bold_wf(
     fields += ["distortion", "confounds", "confounds_json", "matrices", "coreg", *(f"{step}_facts" for step in STEPS)]
     outputs = pe.Node(IdentityInterface(fields=fields), name="outputnode")
     load = pe.Node(steps.LoadBold(tr=tr, min_volumes=MIN_VOLUMES), name="load")
-    start = pe.Node(steps.Despike(), name="despike") if preprocess.despike else load
-    shift = pe.Node(
-        steps.CorrectSliceTiming(
-            tr=tr,
-            times=timing.times.tolist() if timing else [],
-            axis=timing.axis if timing else 2,
-            reference=timing.reference if timing else 0.0,
-        ),
-        name="slicetiming",
+    use = preprocess.engines
+    start = engines.node("despike", use.despike, "despike") if preprocess.despike else load
+    shift = engines.node(
+        "slice_timing",
+        use.slice_timing,
+        "slicetiming",
+        tr=tr,
+        times=timing.times.tolist() if timing else [],
+        axis=timing.axis if timing else 2,
+        reference=timing.reference if timing else 0.0,
     )
-    motion = pe.Node(steps.EstimateMotion(target=preprocess.motion_reference), name="motion")
+    motion = engines.node("motion", use.motion, "motion", target=preprocess.motion_reference)
     known = ticket or {}
     unwarp = pe.Node(
         EstimateDistortion(
@@ -134,7 +140,7 @@ def init_bold_wf(
         ),
         name="distortion",
     )
-    coreg = pe.Node(steps.Coregister(key=list(key), threads=threads), name="coregister")
+    coreg = engines.node("coregistration", use.coregistration, "coregister", key=list(key), threads=threads)
     once = pe.Node(
         steps.ResampleOnce(
             out_shape=list(grid.shape),
@@ -147,7 +153,12 @@ def init_bold_wf(
     )
     table = pe.Node(
         finish.ComputeConfounds(
-            tr=tr, components=clean.compcor, cutoff=clean.cosine_cutoff, fd_radius=preprocess.fd_radius
+            tr=tr,
+            components=clean.compcor,
+            cutoff=clean.cosine_cutoff,
+            fd_radius=preprocess.fd_radius,
+            outlier_fd=preprocess.outlier_fd,
+            outlier_dvars=preprocess.outlier_dvars,
         ),
         name="confounds",
     )
@@ -171,7 +182,7 @@ def init_bold_wf(
             (motion, once, [("matrices", "matrices")]),
             (coreg, once, [("matrix", "coreg")]),
             (inputs, once, [("field", "field"), ("t1w_mask", "t1w_mask")]),
-            (once, table, [("native", "native"), ("native_mask", "native_mask")]),
+            (once, table, [("native", "native"), ("native_mask", "native_mask"), ("crown", "crown")]),
             (motion, table, [("matrices", "matrices"), ("facts", "motion_facts")]),
             (coreg, table, [("matrix", "coreg")]),
             (inputs, table, [("wm", "wm"), ("csf", "csf")]),
@@ -190,7 +201,9 @@ def init_bold_wf(
     return wf
 
 
-def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, work: Path) -> StepResult:
+def process_volume_run(
+    job: Job, ticket: Mapping[str, Any], anat: AnatInputs, work: Path, memory: Memory | None = None
+) -> StepResult:
     """Preprocess and clean one raw BOLD run.
 
     Parameters
@@ -203,6 +216,8 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
         Files of the anatomical workflow.
     work : Path
         Scratch folder of this run; the caller removes it.
+    memory : Memory, optional
+        Motion, distortion and coregistration of an earlier run, where nothing they depend on changed.
 
     Returns
     -------
@@ -215,6 +230,7 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     DataFault
         The run cannot be used; the reason and a fix are in the fault.
     """
+    from boldmill.preprocess import engines
     from boldmill.preprocess.nodes import run_workflow
 
     bold = Path(ticket["root"]) / ticket["bold"][0]["path"]
@@ -236,6 +252,8 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     given = {"bold": bold, "t1w": anat.t1w, "t1w_mask": anat.t1w_mask, "field": anat.field}
     for name, path in {**given, "gm": anat.gm, "wm": anat.wm, "csf": anat.csf}.items():
         setattr(wf.inputs.inputnode, name, str(Path(path).resolve()))
+    for step in FIT if memory else ():
+        wf.get_node(step).interface.memory = memory
     made, costs = run_workflow(wf, work)
     facts = {name: read_json(made[f"{name}_facts"]) for name in STEPS}
     table = read_confounds(made["confounds"])
@@ -247,7 +265,10 @@ def process_volume_run(job: Job, ticket: Mapping[str, Any], anat: AnatInputs, wo
     if timing is None:
         flags.append("no slice timing: the sidecar gives no usable SliceTiming")
     files, extra = publish(job, ticket, anat, made, timing, tr, facts)
-    described = {"tr": tr, "n_volumes": table.n_rows, "space": job.space, "cost": costs}
+    ran = ["motion", "coregistration", *(["despike"] if job.settings.despike else [])]
+    ran += ["slice_timing"] if timing is not None else []
+    by = engines.described(job.settings.engines, ran)
+    described = {"engines": by, "tr": tr, "n_volumes": table.n_rows, "space": job.space, "cost": costs}
     return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=described)
 
 
@@ -264,28 +285,3 @@ def repetition_time(metadata: Mapping[str, Any], scan: str) -> float:
         fix = "add RepetitionTime (s) to the JSON sidecar, or exclude the run"
         raise DataFault("cannot preprocess BOLD", scan, f"RepetitionTime is {value!r}", fix)
     return float(value)
-
-
-def image_shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of an image from its header.
-
-    Raises
-    ------
-    DataFault
-        The header cannot be read.
-    """
-    import zlib
-
-    import nibabel
-
-    try:
-        image: Any = nibabel.load(path)
-        return tuple(int(n) for n in image.shape)
-    except (
-        EOFError,
-        zlib.error,
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-    ) as error:
-        fix = "replace the file with an intact copy and run `snakemake ingest` again"
-        raise DataFault("cannot read BOLD run", path, f"the header is broken ({error})", fix) from error

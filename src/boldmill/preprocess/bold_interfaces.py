@@ -14,7 +14,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, is
 from boldmill.atomic import read_json, write_json
 from boldmill.preprocess import coreg, prepare, reference, resampling, slicetiming
 from boldmill.preprocess.frames import Frames
-from boldmill.preprocess.images import read_volume, write_volume
+from boldmill.preprocess.images import Grid, read_volume, write_volume
 from boldmill.preprocess.nodes import Step
 from boldmill.preprocess.series_io import grid_of, load_series, save_series
 from boldmill.preprocess.transforms import read_affine, read_field, write_affine
@@ -113,11 +113,15 @@ class EstimateMotion(Step):
     input_spec, output_spec = _MotionInput, _MotionOutput
     label: ClassVar[str] = "motion"
 
+    def estimate(self, series: Frames, grid: Grid, folder: Path) -> reference.Reference:
+        """Return reference and motion; other engines differ in this only."""
+        how = reference.estimate_to_mean if self.inputs.target == "mean" else reference.estimate
+        return how(series, grid.affine)
+
     def step(self, folder: Path) -> dict[str, Any]:
         """Estimate against the steady volume nearest the median, or against the mean in two passes."""
         series, grid = Frames(self.inputs.series), grid_of(**read_json(self.inputs.grid))
-        estimate = reference.estimate_to_mean if self.inputs.target == "mean" else reference.estimate
-        found = estimate(series, grid.affine)
+        found = self.estimate(series, grid, folder)
         centre = reference.centre_of(found.mask, grid.affine)
         flags = []
         stuck = np.flatnonzero(~(found.motion.last_step < reference.NOT_CONVERGED))
@@ -162,18 +166,17 @@ class Coregister(Step):
     input_spec, output_spec = _CoregInput, _CoregOutput
     label: ClassVar[str] = "coregistration"
 
+    def register(self, images: coreg.Images, folder: Path) -> coreg.Coregistration:
+        """Return the registration; other engines differ in this only."""
+        return coreg.coregister(*images, key=tuple(self.inputs.key), threads=self.inputs.threads)
+
     def step(self, folder: Path) -> dict[str, Any]:
         """Register and keep the matrix with its costs."""
         t1w, inside = read_volume(self.inputs.t1w), read_volume(self.inputs.t1w_mask)
-        found = coreg.coregister(
-            read_volume(self.inputs.boldref),
-            read_volume(self.inputs.mask),
-            t1w.like(np.where(inside.data > 0.5, t1w.data, np.float32(0))),
-            read_volume(self.inputs.wm),
-            read_volume(self.inputs.gm),
-            key=tuple(self.inputs.key),
-            threads=self.inputs.threads,
-        )
+        brain = t1w.like(np.where(inside.data > 0.5, t1w.data, np.float32(0)))
+        reference, mask = read_volume(self.inputs.boldref), read_volume(self.inputs.mask)
+        white, grey = read_volume(self.inputs.wm), read_volume(self.inputs.gm)
+        found = self.register(coreg.Images(reference, mask, brain, white, grey), folder)
         facts = {name: getattr(found, name) for name in coreg.FACTS}
         return {
             "matrix": str(write_affine(folder / "matrix.txt", found.matrix)),
@@ -199,6 +202,7 @@ class _ResampleInput(BaseInterfaceInputSpec):  # type: ignore[misc]
 class _ResampleOutput(TraitedSpec):  # type: ignore[misc]
     native = File(exists=True, desc="realigned native series (T, N) of the BOLD mask, scaled")
     native_mask = File(exists=True, desc="BOLD mask on the native grid")
+    crown = File(exists=True, desc="realigned native series (T, C) of the voxels around the brain")
     template = File(exists=True, desc="template series (T, N) of the BOLD mask, scaled")
     mask = File(exists=True, desc="BOLD mask on the output grid")
     boldref = File(exists=True, desc="mean BOLD on the output grid")
@@ -221,6 +225,7 @@ class ResampleOnce(Step):
             "native": resampling.native_target(native, brain, across),
             "template": resampling.anatomical_target(grid, brain, across, field),
         }
+        targets["crown"] = resampling.crown_target(targets["native"])
         for one in self.inputs.spaces:
             other = read_field(one["field"]) if one["field"] else None
             further = grid_of(one["shape"], one["affine"])
@@ -234,6 +239,8 @@ class ResampleOnce(Step):
             folder,
             distortion=resampling.read_distortion(Path(bent)) if isdefined(bent) else None,
         )
+        del targets["crown"]
+        crown = resampling.in_view(found.pop("crown"), folder / "crown.npy")
         kept = resampling.finish(targets, found, folder, self.inputs.fraction, self.inputs.intensity)
         template, own = kept.pop("template"), kept.pop("native")
         facts = {
@@ -244,6 +251,7 @@ class ResampleOnce(Step):
         return {
             "native": str(own.series),
             "native_mask": str(own.mask),
+            "crown": str(crown),
             "template": str(template.series),
             "mask": str(template.mask),
             "boldref": str(template.boldref),

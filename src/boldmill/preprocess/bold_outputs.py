@@ -123,6 +123,11 @@ def series_fields(task: str, tr: float, n_volumes: int) -> dict[str, Any]:
     return {"RepetitionTime": tr, "TaskName": task, "SkullStripped": True, "NumberOfVolumes": n_volumes}
 
 
+def image_path(recipe: Recipe, d: Derivatives, what: str) -> Path:
+    """Return where the ``clean`` or ``preproc`` image of a run is written."""
+    return d.path(recipe.value["entities"], "func", "bold", space=str(recipe.value["space"]), desc=what)
+
+
 def write_image(recipe: Recipe, d: Derivatives, what: str, rows: Iterable[Array], mask: Volume) -> tuple[Path, Path]:
     """Write the ``clean`` or ``preproc`` image of a run and its sidecar: the same bytes from job and `boldmill apply`.
 
@@ -140,7 +145,7 @@ def write_image(recipe: Recipe, d: Derivatives, what: str, rows: Iterable[Array]
         BOLD mask in template space.
     """
     known = recipe.value
-    path = d.path(known["entities"], "func", "bold", space=str(known["space"]), desc=what)
+    path = image_path(recipe, d, what)
     count, inside = int(known["n_volumes"]), mask.data > 0.5
     write_masked_series(path, rows, count, inside, mask.affine, recipe.tr)
     timing = recipe.timing

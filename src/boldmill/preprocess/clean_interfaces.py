@@ -9,31 +9,39 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
+from numpy.typing import NDArray
 
 from boldmill.atomic import read_json, write_json
 from boldmill.preprocess import compcor, confounds, design
 from boldmill.preprocess import dvars as intensity
+from boldmill.preprocess import noise_regions as regions
 from boldmill.preprocess.config import CleanConfig
+from boldmill.preprocess.confounds_table import Limits, build
 from boldmill.preprocess.finish import finish_series
 from boldmill.preprocess.images import Volume, read_volume
 from boldmill.preprocess.nodes import Step
 from boldmill.preprocess.series_io import load_series, save_series
 from boldmill.preprocess.transforms import read_affine
 
+Array = NDArray[Any]
+
 
 class _ConfoundsInput(BaseInterfaceInputSpec):  # type: ignore[misc]
     native = File(exists=True, mandatory=True, desc="realigned native series (T, N)")
     native_mask = File(exists=True, mandatory=True, desc="BOLD mask on the native grid")
+    crown = File(exists=True, desc="realigned native series (T, C) of the voxels around the brain")
     matrices = File(exists=True, mandatory=True, desc="motion")
     motion_facts = File(exists=True, mandatory=True, desc="non-steady volumes, centre")
     coreg = File(exists=True, mandatory=True, desc="T1w world to BOLD world")
     wm = File(exists=True, mandatory=True, desc="white-matter probability, T1w space")
     csf = File(exists=True, mandatory=True, desc="CSF probability, T1w space")
     tr = traits.Float(mandatory=True, desc="repetition time, s")
-    components = traits.Int(5, usedefault=True, desc="aCompCor components")
+    components = traits.Int(5, usedefault=True, desc="CompCor components kept at least")
     cutoff = traits.Float(128.0, usedefault=True, desc="period of the fastest drift cosine, s")
     fd_radius = traits.Float(50.0, usedefault=True, desc="head radius of FD (Power), mm")
+    outlier_fd = traits.Float(0.5, usedefault=True, desc="FD above which a volume gets an outlier column, mm")
+    outlier_dvars = traits.Float(1.5, usedefault=True, desc="standardised DVARS above which it gets one")
 
 
 class _ConfoundsOutput(TraitedSpec):  # type: ignore[misc]
@@ -49,8 +57,9 @@ class ComputeConfounds(Step):
     label: ClassVar[str] = "confounds"
 
     def step(self, folder: Path) -> dict[str, Any]:
-        """Find the noise tissues and build the table."""
+        """Find the noise regions and build the table."""
         series, mask = load_series(self.inputs.native), read_volume(self.inputs.native_mask)
+        crown = load_series(self.inputs.crown) if isdefined(self.inputs.crown) else None
         facts, flags = read_json(self.inputs.motion_facts), []
         noise: dict[str, compcor.TissueMask] = {}
         for kind, path in (("wm", self.inputs.wm), ("csf", self.inputs.csf)):
@@ -58,22 +67,27 @@ class ComputeConfounds(Step):
             if not noise[kind].inside.any():
                 flags.append(f"no {kind} voxels for the confounds: {noise[kind].rule}")
         both = noise["wm"].inside | noise["csf"].inside
-        count = max(self.inputs.components, 1)
-        found = compcor.components(
-            series[:, both], self.inputs.tr, count, cutoff=self.inputs.cutoff, skip=facts["non_steady"]
-        )
-        table = confounds.build(
+        table = build(
             matrices=load_series(self.inputs.matrices),
             centre=np.array(facts["centre"]),
             brain=series,
-            white=compcor.mean_signal(series, noise["wm"].inside),
-            csf=compcor.mean_signal(series, noise["csf"].inside),
-            compcor=found,
-            rules={kind: one.rule for kind, one in noise.items()},
+            signals={
+                "white_matter": compcor.mean_signal(series, noise["wm"].inside),
+                "csf": compcor.mean_signal(series, noise["csf"].inside),
+                "csf_wm": compcor.mean_signal(series, both),
+            },
+            groups=self.groups(series, crown, noise["wm"].inside, noise["csf"].inside, facts["non_steady"]),
+            rules={
+                "WM": noise["wm"].rule,
+                "CSF": noise["csf"].rule,
+                "combined": f"white matter: {noise['wm'].rule}; CSF: {noise['csf'].rule}",
+                "brain": f"the {100 * regions.SHARE:g} % most variable voxels of the BOLD mask",
+                "Edge": f"dilation of the brain mask by {regions.WIDTH} voxels without the mask",
+            },
             tr=self.inputs.tr,
             non_steady=facts["non_steady"],
             cutoff=self.inputs.cutoff,
-            fd_radius=self.inputs.fd_radius,
+            limits=Limits(fd=self.inputs.outlier_fd, std_dvars=self.inputs.outlier_dvars, radius=self.inputs.fd_radius),
         )
         tsv, json = folder / "confounds.tsv", folder / "confounds.json"
         confounds.write(table, tsv, json)
@@ -83,6 +97,21 @@ class ComputeConfounds(Step):
             "json": str(json),
             "facts": str(write_json(folder / "facts.json", {"flags": flags, **sizes})),
         }
+
+    def groups(
+        self, series: Array, crown: Array | None, wm: Array, csf: Array, skip: int
+    ) -> dict[str, compcor.Components]:
+        """Return the components of each noise region: series (T, N) and crown (T, C), tissue voxels (N,)."""
+        tr, cutoff, count = self.inputs.tr, self.inputs.cutoff, max(self.inputs.components, 1)
+        variable = regions.variable_voxels(series, tr, cutoff=cutoff, skip=skip)
+        inside = {"a_comp_cor": wm | csf, "c_comp_cor": csf, "w_comp_cor": wm, "t_comp_cor": variable}
+        out = {
+            prefix: compcor.components(series[:, where], tr, count, cutoff=cutoff, skip=skip, share=compcor.HALF)
+            for prefix, where in inside.items()
+        }
+        if crown is not None:
+            out["edge_comp"] = compcor.components(crown, tr, regions.CROWN_COMPONENTS, cutoff=cutoff, skip=skip)
+        return out
 
 
 class _CleanInput(BaseInterfaceInputSpec):  # type: ignore[misc]

@@ -59,10 +59,11 @@ def run(args: argparse.Namespace) -> int:
     for name in THREAD_VARIABLES:  # before numpy is imported
         os.environ[name] = str(threads)
 
-    from boldmill.preprocess import raw
+    from boldmill.preprocess import engines, raw
     from boldmill.preprocess.n4 import one_thread
 
     one_thread(threads)
+    engines.check(preprocess)
     raw.verify(tickets)
     results = args.results.resolve()
     inputs = [*args.tickets, args.template]
@@ -72,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
             manifest = flow.manifest(tickets)
         write_json(args.out, manifest)
         record.add_output(flow.job.derivatives.describe())
-        for path in sorted(flow.job.template.values()):
+        further = (path for files in flow.job.others.values() for path in files.values())
+        for path in sorted([*flow.job.template.values(), *further]):
             record.add_input(path)
         for ticket in tickets:
             for entry in raw.entries(ticket):
@@ -131,6 +133,7 @@ def _flow(
     from boldmill.preprocess.images import Grid
     from boldmill.preprocess.subject import Job
     from boldmill.preprocess.subject_flow import SubjectFlow
+    from boldmill.spaces.further import further_templates
     from boldmill.spaces.grid import output_grid
 
     layout = Layout.at(args.results.resolve())
@@ -141,6 +144,11 @@ def _flow(
         results=layout.results, root=layout.derivatives(dataset), raw=root.resolve(), dataset=dataset
     )
     files = {key: (args.template.parent / name).resolve() for key, name in template["files"].items()}
+    others = {
+        space: {key: (args.template.parent / name).resolve() for key, name in entry["files"].items()}
+        for space, entry in template.get("others", {}).items()
+        if space in further_templates(preprocess.output_spaces, str(template["space"]))
+    }
     job = Job(
         derivatives=derivatives,
         space=str(template["space"]),
@@ -150,6 +158,7 @@ def _flow(
         clean=settings.section("clean", clean, dataset),
         seed=settings.seed,
         threads=threads,
+        others=others,
     )
     return SubjectFlow(
         job=job,
@@ -163,5 +172,6 @@ def _flow(
             "seed": settings.seed,
             "resolution": resolution,
             "template": [sha256_file(args.template), *(sha256_file(files[key]) for key in sorted(files))],
+            **({"others": {s: {k: sha256_file(p) for k, p in f.items()} for s, f in others.items()}} if others else {}),
         },
     )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boldmill.preprocess.drifts import cosines
 from boldmill.preprocess.images import Volume
 from boldmill.preprocess.motion import Float
 from boldmill.preprocess.transforms import apply_affine, sample
@@ -23,26 +24,12 @@ ENOUGH = 20
 """Voxels a tissue mask needs before the next, laxer rule is tried."""
 DEEP = 8.0
 """Distance from the edge of the BOLD mask of the purest voxels, mm."""
+HALF = 0.5
+"""Share of the variance up to which components are kept (fMRIPrep)."""
+MOST = 50
+"""Components kept at most for that share."""
 LADDER = {"csf": (0.9, 0.9, 0.6, 0.4), "wm": (0.99, 0.9, 0.8, 0.6)}
 """Thresholds on the tissue share of a BOLD voxel; the first is used with erosion."""
-
-
-def cosines(n_volumes: int, tr: float, cutoff: float = 128.0) -> Float:
-    """Return the drift cosines (T, K): ``sqrt(2/T) cos(pi k (t + 1/2) / T)``, k = 1..floor(2 T TR / cutoff).
-
-    Parameters
-    ----------
-    n_volumes : int
-        T.
-    tr : float
-        Repetition time, s.
-    cutoff : float
-        Period of the fastest cosine, s.
-    """
-    count = int(np.floor(2.0 * n_volumes * tr / cutoff))
-    time = np.arange(n_volumes) + 0.5
-    order = np.arange(1, count + 1)
-    return np.asarray(np.sqrt(2.0 / n_volumes) * np.cos(np.pi * np.outer(time, order) / n_volumes))
 
 
 def tissue_share(probability: Volume, voxels: Float, edges: Float, coregistration: Float) -> Array:
@@ -144,26 +131,46 @@ class Components:
     explained: Float
 
 
-def components(series: Array, tr: float, n_components: int, *, cutoff: float = 128.0, skip: int = 0) -> Components:
+def high_pass(series: Array, tr: float, cutoff: float = 128.0) -> Float:
+    """Return series (T, V) without their mean and their drift cosines.
+
+    Parameters
+    ----------
+    series : array (T, V)
+        Voxel series.
+    tr : float
+        Repetition time, s.
+    cutoff : float
+        Period of the fastest cosine, s.
+    """
+    used = series.astype(np.float64)
+    count = len(used)
+    drift = np.concatenate([np.full((count, 1), count**-0.5), cosines(count, tr, cutoff)], axis=1)
+    used -= drift @ (drift.T @ used)
+    return used
+
+
+def components(
+    series: Array, tr: float, n_components: int, *, cutoff: float = 128.0, skip: int = 0, share: float = 0.0
+) -> Components:
     """Return the first principal components of voxel series.
 
     Parameters
     ----------
     series : array (T, V)
-        Voxel series of the noise tissue.
+        Voxel series of the noise region.
     tr : float
         Repetition time, s.
     n_components : int
-        K, at most; fewer where the data have a lower rank.
+        K; fewer where the data have a lower rank.
     cutoff : float
         Period of the high-pass, s.
     skip : int
         Non-steady first volumes: not used, and 0 in the components.
+    share : float
+        More components are kept up to this share of the variance, but no more than ``MOST`` for that.
     """
-    used = series[skip:].astype(np.float64)
-    count = len(used)
-    drift = np.concatenate([np.full((count, 1), count**-0.5), cosines(count, tr, cutoff)], axis=1)
-    used -= drift @ (drift.T @ used)
+    used = high_pass(series[skip:], tr, cutoff)
     spread = used.std(axis=0)
     used = used[:, spread > 0] / spread[spread > 0]
     values, vectors = np.linalg.eigh(used @ used.T)
@@ -171,7 +178,8 @@ def components(series: Array, tr: float, n_components: int, *, cutoff: float = 1
     values, vectors = np.maximum(values[order], 0.0), vectors[:, order]
     total = float(values.sum())
     rank = int((values > 1e-9 * max(total, 1e-30)).sum())
-    kept = min(n_components, rank)
+    enough = int(np.searchsorted(np.cumsum(values), share * total)) + 1 if share > 0 else 0
+    kept = min(max(n_components, min(enough, MOST)), rank)
     vectors = vectors[:, :kept]
     peak = vectors[np.abs(vectors).argmax(axis=0), np.arange(kept)]
     vectors = vectors * np.where(peak < 0, -1.0, 1.0)  # the sign of an eigenvector is arbitrary: fix it

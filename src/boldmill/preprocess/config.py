@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from boldmill.config.base import Section
+from boldmill.preprocess.space_names import parse_space
 from boldmill.preprocess.strategies import expand_strategy
 
 
@@ -65,6 +66,13 @@ class PreprocessConfig(Section):
     maps_smoothing: float = Field(default=0.0, ge=0, description="smoothing of those maps, FWHM in mm; 0: none")
     maps_zscore: bool = Field(default=False, description="also write z-scored maps")
     deterministic: bool = Field(default=True, description="one SimpleITK thread, so that reruns give the same bytes")
+
+    @field_validator("output_spaces")
+    @classmethod
+    def _spaces(cls, texts: list[str]) -> list[str]:
+        for text in texts:
+            parse_space(text)
+        return texts
 
 
 class CleanConfig(Section):

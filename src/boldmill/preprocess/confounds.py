@@ -1,10 +1,11 @@
-"""The confounds table: fMRIPrep's column names, one row per volume, ``n/a`` where a value is undefined.
+"""The confounds table in files: fMRIPrep's column names, one row per volume, ``n/a`` where a value is undefined.
 
-Axes: T time, V voxels, K components.
+Axes: T time.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,9 @@ from numpy.typing import NDArray
 
 from boldmill.atomic import write_json, write_text
 from boldmill.errors import DataFault
-from boldmill.preprocess import dvars as intensity
-from boldmill.preprocess import motion as rigid
-from boldmill.preprocess.compcor import Components, cosines
 from boldmill.preprocess.motion import Float
 
 Array = NDArray[Any]
-
-FD_OUTLIER = 0.5
-"""FD (Power) above which a volume gets an outlier column, mm (fMRIPrep)."""
-DVARS_OUTLIER = 1.5
-"""Standardised DVARS above which a volume gets an outlier column (fMRIPrep)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,124 +33,25 @@ class Table:
         return len(next(iter(self.columns.values())))
 
 
-def build(
-    *,
-    matrices: Float,
-    centre: Float,
-    brain: Array,
-    white: Array,
-    csf: Array,
-    compcor: Components,
-    rules: dict[str, str],
-    tr: float,
-    non_steady: int,
-    cutoff: float = 128.0,
-    fd_radius: float = 50.0,
-) -> Table:
-    """Build the table of one run.
-
-    Parameters
-    ----------
-    matrices : array (T, 4, 4)
-        Motion.
-    centre : array (3,)
-        Point rotations are reported about, mm.
-    brain : array (T, V)
-        Realigned native series of the brain mask, scaled.
-    white, csf : array (T,)
-        Mean signals of the eroded tissues (NaN where a tissue has no voxels).
-    compcor : Components
-        aCompCor of both tissues.
-    rules : dict
-        How the ``wm`` and ``csf`` voxels were chosen, in words.
-    tr : float
-        Repetition time, s.
-    non_steady : int
-        Non-steady first volumes.
-    cutoff : float
-        Period of the fastest drift cosine, s.
-    fd_radius : float
-        Head radius of FD (Power), mm.
-    """
-    count = len(matrices)
-    parameters = rigid.parameters_of(matrices, centre)
-    fd = rigid.fd_power(parameters, fd_radius)
-    scaled = brain * np.float32(1000.0 / float(np.median(brain)))
-    std = intensity.std_dvars(scaled)
-    columns = rigid.expand({"global_signal": brain.mean(axis=1, dtype=np.float64), "csf": csf, "white_matter": white})
-    columns |= {
-        "std_dvars": std,
-        "dvars": intensity.dvars(scaled),
-        "framewise_displacement": fd,
-        "framewise_displacement_jenkinson": rigid.fd_jenkinson(matrices),
-        "rmsd": rigid.fd_jenkinson(matrices, centre),
-    }
-    notes: dict[str, dict[str, Any]] = {
-        "global_signal": {"Description": "mean signal of the BOLD brain mask", "Units": "arbitrary"},
-        "csf": {"Description": "mean signal of eroded CSF", "Units": "arbitrary", "Mask": rules["csf"]},
-        "white_matter": {
-            "Description": "mean signal of eroded white matter",
-            "Units": "arbitrary",
-            "Mask": rules["wm"],
-        },
-        "std_dvars": {"Description": "standardised DVARS (Nichols 2013)"},
-        "dvars": {"Description": "DVARS of the series scaled to a median of 1000"},
-        "framewise_displacement": {"Description": "Power 2012", "Units": "mm", "Radius": fd_radius},
-        "framewise_displacement_jenkinson": {
-            "Description": "Jenkinson 2002 about the world origin (C-PAC)",
-            "Units": "mm",
-            "Radius": rigid.SPHERE,
-        },
-        "rmsd": {"Description": "Jenkinson 2002 about the head's centre", "Units": "mm", "Radius": rigid.SPHERE},
-    }
-    for index in range(compcor.values.shape[1]):
-        name = f"a_comp_cor_{index:02d}"
-        columns[name] = compcor.values[:, index]
-        notes[name] = {
-            "Method": "aCompCor",
-            "Mask": "combined",
-            "MaskRule": f"white matter: {rules['wm']}; CSF: {rules['csf']}",
-            "SingularValue": float(compcor.singular[index]),
-            "VarianceExplained": float(compcor.explained[index]),
-            "CumulativeVarianceExplained": float(compcor.explained[: index + 1].sum()),
-            "Retained": True,
-        }
-    for index, values in enumerate(cosines(count, tr, cutoff).T):
-        columns[f"cosine_{index:02d}"] = values
-        notes[f"cosine_{index:02d}"] = {"Description": f"discrete cosine {index + 1}, cut-off {cutoff:g} s"}
-    for index in range(non_steady):
-        columns[f"non_steady_state_outlier{index:02d}"] = _impulse(count, index)
-    columns |= rigid.expand(dict(zip(rigid.AXES, parameters.T, strict=True)))
-    unit = {"trans": "mm", "rot": "rad"}
-    for name in rigid.AXES:
-        notes[name] = {
-            "Description": "displacement of the head against the reference, rotations about the head's centre",
-            "Units": unit[name.partition("_")[0]],
-        }
-    high = np.flatnonzero((np.nan_to_num(fd) > FD_OUTLIER) | (np.nan_to_num(std) > DVARS_OUTLIER))
-    for index, t in enumerate(high):
-        columns[f"motion_outlier{index:02d}"] = _impulse(count, int(t))
-    return Table(columns, notes)
-
-
-def _impulse(count: int, index: int) -> Float:
-    out = np.zeros(count)
-    out[index] = 1.0
-    return out
-
-
-def write(table: Table, tsv: str | Path, json: str | Path) -> None:
+def write(table: Table, tsv: str | Path, description: str | Path) -> None:
     """Write the table and its description; numbers keep twelve significant digits."""
     names = list(table.columns)
     rows = np.stack([table.columns[name] for name in names], axis=1)
     lines = ["\t".join(names)]
     lines += ["\t".join("n/a" if np.isnan(v) else format(v, ".12g") for v in row) for row in rows]
     write_text(tsv, "\n".join(lines) + "\n")
-    write_json(json, table.notes)
+    write_json(description, table.notes)
 
 
-def read(path: str | Path) -> Table:
+def read(path: str | Path, notes: str | Path | None = None) -> Table:
     """Read a confounds TSV (tab or space separated); columns without names become ``confound_00`` and on.
+
+    Parameters
+    ----------
+    path : path
+        The table.
+    notes : path, optional
+        Its JSON description; by default the file of the same name beside it, where there is one.
 
     Raises
     ------
@@ -180,7 +74,17 @@ def read(path: str | Path) -> Table:
         raise DataFault("cannot read confounds", path, str(error), fix) from error
     if not len(values):
         raise DataFault("cannot read confounds", path, "it has a header only", fix)
-    return Table(dict(zip(names, values.T, strict=True)), {})
+    beside = Path(notes) if notes is not None else Path(path).with_suffix(".json")
+    return Table(dict(zip(names, values.T, strict=True)), _notes(beside) if beside.is_file() else {})
+
+
+def _notes(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        described = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise DataFault("cannot read the description of confounds", path, str(error), "repair the JSON") from error
+    found = described if isinstance(described, dict) else {}
+    return {str(name): note for name, note in found.items() if isinstance(note, dict)}
 
 
 MISSING = frozenset({"n/a", "nan", "na"})

@@ -6,7 +6,7 @@ Axes: X Y Z voxels; 4x4 world matrices (RAS mm) from T1w world to BOLD-reference
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ PITCH = (0.0, -15.0, 15.0)
 """Pitch of the starts about the aligned centres, degrees; the header's position is one more start."""
 MOVING_ZOOM = 2.0
 
+
+WRONG_COST = 0.93
+"""Boundary cost above which T1w and BOLD hardly belong together (chance is 1)."""
 
 FACTS = ("method", "cost", "sign", "cost_header", "cost_start", "moved", "from_header", "flags")
 """Fields of the result that describe it."""
@@ -39,6 +42,37 @@ class Coregistration:
     moved: float
     from_header: float
     flags: list[str] = field(default_factory=list)
+
+
+class Images(NamedTuple):
+    """The images of a coregistration: the first five arguments of :func:`coregister`."""
+
+    reference: Volume
+    mask: Volume
+    brain: Volume
+    white: Volume
+    grey: Volume
+
+
+def wrong_person(cost: float) -> list[str]:
+    """Return the flag of a boundary cost that no alignment of one person's images has."""
+    if cost < WRONG_COST:
+        return []
+    return [
+        f"T1w and BOLD do not match: boundary cost {cost:.2f} after the registration, {WRONG_COST} or more (chance "
+        "is 1); they may be of different people, or the run shows no contrast"
+    ]
+
+
+def described(images: Images, matrix: Float, method: str, *, key: tuple[str | int, ...]) -> Coregistration:
+    """Return a matrix that another engine found, with its boundary cost as the default engine measures it."""
+    edge = bbr.boundary(images.white, images.grey, key=key)
+    header, final = (bbr.contrast(images.reference, edge, m) for m in (np.eye(4), matrix))
+    return Coregistration(
+        matrix=matrix, method=method, cost=final.cost, sign=final.sign, cost_header=header.cost,
+        cost_start=final.cost, moved=0.0, from_header=_distance(edge.surface, np.eye(4), matrix),
+        flags=wrong_person(final.cost),
+    )  # fmt: skip
 
 
 def coregister(
@@ -90,6 +124,7 @@ def coregister(
             f"boundary registration refused (cost {after.cost:.2f}, {100 * after.sign:.0f} % of points with the right "
             f"sign, moved {moved:.1f} mm): the mutual-information result is used; look at the overlay"
         )
+    flags += wrong_person(final.cost)
     return Coregistration(
         matrix=matrix,
         method=method,

@@ -1,47 +1,89 @@
-"""Which confounds are regressed, and whether the run is long enough for them.
+"""Which confounds are regressed and which volumes censored, and the operator that does it.
 
 Axes: T time, K regressors.
-
-Degrees of freedom are counted after the filter: a band-pass of T volumes keeps the Fourier bins of the band (two
-dimensions each, one at Nyquist), and each regressor that the band does not remove by itself takes one of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from boldmill.errors import DataFault
-from boldmill.preprocess.clean import detrend, effective_freedom, operator, orthonormal
+from boldmill.preprocess.censor import interpolation, over_limits, spikes
+from boldmill.preprocess.clean import Array, Temporal, effective_freedom, informative, operator, orthonormal
 from boldmill.preprocess.config import CleanConfig
 from boldmill.preprocess.confounds import Table
-from boldmill.preprocess.motion import AXES, Float, expand
+from boldmill.preprocess.drifts import detrend
+from boldmill.preprocess.freedom import DEGREE, band, count_freedom, guard, needs_cosines
+from boldmill.preprocess.motion import AXES, FORMS, LAGGED, Float
 
-MOTION = {"none": 0, "6": 1, "12": 2, "24": 4, "24lag": 4}
+MOTION_FORMS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "6": FORMS[:1],
+    "12": FORMS[:2],
+    "24": FORMS,
+    "24lag": LAGGED,
+}
+"""Endings of the motion columns of each model."""
 
 
 def motion_columns(model: str) -> list[str]:
-    """Return the motion columns of a model: none, 6, 12 (with derivatives) or 24 (with squares)."""
-    expanded = list(expand({name: np.zeros(1) for name in AXES}))
-    suffixes = ("", "_derivative1", "_power2", "_derivative1_power2")[: MOTION[model]]
-    return [name for name in expanded if any(name == f"{axis}{s}" for axis in AXES for s in suffixes)]
+    """Return the motion columns of a model: none, 6, 12 (derivatives), 24 (squares) or 24lag (Friston 1996)."""
+    return [f"{axis}{form}" for axis in AXES for form in MOTION_FORMS[model]]
 
 
-def wanted_columns(config: CleanConfig, table: Iterable[str]) -> list[str]:
+def component_columns(config: CleanConfig, names: Iterable[str], notes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the aCompCor columns of a strategy, as many as there are of those it asks for.
+
+    Components of one mask are named ``c_comp_cor_00`` (CSF) and ``w_comp_cor_00`` (white matter), of both together
+    ``a_comp_cor_00``. fMRIPrep up to 20.2 named all three ``a_comp_cor``: there the ``Mask`` of the description tells.
+
+    Parameters
+    ----------
+    config : CleanConfig
+        ``compcor`` and ``compcor_masks``.
+    names : iterable of str
+        Columns of the table.
+    notes : mapping
+        Their descriptions; may be empty.
+    """
+    wanted = {"combined": ["combined"], "separate": ["CSF", "WM"]}[config.compcor_masks]
+    found: dict[str, list[str]] = {mask: [] for mask in wanted}
+    default = {"a_comp_cor_": "combined", "c_comp_cor_": "CSF", "w_comp_cor_": "WM"}
+    for name in sorted(names):
+        mask = default.get(name[: len("a_comp_cor_")])
+        if mask:
+            mask = str(notes.get(name, {}).get("Mask", mask))
+            if mask in found:
+                found[mask].append(name)
+    return [name for mask in wanted for name in found[mask][: config.compcor]]
+
+
+def wanted_columns(
+    config: CleanConfig, table: Iterable[str], notes: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[str]:
     """Return the names of the columns a strategy regresses, in table order.
 
-    Cosines slower than the pass band are left out: the filter removes them. Non-steady volumes always get their
-    column. A strategy that asks for more components than there are takes those there are.
+    Cosines slower than the pass band are left out where the filter removes them from data and regressors. Non-steady
+    volumes always get their column. A strategy that asks for more components than there are takes those there are.
+
+    Parameters
+    ----------
+    config : CleanConfig
+        Strategy.
+    table : iterable of str
+        Columns of the table.
+    notes : mapping, optional
+        Descriptions of the columns.
     """
     names = list(table)
-    want = set(motion_columns(config.motion))
-    want |= {f"a_comp_cor_{index:02d}" for index in range(config.compcor)}
-    want |= {"none": set(), "csf": {"csf"}, "wm_csf": {"white_matter", "csf"}}[config.tissue]
-    want |= {"global_signal"} if config.global_signal else set()
-    if config.drift == "cosine" and not (config.band_low and config.band_low * config.cosine_cutoff >= 1.0):
+    want = set(motion_columns(config.motion)) | set(component_columns(config, names, notes or {}))
+    signals = {"none": [], "csf": ["csf"], "wm_csf": ["white_matter", "csf"]}[config.tissue]
+    signals = [*signals, *(["global_signal"] if config.global_signal else [])]
+    want |= {f"{name}{form}" for name in signals for form in (FORMS if config.expand else ("",))}
+    if needs_cosines(config):
         want |= {name for name in names if name.startswith("cosine_")}
     want |= {name for name in names if name.startswith("non_steady_state_outlier")}
     return [name for name in names if name in want]
@@ -55,115 +97,46 @@ def matrix(table: Table, names: list[str]) -> Float:
     return np.asarray(values[:, np.ptp(values, axis=0) > 0])
 
 
-def band(config: CleanConfig, tr: float) -> tuple[float | None, float | None]:
-    """Return the pass band in Hz; an upper edge at or above the Nyquist frequency is no edge."""
-    high = config.band_high
-    if high is not None and high >= 0.5 / tr:
-        high = None
-    return config.band_low or None, high
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Freedom:
-    """Degrees of freedom of one run: what the filter keeps, what the regressors take, what is left."""
-
-    n_volumes: int
-    kept: int
-    regressors: int
-    words: str
-
-    @property
-    def residual(self) -> int:
-        """Residual degrees of freedom."""
-        return self.kept - self.regressors
-
-
-def count_freedom(n_volumes: int, tr: float, low: float | None, high: float | None, drift: str, rank: int) -> Freedom:
-    """Count the degrees of freedom that filter and regressors leave.
-
-    Parameters
-    ----------
-    n_volumes : int
-        T.
-    tr : float
-        Repetition time, s.
-    low, high : float or None
-        Pass band, Hz.
-    drift : str
-        ``"linear"`` takes one more dimension where no high-pass removes it.
-    rank : int
-        Rank of the regressors.
-    """
-    bins = np.arange(1, n_volumes // 2 + 1)
-    frequency = bins / (n_volumes * tr)
-    size = np.where(2 * bins == n_volumes, 1, 2)
-    inside = np.ones(len(bins), dtype=bool)
-    if low is not None:
-        inside &= frequency >= low - 1e-12
-    if high is not None:
-        inside &= frequency <= high + 1e-12
-    kept = int(size[inside].sum())
-    trend = drift == "linear" and low is None
-    kept -= int(trend)
-    if low is None and high is None:
-        source = f"{n_volumes} volumes without mean{' and linear trend' if trend else ''} keep {kept} dimensions"
-    else:
-        edges = f"{low if low is not None else 0:g} to {high if high is not None else 0.5 / tr:g} Hz"
-        source = f"{n_volumes} volumes at TR {tr:g} s keep {kept} dimensions from {edges}"
-    return Freedom(
-        n_volumes=n_volumes, kept=kept, regressors=rank, words=f"{source}, {rank} regressors leave {kept - rank}"
+def temporal_of(config: CleanConfig, tr: float) -> Temporal:
+    """Return what the settings do over time besides the regressors."""
+    low, high = band(config, tr)
+    return Temporal(
+        low=low,
+        high=high,
+        degree=DEGREE[config.drift],
+        kind=config.filter,
+        filter_order=config.filter_order,
+        order=config.order,
     )
 
 
-def largest_that_fits(config: CleanConfig, n_volumes: int, tr: float, extra: int = 0) -> str | None:
-    """Return, as settings in words, the largest smaller model that leaves enough degrees of freedom.
-
-    The pass band is given up last. ``extra`` are regressors no setting removes (non-steady volumes).
-    """
-    linear = {"band_low": None, "band_high": None, "drift": "linear"}
-    for limit in (config.min_dof_flag, config.min_dof):
-        for base in ({}, linear):
-            options: list[tuple[int, str]] = []
-            for motion, factor in MOTION.items():
-                for compcor, tissue in ((config.compcor, "none"), (0, "wm_csf"), (0, "none")):
-                    model = config.model_copy(update={**base, "motion": motion, "compcor": compcor, "tissue": tissue})
-                    low, high = band(model, tr)
-                    size = 6 * factor + compcor + 2 * (tissue == "wm_csf") + int(model.global_signal) + extra
-                    if model.drift == "cosine" and low is None:
-                        size += int(np.floor(2.0 * n_volumes * tr / model.cosine_cutoff))
-                    if count_freedom(n_volumes, tr, low, high, model.drift, size).residual >= limit and factor:
-                        text = f"motion: '{motion}', compcor: {compcor}, tissue: {tissue}"
-                        if base:
-                            text += ", drift: linear, band_low: null, band_high: null"
-                        options.append((size, text))
-            if options:
-                return max(options, key=lambda option: option[0])[1]
-    return None
+def unfiltered(config: CleanConfig) -> CleanConfig:
+    """Return the same strategy without its pass band (for the voxel maps, which compare bands)."""
+    return config.model_copy(update={"band_low": None, "band_high": None, "order": "both"})
 
 
-def guard(
-    config: CleanConfig, freedom: Freedom, tr: float, *, where: str, extra: int = 0, given: bool = False
-) -> list[str]:
-    """Refuse a run with too few residual degrees of freedom; return a flag where there are few.
-
-    ``given``: the regressors came with the series, so that no setting makes them fewer.
-
-    Raises
-    ------
-    DataFault
-        Fewer than ``min_dof``: the reason shows the arithmetic, the fix proposes the largest model that fits.
-    """
-    model = None if given else largest_that_fits(config, freedom.n_volumes, tr, extra)
-    fix = f"for this data set set overrides.clean to {{{model}}}" if model else "the run is too short: exclude it"
-    if given:
-        wider = "set overrides.clean to {drift: linear, band_low: null, band_high: null}"
-        fix = f"give fewer confounds with the run, or for this data set {wider}"
-    if freedom.residual < config.min_dof:
-        why = f"{freedom.words} degrees of freedom, fewer than clean.min_dof = {config.min_dof}"
-        raise DataFault("cannot clean", where, why, fix)
-    if freedom.residual < config.min_dof_flag:
-        return [f"few residual degrees of freedom: {freedom.words}; {fix}"]
-    return []
+def censored_volumes(config: CleanConfig, table: Table) -> tuple[Array, list[str]]:
+    """Return which volumes (bool, T) the settings censor, and flags; nothing where ``censor`` is none."""
+    none = np.zeros(table.n_rows, dtype=bool)
+    if config.censor == "none":
+        return none, []
+    fd, dvars = (table.columns.get(name) for name in ("framewise_displacement", "std_dvars"))
+    flags = []
+    if fd is None or not np.isfinite(fd).any():
+        flags.append("no framewise displacement is known: no volume is censored for motion")
+    if config.censor_dvars is not None and (dvars is None or not np.isfinite(dvars).any()):
+        flags.append("no standardised DVARS is known: no volume is censored for it")
+    if fd is None and dvars is None:
+        return none, flags
+    over = over_limits(
+        fd,
+        dvars,
+        limit_fd=config.censor_fd,
+        limit_dvars=config.censor_dvars,
+        before=config.censor_before,
+        after=config.censor_after,
+    )
+    return over, flags
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,7 +149,7 @@ class Plan:
 
 
 def plan(config: CleanConfig, table: Table, tr: float, *, where: str, names: list[str] | None = None) -> Plan:
-    """Choose the regressors, check the degrees of freedom, and build the cleaning operator of one run.
+    """Choose regressors and censored volumes, check the degrees of freedom, and build the operator of one run.
 
     Parameters
     ----------
@@ -191,25 +164,43 @@ def plan(config: CleanConfig, table: Table, tr: float, *, where: str, names: lis
     names : list of str, optional
         Columns to regress, instead of those of the strategy.
 
+    Returns
+    -------
+    Plan
+        ``facts``: residual_dof, n_regressors, effective_dof, dof_words, regressors, censored (volume numbers),
+        censored_share, minutes_kept, flags.
+
     Raises
     ------
     DataFault
-        Too few residual degrees of freedom, or too few volumes for the filter.
+        Too few residual degrees of freedom, or too few volumes for filter or interpolation.
     """
-    chosen = wanted_columns(config, table.columns) if names is None else names
-    low, high = band(config, tr)
-    regressors = matrix(table, chosen)
-    rank = orthonormal(detrend(regressors, config.drift == "linear")).shape[1]
-    freedom = count_freedom(table.n_rows, tr, low, high, config.drift, rank)
+    chosen = wanted_columns(config, table.columns, table.notes) if names is None else list(names)
+    censored, flags = censored_volumes(config, table)
+    gone = censored if config.censor == "interpolate" else np.zeros(table.n_rows, dtype=bool)
     extra = sum(name.startswith("non_steady_state_outlier") for name in chosen)
-    flags = guard(config, freedom, tr, where=where, extra=extra, given=names is not None)
-    matrix_, rank = operator(table.n_rows, tr, regressors, low=low, high=high, linear=config.drift == "linear")
+    regressors = matrix(table, chosen)
+    temporal = temporal_of(config, tr)
+    filled = detrend(interpolation(gone, where=where) @ regressors, temporal.degree)
+    rank = orthonormal(informative(filled, regressors, np.flatnonzero(~gone))[~gone]).shape[1]
+    low, high = temporal.low, temporal.high
+    count = int(censored.sum())
+    freedom = count_freedom(table.n_rows, tr, low, high, config.drift, rank, censored=count, order=config.order)
+    flags += guard(config, freedom, tr, where=where, extra=extra, given=names is not None)
+    if config.censor == "spike":
+        columns = spikes(censored)
+        chosen = [*chosen, *columns]
+        regressors = np.concatenate([regressors, *(column[:, np.newaxis] for column in columns.values())], axis=1)
+    matrix_, rank = operator(table.n_rows, tr, regressors, temporal, censored=gone)
     facts = {
         "residual_dof": freedom.residual,
         "n_regressors": rank,
         "effective_dof": effective_freedom(matrix_),
         "dof_words": freedom.words,
         "regressors": chosen,
+        "censored": np.flatnonzero(censored).tolist(),
+        "censored_share": count / table.n_rows,
+        "minutes_kept": (table.n_rows - count) * tr / 60.0,
         "flags": flags,
     }
     return Plan(chosen, matrix_, facts)

@@ -5,6 +5,7 @@ Axes: T time, V voxels of a mask.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
+
+BLOCK = 8192
+"""Voxels at once."""
 
 
 def dvars(series: Array) -> Float:
@@ -22,9 +26,13 @@ def dvars(series: Array) -> Float:
     series : array (T, V)
         Voxel time series (Power 2012; no intensity normalisation here).
     """
+    return _steps(series, np.ones(series.shape[1], dtype=bool))
+
+
+def _steps(series: Array, keep: Array) -> Float:
     out = np.full(len(series), np.nan)
     for t in range(1, len(series)):
-        step = series[t].astype(np.float64) - series[t - 1]
+        step = series[t][keep].astype(np.float64) - series[t - 1][keep]
         out[t] = np.sqrt(np.mean(step * step))
     return out
 
@@ -41,17 +49,20 @@ def std_dvars(series: Array) -> Float:
     series : array (T, V)
         Voxel time series.
     """
-    low, high = np.percentile(series, [25, 75], axis=0, method="lower")
-    spread = (high.astype(np.float64) - low) / 1.349
-    keep = spread > 0
+    keep = np.zeros(series.shape[1], dtype=bool)
+    predicted = np.zeros(series.shape[1])
+    for part in _blocks(series):
+        values = series[:, part]
+        low, high = np.percentile(values, [25, 75], axis=0, method="lower")
+        spread = (high.astype(np.float64) - low) / 1.349
+        keep[part] = spread > 0
+        centred = (values - values.mean(axis=0, dtype=np.float64).astype(values.dtype))[:, spread > 0]
+        power = np.einsum("tv,tv->v", centred, centred, dtype=np.float64)
+        rho = np.einsum("tv,tv->v", centred[1:], centred[:-1], dtype=np.float64) / power
+        predicted[part][spread > 0] = np.sqrt(2.0 * (1.0 - rho)) * spread[spread > 0]
     if not keep.any():
         return np.full(len(series), np.nan)
-    kept = series[:, keep]
-    centred = kept - kept.mean(axis=0, dtype=np.float64).astype(kept.dtype)
-    power = np.einsum("tv,tv->v", centred, centred, dtype=np.float64)
-    rho = np.einsum("tv,tv->v", centred[1:], centred[:-1], dtype=np.float64) / power
-    predicted = np.sqrt(2.0 * (1.0 - rho)) * spread[keep]
-    return dvars(kept) / float(predicted.mean())
+    return _steps(series, keep) / float(predicted[keep].mean())
 
 
 def tsnr(series: Array, degree: int = 2) -> Float:
@@ -66,11 +77,14 @@ def tsnr(series: Array, degree: int = 2) -> Float:
     """
     time = np.linspace(-1.0, 1.0, len(series))
     basis, _ = np.linalg.qr(np.polynomial.legendre.legvander(time, degree))
-    loads = basis.T @ series
-    power = np.einsum("tv,tv->v", series, series, dtype=np.float64) - (loads**2).sum(axis=0)
-    spread = np.sqrt(np.maximum(power, 0.0) / max(len(series) - degree - 1, 1))
-    mean = series.mean(axis=0, dtype=np.float64)
-    return np.asarray(np.divide(mean, spread, out=np.zeros_like(mean), where=spread > 0))
+    out = np.zeros(series.shape[1])
+    for part in _blocks(series):
+        values = series[:, part]
+        loads = basis.T @ values
+        power = np.einsum("tv,tv->v", values, values, dtype=np.float64) - (loads**2).sum(axis=0)
+        spread = np.sqrt(np.maximum(power, 0.0) / max(len(series) - degree - 1, 1))
+        np.divide(values.mean(axis=0, dtype=np.float64), spread, out=out[part], where=spread > 0)
+    return out
 
 
 def gcor(series: Array) -> float:
@@ -83,10 +97,20 @@ def gcor(series: Array) -> float:
     series : array (T, V)
         Voxel time series.
     """
-    centred = series - series.mean(axis=0, dtype=np.float64).astype(series.dtype)
-    length = np.sqrt(np.einsum("tv,tv->v", centred, centred, dtype=np.float64))
-    keep = length > 0
-    if not keep.any():
+    total, count = np.zeros(len(series)), 0
+    for part in _blocks(series):
+        centred = series[:, part].astype(np.float64)
+        centred -= centred.mean(axis=0)
+        length = np.sqrt(np.einsum("tv,tv->v", centred, centred))
+        keep = length > 1e-6 * np.abs(series[0, part])  # what rounding leaves of a constant voxel
+        total += centred[:, keep] @ (1.0 / length[keep])
+        count += int(keep.sum())
+    if not count:
         return 0.0
-    mean = (centred[:, keep] @ (1.0 / length[keep])) / keep.sum()
+    mean = total / count
     return float(mean @ mean)
+
+
+def _blocks(series: Array) -> Iterator[slice]:
+    """Yield blocks of voxels: a long run is many times larger than what these sums need at once."""
+    return (slice(start, start + BLOCK) for start in range(0, series.shape[1], BLOCK))

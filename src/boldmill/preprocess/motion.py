@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 
 AXES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+FORMS = ("", "_derivative1", "_power2", "_derivative1_power2")
+"""Endings of a column's forms: itself, backward difference, square, squared difference (Satterthwaite 2013)."""
+LAGGED = ("", "_lag1", "_power2", "_lag1_power2")
+"""The same for the autoregressive form: itself, the volume before, and the squares of both (Friston 1996)."""
 SPHERE = 80.0
 """Radius of the head sphere of Jenkinson's displacement, mm."""
 
@@ -105,6 +109,18 @@ def expand(columns: dict[str, Float]) -> dict[str, Float]:
         slope = np.concatenate([[np.nan], np.diff(values)])
         out[name], out[f"{name}_derivative1"] = values, slope
         out[f"{name}_power2"], out[f"{name}_derivative1_power2"] = values**2, slope**2
+    return out
+
+
+def lagged(columns: dict[str, Float]) -> dict[str, Float]:
+    """Return the values of the volume before and their squares, ``_lag1`` and ``_lag1_power2`` (Friston 1996).
+
+    The first value is NaN; a regression takes it as 0, as C-PAC does.
+    """
+    out: dict[str, Float] = {}
+    for name, values in columns.items():
+        before = np.concatenate([[np.nan], values[:-1]])
+        out[f"{name}_lag1"], out[f"{name}_lag1_power2"] = before, before**2
     return out
 
 

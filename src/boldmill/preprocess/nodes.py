@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from boldmill.atomic import read_json, write_json
 from boldmill.errors import BoldmillError, ConfigError, DataFault, MachineFault
+from boldmill.preprocess.memory import Memory
 
 os.environ.setdefault("NIPYPE_NO_ET", "1")  # nipype asks for its latest version over the network otherwise
 os.environ.setdefault("NO_ET", "1")
@@ -31,6 +32,8 @@ class Step(SimpleInterface):  # type: ignore[misc]
     """A nipype interface over pure functions; subclasses define ``input_spec``, ``output_spec`` and :meth:`step`."""
 
     label: ClassVar[str] = ""
+    memory: Memory | None = None
+    """Where results of an earlier job are taken from, and these are kept."""
 
     def step(self, folder: Path) -> dict[str, Any]:
         """Do the work in ``folder`` and return the outputs by name."""
@@ -40,14 +43,19 @@ class Step(SimpleInterface):  # type: ignore[misc]
         folder = Path(runtime.cwd)
         started, cpu = time.perf_counter(), _cpu()
         try:
-            self._results.update(self.step(folder))
+            known = self.memory.recall(self.label, folder) if self.memory else None
+            made = self.step(folder) if known is None else known
+            if self.memory and known is None:
+                self.memory.keep(self.label, made)
+            self._results.update(made)
         except BoldmillError as fault:
-            known = type(fault).__name__ if type(fault).__name__ in KINDS else "MachineFault"
-            write_json(folder / FAULT, {"kind": known, "args": [fault.what, fault.where, fault.why, fault.fix]})
+            kind = type(fault).__name__ if type(fault).__name__ in KINDS else "MachineFault"
+            write_json(folder / FAULT, {"kind": kind, "args": [fault.what, fault.where, fault.why, fault.fix]})
             raise
         wall, used = time.perf_counter() - started, _cpu() - cpu
         write_json(folder / COST, {"step": self.label or type(self).__name__, "cpu_s": used, "wall_s": wall})
-        print(f"  {self.label or type(self).__name__}: {wall:.1f} s ({used:.1f} CPU-s)", file=sys.stderr, flush=True)
+        said = f"{wall:.1f} s ({used:.1f} CPU-s)" if known is None else "unchanged, reused"
+        print(f"  {self.label or type(self).__name__}: {said}", file=sys.stderr, flush=True)
         return runtime
 
 

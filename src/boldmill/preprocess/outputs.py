@@ -9,62 +9,24 @@ Axes: X Y Z voxels, T time, N voxels of the BOLD mask in C order, V vertices, D 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from boldmill.errors import ConfigError, nearest
-from boldmill.preprocess.images import Grid, read_volume, regrid
+from boldmill.preprocess.images import Grid, read_volume
+from boldmill.preprocess.space_names import OWN, Space, parse_space
 from boldmill.preprocess.subject import Job
 
 if TYPE_CHECKING:
     from boldmill.preprocess.bold import AnatInputs
 
-OWN = ("T1w", "boldref", "fsaverage5")
-"""Spaces that are there for every subject."""
 DEPTHS = 5
 """Depths between white and pial surface at which fsaverage5 is sampled."""
 MIN_WEIGHT = 0.5
 """A vertex is covered where at least this share of its samples lies inside the mask."""
-WORDS = re.compile(r"(?P<space>[A-Za-z0-9]+)(:res-(?P<res>[0-9]+))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """One entry of ``preprocess.output_spaces``: name and, where given, voxel size in mm."""
-
-    name: str
-    res: int | None
-
-    @property
-    def label(self) -> str:
-        """Name in scratch files and manifest keys."""
-        return self.name if self.res is None else f"{self.name}_res-{self.res}"
-
-
-def parse_space(text: str) -> Space:
-    """Return an entry of ``preprocess.output_spaces``.
-
-    Raises
-    ------
-    ConfigError
-        Not ``SPACE`` or ``SPACE:res-N``, or a voxel size where the grid is fixed.
-
-    >>> parse_space("MNI152NLin6Asym:res-3")
-    Space(name='MNI152NLin6Asym', res=3)
-    """
-    where, fix = f"preprocess.output_spaces: {text}", "write SPACE or SPACE:res-N (N in mm)"
-    found = WORDS.fullmatch(text)
-    if not found or found["res"] == "0":
-        raise ConfigError("unknown output space", where, "it is not of the form SPACE[:res-N]", fix)
-    space = Space(found["space"], int(found["res"]) if found["res"] else None)
-    if space.name in ("boldref", "fsaverage5") and space.res is not None:
-        raise ConfigError("unknown output space", where, f"{space.name} has a grid of its own", "leave out `:res-N`")
-    return space
 
 
 def spaces_of(texts: Iterable[str], template: str, others: Iterable[str]) -> list[Space]:
@@ -92,7 +54,7 @@ def spaces_of(texts: Iterable[str], template: str, others: Iterable[str]) -> lis
 def further_grids(job: Job, anat: AnatInputs) -> list[dict[str, Any]]:
     """Return label, shape, affine and field (empty in T1w space) of every further volume grid, for the workflow."""
     found: list[dict[str, Any]] = []
-    for space in spaces_of(job.settings.output_spaces, job.space, anat.other_fields):
+    for space in spaces_of(job.settings.output_spaces, job.space, job.others):
         if space.name in ("boldref", "fsaverage5") or space == Space(job.space, None):
             continue
         zoom = float(space.res or job.grid.zooms[0])
@@ -102,18 +64,9 @@ def further_grids(job: Job, anat: AnatInputs) -> list[dict[str, Any]]:
         elif space.name == job.space:
             grid, field = _around(job.template["brain_mask"], zoom), str(anat.field)
         else:
-            path = anat.other_fields[space.name]
-            grid, field = regrid(_grid(path), zoom), str(path)
+            grid, field = _around(job.others[space.name]["brain_mask"], zoom), str(anat.other_fields[space.name])
         found.append({"label": space.label, "shape": list(grid.shape), "affine": grid.affine.tolist(), "field": field})
     return found
-
-
-def _grid(path: Path) -> Grid:
-    import nibabel
-
-    image: Any = nibabel.load(path)
-    x, y, z = (int(n) for n in image.shape[:3])
-    return Grid((x, y, z), np.asarray(image.affine, dtype=np.float64))
 
 
 def _around(mask: Path, zoom: float) -> Grid:
@@ -199,7 +152,7 @@ def publish_spaces(
     files: dict[str, Path] = {}
     extra: list[Path] = []
     native = {"series": made["native"], "mask": made["native_mask"], "boldref": made["boldref_native"]}
-    for space in spaces_of(job.settings.output_spaces, job.space, anat.other_fields):
+    for space in spaces_of(job.settings.output_spaces, job.space, job.others):
         if space == Space(job.space, None):
             continue
         if space.name == "fsaverage5":

@@ -13,12 +13,25 @@ from typing import Any
 import numpy as np
 
 from boldmill.errors import DataFault
-from boldmill.preprocess import slicetiming
+from boldmill.preprocess import engines, slicetiming
 from boldmill.preprocess.frames import Array, Frames
 from boldmill.preprocess.imagefaults import reading, sound_affine
 from boldmill.preprocess.images import Grid, nib
 
 WHAT = "BOLD run"
+
+
+def image_shape(path: str | Path) -> tuple[int, ...]:
+    """Return the shape of an image from its header.
+
+    Raises
+    ------
+    DataFault
+        The header cannot be read.
+    """
+    with reading(path, WHAT):
+        image: Any = nib().load(path)
+        return tuple(int(n) for n in image.shape)
 
 
 def load(path: str | Path, target: str | Path) -> tuple[Frames, Grid]:
@@ -80,15 +93,27 @@ def _volume(image: Any, at: tuple[Any, ...], path: str | Path) -> Array:
     return data if finite.all() else np.where(finite, data, np.float32(0))
 
 
-def despiked(frames: Frames, target: str | Path) -> Frames:
-    """Return the series with its spikes squashed (:func:`boldmill.preprocess.despike.despike`)."""
+def despiked(frames: Frames, target: str | Path, *, engine: str = engines.DEFAULT) -> Frames:
+    """Return the series with its spikes squashed (:func:`boldmill.preprocess.despike.despike`, or another engine)."""
     from boldmill.preprocess.despike import despike
 
+    if engine != engines.DEFAULT:
+        from boldmill.preprocess.engine_series import afni_despiked
+
+        engines.need(engines.find("despike", engine))
+        return afni_despiked(frames, target)
     return frames.by_voxel(target, lambda slab, _: despike(slab))
 
 
-def slice_timed(frames: Frames, timing: slicetiming.SliceTimes, tr: float, target: str | Path) -> Frames:
-    """Return the series with every slice shifted to one reference time (:func:`slicetiming.correct`)."""
+def slice_timed(
+    frames: Frames, timing: slicetiming.SliceTimes, tr: float, target: str | Path, *, engine: str = engines.DEFAULT
+) -> Frames:
+    """Return the series with every slice shifted to one reference time (:func:`slicetiming.correct`, or another)."""
+    if engine != engines.DEFAULT:
+        from boldmill.preprocess.engine_series import afni_slice_timed
+
+        engines.need(engines.find("slice_timing", engine))
+        return afni_slice_timed(frames, timing, tr, target)
 
     def step(slab: Array, low: int) -> Array:
         times = timing.times[low : low + slab.shape[2]] if timing.axis == 2 else timing.times

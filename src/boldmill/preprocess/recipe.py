@@ -96,9 +96,11 @@ class Recipe:
         """Whether the fit left a file of that name."""
         return key in self.value["files"]
 
-    def inputs(self) -> list[Path]:
-        """Return every file the images are made from: raw run first."""
-        return [self.raw, *(self.file(key) for key in sorted(self.value["files"]))]
+    def inputs(self) -> dict[Path, dict[str, Any] | None]:
+        """Return every file the images are made from, raw run first, with what is known of it for a record."""
+        bold = self.value["bold"]
+        raw = {"path": str(self.raw), "size": bold["size"], "sha256": bold["sha256"]} if bold.get("sha256") else None
+        return {self.raw: raw, **{self.file(key): None for key in sorted(self.value["files"])}}
 
     def verify(self) -> None:
         """Check that the raw run and the files of the fit are those the recipe was written with.

@@ -5,6 +5,7 @@ Axes: X Y Z voxels, T time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,6 +207,41 @@ def estimate_to_mean(series: Array | Frames, affine: Float) -> Reference:
     image = _mean(series, first.matrices, affine, steady)
     motion = realign(volume, count, image, affine, near, levels=(FINE,), start=first.matrices)
     return Reference(image, mask, motion, non_steady, None, count)
+
+
+def estimate_by(series: Array | Frames, affine: Float, align: Callable[[Array], Float], *, to_mean: bool) -> Reference:
+    """Return reference and motion found by another program.
+
+    Parameters
+    ----------
+    series : array (X, Y, Z, T)
+        BOLD data on its native grid.
+    affine : array (4, 4)
+        Voxel to world.
+    align : callable
+        Given a target image (X, Y, Z), returns the motion (T, 4, 4) of every volume against it.
+    to_mean : bool
+        Align to the mean, twice, as :func:`estimate_to_mean`; else to the steady volume nearest the median.
+    """
+    count = series.shape[3]
+    picks = np.unique(np.linspace(0, count - 1, min(count, SUBSET)).astype(int))
+    mask = epi_mask(np.median(series[..., picks], axis=3), affine)
+    non_steady = count_non_steady(series, mask)
+    steady = range(non_steady, count)
+    picks = np.unique(np.linspace(non_steady, count - 1, min(len(steady), SUBSET)).astype(int))
+    index: int | None = None
+    if to_mean:
+        still = np.tile(np.eye(4), (count, 1, 1))
+        image = _mean(series, align(_mean(series, still, affine, steady)), affine, steady)
+        matrices = align(image)
+    else:
+        rough = np.median(series[..., picks], axis=3)
+        far = [float(np.mean((series[..., int(t)][mask] - rough[mask]) ** 2)) for t in picks]
+        index = int(picks[int(np.argmin(far))])
+        matrices = align(np.asarray(series[..., index]))
+        image = _median(series, matrices, affine, picks)
+    motion = Motion(matrices, np.ones(count), np.zeros(count))
+    return Reference(image, mask, motion, non_steady, index, 0)
 
 
 def _mean(series: Array | Frames, matrices: Float, affine: Float, picks: range) -> Array:

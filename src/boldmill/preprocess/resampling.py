@@ -21,6 +21,7 @@ from boldmill.preprocess.derivatives import sidecar_of
 from boldmill.preprocess.frames import Array, Frames
 from boldmill.preprocess.images import Grid, Volume, read_volume, write_volume
 from boldmill.preprocess.motion import Float
+from boldmill.preprocess.noise_regions import crown
 from boldmill.preprocess.series_io import image_of, read_rows, row_count, row_writer
 from boldmill.preprocess.transforms import apply_affine, sample
 
@@ -53,6 +54,12 @@ def native_target(grid: Grid, brain: Volume, coreg: Float) -> Target:
     back = np.asarray(np.linalg.inv(coreg), dtype=np.float64)
     own = sample(brain, apply_affine(back, voxels)) > 0.5
     return Target(grid, own.reshape(grid.shape), voxels[own])
+
+
+def crown_target(native: Target) -> Target:
+    """Return the voxels of the run's own grid that surround the brain of its :func:`native_target`."""
+    around = crown(native.inside)
+    return Target(native.grid, around, native.grid.points()[around.ravel()])
 
 
 def anatomical_target(grid: Grid, brain: Volume, coreg: Float, field: Volume | None = None) -> Target:
@@ -197,6 +204,13 @@ def finish(
         share, n_voxels = float(keep[name].mean()), int(keep[name].sum())
         out[name] = Kept(series=series, mask=mask, boldref=boldref, share=share, n_voxels=n_voxels, scale=scale)
     return out
+
+
+def in_view(found: Sampled, target: Path) -> Path:
+    """Write the voxels that vary and are in view in every volume, unscaled."""
+    select(found.path, target, found.seen & found.varies, np.float32(1))
+    found.path.unlink()
+    return target
 
 
 def select(source: Path, target: Path, keep: Array, scale: np.float32) -> Path:

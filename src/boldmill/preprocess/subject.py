@@ -29,6 +29,8 @@ class Job:
         The sections of the configuration, with the data set's overrides.
     seed, threads : int
         Base seed; most threads a library may use.
+    others : dict
+        Files ``brain`` and ``brain_mask`` of further templates, by space.
     """
 
     derivatives: Derivatives
@@ -39,6 +41,7 @@ class Job:
     clean: CleanConfig
     seed: int
     threads: int = 1
+    others: dict[str, dict[str, Path]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

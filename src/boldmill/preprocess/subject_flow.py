@@ -10,14 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from boldmill.atomic import sha256_file
 from boldmill.errors import DataFault
 from boldmill.preprocess.cache import StepCache, key_of
+from boldmill.preprocess.memory import Memory
+from boldmill.preprocess.outputs import spaces_of
 from boldmill.preprocess.raw import identity
 from boldmill.preprocess.subject import Job, StepResult
 
 Ticket = Mapping[str, Any]
-ANAT_SETTINGS = ("n4_", "head_", "brain_", "syn_", "deterministic")
-"""Prefixes of the settings the anatomy depends on: a change of another one does not redo it."""
+FIT_SETTINGS = (
+    *("despike", "motion_before_slice_timing", "motion_reference", "slice_time_ref", "distortion", "deterministic"),
+    "engines",
+)
+"""Settings that motion, distortion and coregistration of a run depend on."""
 OTHER = "to_subject_"
 """Prefix of the anatomy's fields to further template spaces."""
 NO_T1W = DataFault("no T1w image", "subject", "the subject has no T1w image", "add one, or exclude the subject")
@@ -49,6 +55,7 @@ class SubjectFlow:
     def manifest(self, tickets: Sequence[Ticket]) -> dict[str, Any]:
         """Process all tickets of the subject (sorted by scan id) and return its manifest."""
         first = tickets[0]
+        spaces_of(self.job.settings.output_spaces, self.job.space, self.job.others)  # before anything is computed
         anat, entry, key = self.anatomy(tickets)
         scans = {str(t["scan_id"]): self.scan(t, anat, key) for t in tickets}
         return {
@@ -61,7 +68,7 @@ class SubjectFlow:
         }
 
     def anatomy(self, tickets: Sequence[Ticket]) -> tuple[StepResult | DataFault, dict[str, Any], str]:
-        """Process the first T1w of the first ticket that has one.
+        """Process the T1w of the first ticket that has any: the first of them, or all merged.
 
         Returns
         -------
@@ -71,28 +78,24 @@ class SubjectFlow:
         key : str
             Key of the step, part of the key of every volume run.
         """
-        from boldmill.preprocess.anat import process_anat
+        from boldmill.preprocess.anat import anat_settings, process_anat, t1w_of
 
         owner = next((t for t in tickets if t["t1w"]), None)
         if owner is None:
             return NO_T1W, {"status": "absent", "files": {}, "qc": {}, "flags": []}, ""
-        t1w = owner["t1w"][0]
-        entities = {"sub": str(owner["subject"]), "ses": str(t1w.get("session") or "")}
-        settings = self.job.settings.model_dump(mode="json")
-        key = key_of(
-            **self.common,
-            step="anat",
-            t1w=[t1w["path"], identity(t1w)],
-            settings={k: v for k, v in settings.items() if k.startswith(ANAT_SETTINGS)},
-        )
-        raw = Path(owner["root"]) / t1w["path"]
-        result = self._step("anat", key, lambda: process_anat(self.job, raw, entities, t1w["path"], self.work / "anat"))
+        chosen = t1w_of(owner["t1w"], self.job.settings.t1w)
+        names = [str(entry["path"]) for entry in chosen]
+        entities = {"sub": str(owner["subject"]), "ses": str(chosen[0].get("session") or "")}
+        content = [[entry["path"], identity(entry)] for entry in chosen]
+        key = key_of(**self.common, step="anat", t1w=content, settings=anat_settings(self.job))
+        raw = [Path(owner["root"]) / name for name in names]
+        result = self._step("anat", key, lambda: process_anat(self.job, raw, entities, names, self.work / "anat"))
         if isinstance(result, DataFault):
             return result, {**_fault(result), "files": {}, "qc": {}, "flags": []}, key
         entry = self._entry(result)
         every = sorted({e["path"] for t in tickets for e in t["t1w"]})
-        if len(every) > 1:
-            entry["flags"] = [*entry["flags"], f"several_t1w: used {t1w['path']} of {len(every)}"]
+        if len(every) > len(names):
+            entry["flags"] = [*entry["flags"], f"several_t1w: used {', '.join(names)} of {len(every)}"]
         return result, entry, key
 
     def scan(self, ticket: Ticket, anat: StepResult | DataFault, anat_key: str) -> dict[str, Any]:
@@ -136,7 +139,23 @@ class SubjectFlow:
             field=files["to_subject"],
             other_fields={k.removeprefix(OTHER): v for k, v in files.items() if k.startswith(OTHER)},
         )
-        return process_volume_run(self.job, ticket, given, self.work / str(ticket["scan_id"]))
+        return process_volume_run(
+            self.job, ticket, given, self.work / str(ticket["scan_id"]), self._memory(ticket, files)
+        )
+
+    def _memory(self, ticket: Ticket, anat: Mapping[str, Path]) -> Memory:
+        """Return where motion, distortion and coregistration of a run are remembered, and what they depend on."""
+        settings = self.job.settings.model_dump(mode="json")
+        key = key_of(
+            **self.common,
+            step="fit",
+            anat={name: sha256_file(anat[name]) for name in ("t1w", "t1w_mask", "gm_native", "wm_native")},
+            ticket={k: ticket.get(k) for k in ("scan_id", "metadata", "fmap")},
+            files=[[e["path"], identity(e)] for e in ticket["bold"]],
+            settings={name: settings[name] for name in FIT_SETTINGS},
+            threads=self.job.threads,
+        )
+        return Memory(self.cache.folder / f"{ticket['scan_id']}.fit", key)
 
     def _step(self, name: str, key: str, compute: Callable[[], StepResult]) -> StepResult | DataFault:
         started = time.perf_counter()

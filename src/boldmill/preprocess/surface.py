@@ -16,21 +16,23 @@ from boldmill.errors import DataFault
 from boldmill.preprocess import clean as cleaning
 from boldmill.preprocess import design, dvars
 from boldmill.preprocess.bold import MIN_VOLUMES, repetition_time
-from boldmill.preprocess.compcor import cosines
 from boldmill.preprocess.confounds import Table, read, write
+from boldmill.preprocess.given import chosen_names, completed
+from boldmill.preprocess.motion import summary
 from boldmill.preprocess.series_io import read_surface, write_surface
 from boldmill.preprocess.subject import Job, StepResult
 
 Array = NDArray[Any]
 SPACE = "fsaverage5"
 VERTICES = 10242
+QC_FACTS = ("residual_dof", "effective_dof", "n_regressors", "censored_share", "minutes_kept")
 
 
 def process_surface_run(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     """Clean one ready-made surface run.
 
-    All given confounds are regressed, whatever their names, with the drift and the pass band of the settings. Motion
-    is unknown, so framewise displacement is not available.
+    Confounds with fMRIPrep's names are chosen by the strategy (:mod:`boldmill.preprocess.given`). Of other tables every
+    column is regressed, with the drift and the pass band of the settings; framewise displacement is not known then.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def process_surface_run(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     tr = repetition_time(ticket["metadata"], scan)
     series = [read_surface(root / entry["path"]) for entry in ticket["bold"]]
     count = _check(series, scan)
-    flags = ["ready-made surface series: head motion is not known, framewise displacement is n/a"]
+    flags: list[str] = []
     given = Table({}, {})
     if ticket.get("confounds"):
         given = read(root / ticket["confounds"]["path"])
@@ -62,31 +64,35 @@ def process_surface_run(job: Job, ticket: Mapping[str, Any]) -> StepResult:
             raise DataFault("cannot clean", scan, why, "give one row of confounds per volume")
     else:
         flags.append("no confounds were given: only drift and filter were applied")
-    columns = dict(given.columns)
-    for index, values in enumerate(cosines(count, tr, clean.cosine_cutoff).T):
-        columns.setdefault(f"cosine_{index:02d}", values)
-    columns.setdefault("framewise_displacement", np.full(count, np.nan))
-    table = Table(columns, {})
-    drift = [name for name in design.wanted_columns(clean, columns) if name.startswith("cosine_")]
-    plan = design.plan(clean, table, tr, where=scan, names=list(dict.fromkeys([*given.columns, *drift])))
+    table = completed(given, count, tr, clean, radius=job.settings.fd_radius)
+    mean_fd, max_fd = displacement(table)
+    if mean_fd is None:
+        flags.insert(0, "ready-made surface series: head motion is not known, framewise displacement is n/a")
+    plan = design.plan(clean, table, tr, where=scan, names=chosen_names(given, table, clean, where=scan))
     flags += plan.facts["flags"]
     both = np.concatenate(series, axis=1)
     live = np.isfinite(both).all(axis=0) & (np.ptp(np.nan_to_num(both), axis=0) > 0)
     quality = {
         "tsnr": _tsnr(both[:, live]),
-        "mean_fd": None,
-        "max_fd": None,
+        "mean_fd": mean_fd,
+        "max_fd": max_fd,
         "live_vertices": float(live.mean()),
     }
     cleaned = cleaning.apply(plan.operator, both)
     quality |= {
         "gcor": dvars.gcor(cleaned[:, live]),
-        **{name: plan.facts[name] for name in ("residual_dof", "effective_dof", "n_regressors")},
+        **{name: plan.facts[name] for name in QC_FACTS},
     }
     facts = {"tr": tr, "n_volumes": count, "space": SPACE}
     halves = np.split(cleaned, [series[0].shape[1]], axis=1)
     files, extra = _publish(job, ticket, table, halves, tr, plan.facts)
     return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=facts)
+
+
+def displacement(table: Table) -> tuple[float, float] | tuple[None, None]:
+    """Return mean and maximum of FD (Power), mm; None where it is not known."""
+    values = table.columns["framewise_displacement"]
+    return summary(values) if np.isfinite(values).any() else (None, None)
 
 
 def _tsnr(series: Array) -> float | None:

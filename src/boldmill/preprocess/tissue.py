@@ -44,7 +44,7 @@ def posterior(values: Array, priors: Float, mixture: Mixture) -> Float:
     return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
-def fit(values: Array, priors: Array, *, steps: int = STEPS) -> Mixture:
+def fit(values: Array, priors: Array, *, key: tuple[str | int, ...] = (), steps: int = STEPS) -> Mixture:
     """Fit the mixture by expectation-maximisation on a fixed random sample of at most 60,000 voxels.
 
     Parameters
@@ -53,6 +53,8 @@ def fit(values: Array, priors: Array, *, steps: int = STEPS) -> Mixture:
         T1w intensities of the brain.
     priors : array (N, K)
         Prior probabilities in the order CSF, GM, WM.
+    key : tuple
+        Key of the random choice (image and seed).
     steps : int
         EM steps.
 
@@ -63,7 +65,7 @@ def fit(values: Array, priors: Array, *, steps: int = STEPS) -> Mixture:
     """
     chosen = np.arange(len(values))
     if len(chosen) > SAMPLE:
-        chosen = np.sort(generator("tissue", "sample").choice(len(values), SAMPLE, replace=False))
+        chosen = np.sort(generator("tissue", "sample", *key).choice(len(values), SAMPLE, replace=False))
     x, prior = np.asarray(values[chosen], dtype=np.float64), with_floor(priors[chosen])
     smallest = 1e-3 * (x.std() + 1e-12)
     weight = prior  # starting from the priors, not from the order of intensities, lets a wrong contrast show
@@ -80,9 +82,9 @@ def fit(values: Array, priors: Array, *, steps: int = STEPS) -> Mixture:
     return mixture
 
 
-def segment(values: Array, priors: Array) -> tuple[Array, Mixture]:
-    """Return class probabilities (N, K) float32 of brain voxels, and the fitted mixture."""
-    mixture = fit(values, priors)
+def segment(values: Array, priors: Array, *, key: tuple[str | int, ...] = ()) -> tuple[Array, Mixture]:
+    """Return class probabilities (N, K) float32 of brain voxels, and the fitted mixture (arguments of :func:`fit`)."""
+    mixture = fit(values, priors, key=key)
     out = np.empty((len(values), 3), dtype=np.float32)
     for start in range(0, len(values), SAMPLE):
         part = slice(start, start + SAMPLE)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from boldmill.atomic import read_json
 from boldmill.errors import DataFault, MachineFault
+from boldmill.preprocess.recipe import Recipe
 from boldmill.provenance.record import Recorder
 from boldmill.represent.operators import load_operator
-from boldmill.represent.series import Series, open_series
+from boldmill.represent.series import Series, files_of, open_series
 
 ANATOMY = {"t1w": "t1w_template", "gm": "gm", "wm": "wm", "csf": "csf", "jacobian": "jacobian"}
 """Names of the morphometry's images -> keys of the subject manifest."""
@@ -72,9 +73,12 @@ class Bench:
 
     def open(self, scan: dict[str, Any]) -> Series:
         """Open the cleaned series of a scan."""
-        keys = ("clean_lh", "clean_rh") if scan["kind"] == "surface" else ("clean", "mask")
-        for key in keys:
+        for key in files_of(scan):
             self._need(self.results / scan["files"][key])
+            if key == "recipe":
+                recipe = Recipe.read(self.results / scan["files"][key], self.results)
+                for path, known in recipe.inputs().items():
+                    self.record.add_input(path, known)
         return open_series(scan, self.results, self.affine, self.shape)
 
     def anatomy(self, files: dict[str, str]) -> dict[str, NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""Cleaned series, read in blocks of volumes: from a template-space NIfTI, or from a pair of fsaverage5 GIFTI files.
+"""Cleaned series, read in blocks of volumes: a template-space NIfTI, a recipe that makes it, or fsaverage5 GIFTI.
 
 Axes: n elements (voxels with i fastest, or vertices left then right), T volumes, b volumes of one block.
 """
@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.errors import DataFault, MachineFault
+
+if TYPE_CHECKING:
+    from boldmill.preprocess.recipe import Recipe
 
 BLOCK = 32
 """Volumes per block: at 2 mm a block of whole volumes is 116 MB."""
@@ -138,9 +141,52 @@ def surface_series(left: Path, right: Path) -> Series:
     return Series(where=left, n_volumes=total, mask=usable, read=read)
 
 
-def open_series(scan: dict[str, Any], results: Path, affine: NDArray[np.float64], shape: tuple[int, ...]) -> Series:
-    """Open the cleaned series of one entry of a subject manifest, volume or surface."""
-    files = {key: results / path for key, path in scan["files"].items()}
+def recipe_series(recipe: Recipe, affine: NDArray[np.float64], shape: tuple[int, ...]) -> Series:
+    """Make the cleaned series of a run in memory, where preprocessing did not keep the image: the same values.
+
+    Raises
+    ------
+    MachineFault
+        The raw run or a file of the fit is gone or changed, or the run is on another grid than the operators.
+    DataFault
+        The mask is empty.
+    """
+    from boldmill.preprocess.apply import cleaned
+
+    if recipe.grid.shape != tuple(shape) or not np.allclose(recipe.grid.affine, affine, atol=1e-3):
+        why = f"its grid {recipe.grid.shape} is not the operators' {tuple(shape)}, or it lies elsewhere"
+        raise MachineFault("series and operators differ", recipe.path, why, "rerun the preprocess and operators stages")
+    rows, image = cleaned(recipe)
+    mask = image.data > 0.5
+    if not mask.any():
+        raise DataFault("unusable series", recipe.path, "its brain mask is empty", "check the registration of this run")
+    number = np.arange(mask.size).reshape(mask.shape, order="F")[mask]  # where each column of rows lies, i fastest
+
+    def read(columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        for first in range(0, len(rows), BLOCK):
+            part = rows[first : first + BLOCK]
+            block = np.zeros((len(part), mask.size), np.float32)
+            block[:, number] = part
+            yield block.T[columns]
+
+    return Series(where=recipe.path, n_volumes=len(rows), mask=mask.ravel(order="F"), read=read)
+
+
+def files_of(scan: dict[str, Any]) -> list[str]:
+    """Return which files of a manifest entry its cleaned series is read from."""
     if scan["kind"] == "surface":
-        return surface_series(files["clean_lh"], files["clean_rh"])
-    return volume_series(files["clean"], files["mask"], affine, shape)
+        return ["clean_lh", "clean_rh"]
+    return ["clean", "mask"] if "clean" in scan["files"] else ["recipe"]
+
+
+def open_series(scan: dict[str, Any], results: Path, affine: NDArray[np.float64], shape: tuple[int, ...]) -> Series:
+    """Open the cleaned series of one entry of a subject manifest; one that was not kept is made from its recipe."""
+    from boldmill.preprocess.recipe import Recipe
+
+    files = {key: results / path for key, path in scan["files"].items()}
+    match files_of(scan):
+        case ["clean_lh", "clean_rh"]:
+            return surface_series(files["clean_lh"], files["clean_rh"])
+        case ["clean", "mask"]:
+            return volume_series(files["clean"], files["mask"], affine, shape)
+    return recipe_series(Recipe.read(files["recipe"], results), affine, shape)

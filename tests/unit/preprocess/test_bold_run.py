@@ -11,11 +11,12 @@ import pytest
 
 from boldmill.errors import DataFault
 from boldmill.preprocess import confounds
-from boldmill.preprocess.bold import AnatInputs, image_shape, process_volume_run, repetition_time
+from boldmill.preprocess.bold import AnatInputs, process_volume_run, repetition_time
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.derivatives import Derivatives
 from boldmill.preprocess.images import Grid, Volume, read_volume, write_volume
 from boldmill.preprocess.motion import displacement
+from boldmill.preprocess.prepare import image_shape
 from boldmill.preprocess.series_io import image_of, write_masked_series
 from boldmill.preprocess.subject import Job
 from boldmill.preprocess.transforms import dense_field, read_affine, write_field

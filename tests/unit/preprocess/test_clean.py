@@ -31,7 +31,8 @@ def test_same_as_nilearn(low: float | None, high: float | None, linear: bool) ->
     rng = np.random.default_rng(7)
     series = (rng.normal(size=(160, 30)).cumsum(axis=0) + 500).astype(np.float32)
     confounds = rng.normal(size=(160, 9)).cumsum(axis=0)
-    matrix, rank = clean.operator(160, 2.0, confounds, low=low, high=high, linear=linear)
+    temporal = clean.Temporal(low=low, high=high, degree=int(linear))
+    matrix, rank = clean.operator(160, 2.0, confounds, temporal)
     assert rank == 9
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -53,7 +54,7 @@ def test_same_as_nilearn(low: float | None, high: float | None, linear: bool) ->
 def test_nothing_of_the_filtered_confounds_is_left() -> None:
     rng = np.random.default_rng(8)
     confounds = rng.normal(size=(200, 12))
-    matrix, _ = clean.operator(200, 2.0, confounds, low=0.01, high=0.1, linear=False)
+    matrix, _ = clean.operator(200, 2.0, confounds, clean.Temporal(low=0.01, high=0.1))
     out = clean.apply(matrix, (rng.normal(size=(200, 50)) + confounds @ rng.normal(size=(12, 50))).astype(np.float32))
     filtered = clean.butterworth(confounds - confounds.mean(axis=0), 2.0, 0.01, 0.1)
     filtered -= filtered.mean(axis=0)
@@ -70,7 +71,7 @@ def test_dead_voxels_become_zero_and_blocks_do_not_matter() -> None:
     series = rng.normal(size=(60, 11)).astype(np.float32)
     series[:, 3] = 42.0
     series[10, 5] = np.nan
-    matrix, _ = clean.operator(60, 2.0, np.zeros((60, 0)), low=None, high=None, linear=True)
+    matrix, _ = clean.operator(60, 2.0, np.zeros((60, 0)), clean.Temporal(degree=1))
     out = clean.apply(matrix, series.copy())
     assert not out[:, 3].any() and not out[:, 5].any() and np.isfinite(out).all()
     assert np.allclose(out, clean.apply(matrix, series.copy(), block=4), atol=1e-6)

@@ -14,7 +14,7 @@ import pytest
 
 from boldmill.atomic import read_json, sha256_file, write_json
 from boldmill.config.load import parse
-from boldmill.errors import MachineFault
+from boldmill.errors import ConfigError, MachineFault
 from boldmill.preprocess import command, raw
 from boldmill.preprocess.images import Grid, read_volume, write_volume
 from boldmill.stages import stage_json
@@ -127,7 +127,7 @@ def test_manifest_names_files_that_exist_and_nothing_is_left_in_scratch(finished
     assert (scan["tr"], scan["n_volumes"], scan["space"]) == (2.0, N_VOLUMES, "PHANTOM")
     for key in ("t1w_template", "gm", "wm", "csf", "jacobian", "brain_mask", "t1w", "t1w_mask"):
         assert (finished / "results" / found["anat"]["files"][key]).is_file()
-    for key in ("clean", "mask", "confounds", "boldref"):
+    for key in ("recipe", "mask", "confounds", "boldref"):
         assert (finished / "results" / scan["files"][key]).is_file()
     assert not list((finished / "results").rglob("*.pklz"))
     assert not (finished / "results" / "work").exists()  # no empty folder either
@@ -188,9 +188,43 @@ def test_a_second_run_of_the_subject_reuses_the_first(base: Path, capsys: pytest
     assert manifest(base)["scans"]["ph_sub-01_task-rest_run-2"]["status"] == "ok"
 
 
-def test_a_cleaning_setting_redoes_the_run_and_not_the_anatomy(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cleaning_setting_redoes_the_run_but_not_anatomy_motion_and_coregistration(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = derived(base)
     assert call(base, settings(tissue="wm_csf")) == 0
-    assert steps(capsys) == {"anat": "reused", "ph_sub-01_task-rest_run-1": "done"}
+    said = capsys.readouterr().err
+    for step in ("motion", "coregistration"):
+        assert f"  {step}: unchanged, reused" in said
+    assert "anat: unchanged, reused" in said and "run-1: done" in said
+    after = derived(base)
+    assert before.keys() == after.keys()
+    assert all(before[name] == after[name] for name in before if "_xfm" in name or "_boldref" in name)
+    # without what was remembered the same bytes come out
+    shutil.rmtree(base / "results" / "preprocess" / "ph" / ".cache")
+    assert call(base, settings(tissue="wm_csf")) == 0
+    assert derived(base) == after and "  motion: unchanged" not in capsys.readouterr().err
+
+
+def test_a_motion_setting_redoes_the_motion(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = stage_json(
+        parse({**FAST, "preprocess": {**FAST["preprocess"], "motion_reference": "mean"}}), "preprocess", "ph"
+    )
+    assert call(base, text) == 0
+    said = capsys.readouterr().err
+    assert "anat: unchanged, reused" in said and "  motion: unchanged" not in said
+    record = manifest(base)["scans"]["ph_sub-01_task-rest_run-1"]
+    assert record["status"] == "ok" and record["qc"]["mean_fd"] < 0.3
+
+
+def test_a_damaged_memory_is_not_believed(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (base / "results" / "preprocess" / "ph" / ".cache").rglob("motion/boldref.nii.gz"):
+        path.write_bytes(path.read_bytes()[:-3])
+    before = derived(base)
+    assert call(base, settings(tissue="wm_csf")) == 0
+    said = capsys.readouterr().err
+    assert "  motion: unchanged" not in said and "  coregistration: unchanged, reused" in said
+    assert all(derived(base)[name] == before[name] for name in before if "_boldref" in name)
 
 
 def test_a_damaged_output_is_made_again(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,6 +268,12 @@ def test_a_corrupt_run_quarantines_only_itself(base: Path) -> None:
     assert bad["status"] == "quarantined"
     assert bad["files"] == {}
     assert "Traceback" not in bad["reason"]
+
+
+def test_an_unknown_output_space_stops_the_job_before_anything_is_computed(base: Path) -> None:
+    text = stage_json(parse({**FAST, "preprocess": {"output_spaces": ["PHANTOMM:res-2"]}}), "preprocess", "ph")
+    with pytest.raises(ConfigError, match="did you mean 'PHANTOM'"):
+        call(base, text)
 
 
 def test_no_t1w_at_all(base: Path) -> None:

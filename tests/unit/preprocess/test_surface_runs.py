@@ -12,8 +12,10 @@ import pytest
 
 from boldmill.errors import DataFault
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
+from boldmill.preprocess.confounds import Table, write
 from boldmill.preprocess.derivatives import Derivatives
 from boldmill.preprocess.images import Grid
+from boldmill.preprocess.motion import AXES
 from boldmill.preprocess.series_io import read_surface, write_surface
 from boldmill.preprocess.subject import Job
 from boldmill.preprocess.surface import VERTICES, process_surface_run
@@ -110,3 +112,29 @@ def test_misfits_are_refused(tmp_path: Path) -> None:
     (tmp_path / "R.func.gii").write_bytes((tmp_path / "R.func.gii").read_bytes()[:5000])
     with pytest.raises(DataFault, match="cannot read surface"):
         process_surface_run(job(tmp_path, tmp_path / "r"), broken)
+
+
+def named(root: Path, *, components: int = 5) -> dict[str, Any]:
+    """A run with confounds as fMRIPrep names them, of which the strategy takes some."""
+    ticket = written(root)
+    rng = np.random.default_rng(4)
+    columns = {name: rng.normal(0, 0.001, COUNT).cumsum() for name in AXES}
+    columns |= {"csf": rng.normal(size=COUNT), "unrelated": rng.normal(size=COUNT)}
+    columns |= {f"a_comp_cor_{k:02d}": rng.normal(size=COUNT) for k in range(components)}
+    columns["trans_x"][70:] += 3.0
+    write(Table(columns, {}), root / "conf.tsv", root / "conf.json")
+    return {**ticket, "confounds": {"path": "conf.tsv"}}
+
+
+def test_a_strategy_chooses_among_confounds_with_known_names(tmp_path: Path) -> None:
+    ticket = named(tmp_path)
+    result = process_surface_run(job(tmp_path, tmp_path / "r", motion="12", compcor=2, censor="interpolate"), ticket)
+    sidecar = json.loads(next(p for p in result.extra if "hemi-L" in p.name).read_text())
+    expected = {f"{axis}{form}" for axis in AXES for form in ("", "_derivative1")}
+    assert set(sidecar["Regressors"]) == expected | {"a_comp_cor_00", "a_comp_cor_01"}
+    assert result.qc["max_fd"] == pytest.approx(3.0, abs=0.2) and result.qc["censored_share"] == 1 / COUNT
+    assert not any("not known" in flag for flag in result.flags)
+    with pytest.raises(DataFault, match="asks for white_matter, global_signal, which the given confounds do not have"):
+        process_surface_run(job(tmp_path, tmp_path / "r", strategy="36P"), ticket)
+    with pytest.raises(DataFault, match="aCompCor components"):
+        process_surface_run(job(tmp_path, tmp_path / "r"), named(tmp_path, components=0))
