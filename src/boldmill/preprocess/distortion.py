@@ -16,7 +16,9 @@ from boldmill.errors import DataFault
 from boldmill.index.fmap import echo_times, phase_encoding, readout_time
 from boldmill.preprocess import fieldmap, pepolar
 from boldmill.preprocess.images import Array, Float, Grid, Volume, read_volume
+from boldmill.preprocess.motion import matrix_of, parameters_of
 from boldmill.preprocess.onestep import Distortion, resample_series
+from boldmill.preprocess.realign import realign
 from boldmill.preprocess.rigid import mean_displacement, rigid
 from boldmill.preprocess.transforms import apply_affine, resample, sample
 
@@ -29,6 +31,8 @@ FOLDS = 0.01
 PARALLEL = 0.95
 """Cosine between the phase-encoding axes of two EPIs above which they count as one."""
 EPI_VOLUMES = 10
+PASSES = 3
+"""Estimates of the field from two EPIs; between them the images are aligned."""
 NO_FIELD_MAP = "no field map: distortion not corrected"
 NOT_USED = "no usable field map: distortion not corrected"
 
@@ -209,11 +213,13 @@ def _from_field(scene: Scene, entry: Mapping[str, Any], root: Path) -> tuple[Dis
         one, two = echo_times(entry["kind"], [files[name][0]["metadata"] for name in names])
         values = fieldmap.hertz(fieldmap.unwrap(measured.data, seen.head, key=(entry["files"][0]["path"],)), two - one)
     offset = float(np.median(values[seen.brain]))  # a constant only moves the whole image: coregistration finds that
-    trust = np.where(seen.brain, 1.0, fieldmap.SCALP * seen.head)
-    weight = trust * np.asarray(seen.magnitude.data, dtype=np.float64) ** 2
+    # Phase noise falls with the magnitude; the phase of the scalp is that of fat.
+    weight = np.where(seen.brain, np.asarray(seen.magnitude.data, dtype=np.float64) ** 2, 0.0)
     hz = measured.like(fieldmap.extend(values - offset, weight, measured.grid.zooms))
     grid, said = scene.boldref.grid, []
-    first = undistort(scene.boldref, shift_of(hz, grid, np.eye(4), scene.encoding))
+    by_header = shift_of(hz, grid, np.eye(4), scene.encoding)
+    _checked(by_header, scene, entry["files"][0]["path"])
+    first = undistort(scene.boldref, by_header)
     brain = seen.magnitude.like(np.where(seen.brain, seen.magnitude.data, np.float32(0)))
     matrix = rigid(first, brain, binary_dilation(np.asarray(scene.mask.data) > 0), threads=scene.threads)
     moved = mean_displacement(matrix, scene.mask.data, scene.mask.affine)
@@ -252,19 +258,19 @@ def _from_opposite(
     if alike > -PARALLEL:
         why = f"its phase encoding is not opposite to the run's in space (cosine {alike:.2f})"
         raise DataFault("cannot use field map", other["path"], why, "check PhaseEncodingDirection")
-    found, moved = opposite(first, encoding, second, against, mask, threads=scene.threads)
+    found, moved = opposite(first, encoding, second, against, mask)
     hz = found.shift.like(np.asarray(found.shift.data) / (encoding.polarity * encoding.readout))
     numbers = {"moved_mm": moved}
     return shift_of(hz, scene.boldref.grid, to_first, scene.encoding), numbers, []
 
 
 def opposite(
-    first: Volume, encoding: Encoding, second: Volume, against: Encoding, mask: Array, *, threads: int = 1
+    first: Volume, encoding: Encoding, second: Volume, against: Encoding, mask: Array
 ) -> tuple[Distortion, float]:
     """Return the distortion of ``first``, found against ``second``, and how far the head moved between them (mm).
 
-    The field is estimated, both images are undistorted and aligned rigidly, and the field is estimated again. A
-    movement along the phase encoding and a constant field cannot be told apart.
+    The field is estimated, both images are undistorted and aligned, and the field is estimated again. What a movement
+    does along the phase encoding looks like a field, so only the other three degrees of freedom are aligned.
 
     Parameters
     ----------
@@ -274,26 +280,38 @@ def opposite(
         Theirs.
     mask : bool array (X, Y, Z)
         Head in the first.
-    threads : int
-        SimpleITK threads.
     """
     grid = first.grid
     zooms = grid.zooms
     ratio = against.readout * float(second.grid.zooms[against.axis]) / (encoding.readout * float(zooms[encoding.axis]))
     matrix, moved = np.eye(4), 0.0
-    for again in (True, False):
+    for left in reversed(range(PASSES)):
         place = matrix
-        there = second if second.grid.same_as(grid) and np.allclose(place, np.eye(4)) else None
-        there = there or resample(second, grid, lambda p, m=place: apply_affine(m, p), order=3)  # type: ignore[misc]
-        shift = pepolar.estimate(first.data, there.data, encoding.axis, zooms, ratio=ratio)
+        if second.grid.same_as(grid) and np.allclose(place, np.eye(4)):
+            there = second
+        else:
+            there = resample(second, grid, lambda p, m=place: apply_affine(m, p), order=3)  # type: ignore[misc]
+        levels = pepolar.LEVELS[:-1] if left else pepolar.LEVELS
+        shift = pepolar.estimate(first.data, there.data, encoding.axis, zooms, ratio=ratio, levels=levels)
         found = Distortion(Volume(shift, first.affine), encoding.axis)
-        if again:
-            back = Distortion(Volume(-ratio * shift, first.affine), encoding.axis)
-            step = rigid(undistort(first, found), undistort(there, back), mask, threads=threads)
-            moved = mean_displacement(step, mask, first.affine)
+        if left:
+            back = undistort(there, Distortion(Volume(-ratio * shift, first.affine), encoding.axis))
+            step = realign(lambda _, b=back: b.data, 1, undistort(first, found).data, first.affine, mask)  # type: ignore[misc]
+            matrix = matrix @ across(step.matrices[0], first.affine, encoding.axis, mask)
+            moved = mean_displacement(matrix, mask, first.affine)
             if moved > FAR:
-                raise DataFault(
-                    "cannot align EPIs", "fmap", f"the head moved {moved:.0f} mm between them", "check the field map"
-                )
-            matrix = matrix @ step
+                why = f"the head moved {moved:.0f} mm between them"
+                raise DataFault("cannot align EPIs", "fmap", why, "look at the images of the field map")
     return found, moved
+
+
+def across(matrix: Float, affine: Float, axis: int, mask: Array) -> Float:
+    """Return the part of a rigid movement that leaves voxel ``axis`` alone: two translations, the rotation about it."""
+    left, _, right = np.linalg.svd(affine[:3, :3])
+    frame = np.eye(4)
+    frame[:3, :3] = left @ right  # voxel axes to world
+    centre = apply_affine(frame.T @ affine, np.argwhere(mask).mean(axis=0)[np.newaxis])[0]
+    values = parameters_of((frame.T @ matrix @ frame)[np.newaxis], centre)[0]
+    others = [a for a in range(3) if a != axis]
+    values[[axis, *(3 + a for a in others)]] = 0.0
+    return np.asarray(frame @ matrix_of(values, centre) @ frame.T)

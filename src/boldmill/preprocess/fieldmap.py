@@ -25,8 +25,6 @@ DEEP = 15.0
 SMALLEST_CORE, SMALLEST_BRAIN = 50.0, 300.0
 """Least volumes that count as the inside of a head and as a brain, ml."""
 OPENING = 6.0
-SCALP = 0.1
-"""Weight of what is head but not brain: its phase is that of fat and of partial volumes."""
 SMOOTHING = 5.0
 """FWHM of the smoothing of a measured field, mm."""
 OUTLIER = 3.0
@@ -73,9 +71,8 @@ def radians(data: Array, where: str = "phase image") -> Float:
 
 def difference(first: Array, second: Array) -> Float:
     """Return the phase of the second image against the first (X, Y, Z), rad, wrapped to -pi..pi."""
-    return np.asarray(
-        np.angle(np.exp(1j * (np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64))))
-    )
+    turned = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
+    return np.asarray(np.angle(np.exp(1j * turned)), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

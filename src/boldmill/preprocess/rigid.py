@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from boldmill.errors import DataFault
 from boldmill.preprocess.affine import to_matrix
 from boldmill.preprocess.images import RAS_TO_LPS, Array, Float, Volume, sitk, to_sitk
 from boldmill.preprocess.n4 import one_thread
@@ -27,6 +28,11 @@ def rigid(fixed: Volume, moving: Volume, mask: Array, *, threads: int = 1) -> Fl
         Voxels of ``fixed`` that count.
     threads : int
         SimpleITK threads; 1 makes reruns identical.
+
+    Raises
+    ------
+    DataFault
+        One image is empty, or they do not overlap.
     """
     itk = sitk()
     one_thread(threads)
@@ -46,7 +52,11 @@ def rigid(fixed: Volume, moving: Volume, mask: Array, *, threads: int = 1) -> Fl
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetNumberOfThreads(threads)
     method.SetInitialTransform(transform, inPlace=True)
-    method.Execute(to_sitk(fixed.data, fixed.affine), to_sitk(moving.data, moving.affine))
+    try:
+        method.Execute(to_sitk(fixed.data, fixed.affine), to_sitk(moving.data, moving.affine))
+    except RuntimeError as error:  # an empty image, or no overlap
+        why = str(error).strip().splitlines()[-1]
+        raise DataFault("cannot register", "field map", why, "look at the images of the field map") from error
     return to_matrix(transform)
 
 

@@ -45,8 +45,9 @@ class EstimateDistortion(Step):
         """Estimate, undistort the reference and its mask, and say what was done."""
         passed = {"boldref": self.inputs.boldref, "mask": self.inputs.mask}
         if self.inputs.off:
-            said = {"method": "off", "files": [], "flags": ["distortion not corrected: preprocess.distortion is off"]}
-            return {**passed, "facts": str(write_json(folder / "facts.json", said))}
+            said = ["distortion not corrected: preprocess.distortion is off"]
+            facts: dict[str, Any] = {"method": "off", "files": [], "flags": said}
+            return {**passed, "facts": str(write_json(folder / "facts.json", facts))}
         metadata = json.loads(self.inputs.metadata)
         found = distortion.correct(
             read_volume(self.inputs.boldref),
@@ -56,7 +57,7 @@ class EstimateDistortion(Step):
             Path(str(self.inputs.root)),
             threads=self.inputs.threads,
         )
-        facts: dict[str, Any] = {"method": found.method, "files": found.files, "flags": found.flags, **found.numbers}
+        facts = {"method": found.method, "files": found.files, "flags": found.flags, **found.numbers}
         outputs = {"facts": str(write_json(folder / "facts.json", facts))}
         if found.distortion is None:
             return {**passed, **outputs}
