@@ -65,10 +65,10 @@ class Shape:
     affine: Floats
     t2s: Floats
     grey: Floats
-    brain: Floats
+    brain: NDArray[Any]
 
     @property
-    def centre(self) -> Floats:
+    def centre(self) -> NDArray[Any]:
         """Centre of the brain in the T1w world, mm."""
         return apply(self.warp.affine, CENTRE)
 
@@ -94,9 +94,9 @@ def build_shape(spec: Spec) -> Shape:
     size = np.ceil((T1W_FIELD_MM + 24) / FIELDS_MM).astype(int)
     shape = (int(size[0]), int(size[1]), int(size[2]))
     affine = centred_affine(shape, FIELDS_MM, apply(warp.affine, VIEW_CENTRE))
-    index = np.moveaxis(apply(np.linalg.inv(head.affine), warp.to_template(world_grid(affine, shape))), -1, 0)
+    where = np.moveaxis(apply(np.linalg.inv(head.affine), warp.to_template(world_grid(affine, shape))), -1, 0)
     pulled = [
-        np.asarray(ndimage.map_coordinates(field, index, order=1, mode="nearest"), dtype=np.float32)
+        np.asarray(ndimage.map_coordinates(field, where, order=1, mode="nearest"), dtype=np.float32)
         for field in (t2s, t2s * head.gm)
     ]
     return Shape(head=head, warp=warp, affine=affine, t2s=pulled[0], grey=pulled[1], brain=brain)

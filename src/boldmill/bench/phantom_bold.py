@@ -1,6 +1,6 @@
 """The phantom's BOLD run: a moving head, signals sampled at each slice's own time, drift and a static receive field.
 
-Volume t shows at world w the head point ``M(t)^-1 w`` (rest position), which lies at ``pose^-1`` of it in the T1w world.
+Volume t shows at world w the head point ``x = M(t)^-1 w`` (rest position), which lies at ``pose^-1 x`` in T1w world.
 
 Axis legend: I J K voxels (K slices), T volumes, N voxels near the head; world in RAS mm.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from boldmill.bench.phantom import Shape, Spec
 from boldmill.demo.bold import slice_times
@@ -36,10 +37,10 @@ CYCLE = 40
 class RunTruth:
     """``pose`` (4, 4) T1w world to BOLD world at rest, ``motion`` (T, 4, 4) rest to volume, ``affine``, ``times``."""
 
-    pose: Floats
-    motion: Floats
-    affine: Floats
-    times: Floats
+    pose: NDArray[Any]
+    motion: NDArray[Any]
+    affine: NDArray[Any]
+    times: NDArray[Any]
 
 
 def draw_motion(spec: Spec, centre: Floats) -> Floats:
@@ -60,7 +61,7 @@ def run_truth(spec: Spec, shape: Shape) -> RunTruth:
     """Return pose, motion, grid and slice times of the run."""
     pose = about_centre(rotation(np.deg2rad(POSE_DEG)), shape.centre, POSE_MM)
     centre = apply(pose, shape.centre)
-    affine = centred_affine(spec.bold_shape, spec.bold_mm, np.round(centre + [0, 0, 2.0], 3))
+    affine = centred_affine(spec.bold_shape, spec.bold_mm, np.round(centre + np.array([0, 0, 2.0]), 3))
     times = slice_times(spec.bold_shape[2], spec.tr, spec.bands)
     return RunTruth(pose=pose, motion=draw_motion(spec, centre), affine=affine, times=times)
 

@@ -26,7 +26,11 @@ EDGE = 3
 
 def rest_points(shape: Shape, truth: RunTruth) -> Float:
     """Return the brain points (N, 3) in BOLD world with the head at rest, mm."""
-    return apply_affine(truth.pose, shape.warp.to_subject(shape.brain))
+    return apply_affine(truth.pose, _subject(shape))
+
+
+def _subject(shape: Shape) -> Float:
+    return np.asarray(shape.warp.to_subject(shape.brain), dtype=np.float64)
 
 
 def reference_volume(matrices: Float, points: Float) -> int:
@@ -56,13 +60,12 @@ def motion_errors(found: Float, truth: RunTruth, points: Float, reference: int) 
 def coregistration_error(found: Float, truth: RunTruth, shape: Shape, reference: int) -> float:
     """Return the mean error over the brain of a T1w-to-BOLD-reference matrix, mm."""
     expected = truth.motion[reference] @ truth.pose
-    points = shape.warp.to_subject(shape.brain)
-    return float(displacement((np.linalg.inv(expected) @ found)[None], points)[0])
+    return float(displacement((np.linalg.inv(expected) @ found)[None], _subject(shape))[0])
 
 
 def normalisation_errors(to_subject: Callable[[Float], Any], shape: Shape) -> Float:
     """Return the error (N,) of a template-to-T1w mapping at the brain points, mm, in T1w world."""
-    return np.asarray(np.linalg.norm(to_subject(shape.brain) - shape.warp.to_subject(shape.brain), axis=1))
+    return np.asarray(np.linalg.norm(to_subject(shape.brain) - _subject(shape), axis=1))
 
 
 def dice(found: Volume, truth: Volume) -> float:

@@ -45,7 +45,7 @@ FINE = Level(fwhm=4.0, voxels=1.0, order=3, points=12000, tolerance=0.003)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion:
-    """Result: ``matrices`` (T, 4, 4) reference world to volume world, ``gain`` (T,), ``last_step`` (T,): the step left, mm."""
+    """Result: ``matrices`` (T, 4, 4) reference world to volume world, ``gain`` (T,), ``last_step`` (T,) left, mm."""
 
     matrices: Float
     gain: Float
