@@ -25,7 +25,7 @@ BOUND = 12.0
 """Bound of each parameter (mm, degrees): an unbounded search escapes."""
 SLOPE = 0.05
 POINTS = 40_000
-SMOOTH = 1.2
+SMOOTH = 1.1
 """Gaussian sigma of the white-matter map, mm: a rough surface raises the cost, at any voxel size, without moving it."""
 ACCEPT_COST = 0.9
 ACCEPT_SIGN = 0.6
