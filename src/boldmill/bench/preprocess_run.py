@@ -1,6 +1,7 @@
 """Run the preprocessing commands on the phantom in child processes, and measure what each child used.
 
-``os.wait4`` gives the CPU-seconds and the peak resident memory of exactly that child and what it waited for.
+``os.wait4`` gives the CPU-seconds and the peak resident memory of exactly that child and what it waited for. A child's
+peak starts at that of the process it was split off from, so a small interpreter starts each command, not this process.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from boldmill.errors import MachineFault
 DATASET = "phantom"
 SCAN = f"{DATASET}_sub-01_task-rest"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+LAUNCH = """
+import json, os, subprocess, sys
+child = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(child.pid, 0)
+with open(sys.argv[1], "w") as stream:
+    json.dump([os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss], stream)
+"""
 MEMORY_UNIT = 1024 if sys.platform.startswith("linux") else 1
 """``ru_maxrss`` is in KiB on Linux, in bytes on macOS."""
 
@@ -68,13 +76,13 @@ def measured(command: Sequence[str], folder: Path) -> Used:
     environment = {**os.environ, **dict.fromkeys(THREADS, "1")}
     log = folder / "command.log"
     with log.open("wb") as stream:
-        child = subprocess.Popen(command, cwd=folder, env=environment, stdout=stream, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
+        launch = [sys.executable, "-S", "-c", LAUNCH, "command.json", *command]
+        subprocess.run(launch, cwd=folder, env=environment, stdout=stream, stderr=subprocess.STDOUT, check=True)
+    code, cpu_s, peak = read_json(folder / "command.json")
+    if code != 0:
         said = log.read_text(errors="replace")[-2000:]
         raise MachineFault("a benchmark command failed", " ".join(command[:5]), said, "run the command on its own")
-    return Used(cpu_s=usage.ru_utime + usage.ru_stime, peak_bytes=float(usage.ru_maxrss * MEMORY_UNIT))
+    return Used(cpu_s=cpu_s, peak_bytes=float(peak * MEMORY_UNIT))
 
 
 def prepare(root: Path, settings: dict[str, Any] | None = None) -> Any:
