@@ -4,6 +4,7 @@ Example
 -------
 boldmill bench startup
 boldmill bench representations --json representations.json
+boldmill bench preprocess --quick
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import argparse
 import importlib
 from pathlib import Path
 
-from boldmill.errors import EXIT_OK
+from boldmill.errors import EXIT_OK, ConfigError
 
 BENCHES: dict[str, tuple[str, str]] = {
-    # name: (module with measure(repeats) -> list of Row, help)
+    # name: (module with measure(repeats, **options) -> list of Row, help); OPTIONS of the module are its flags
     "startup": ("boldmill.bench.startup", "import and --help against an empty interpreter"),
+    "preprocess": ("boldmill.bench.preprocess", "a phantom with known truth against antspyx, SimpleITK and dipy"),
     "representations": ("boldmill.bench.representations", "pFC views against numpy.corrcoef; shard reading"),
 }
+FLAGS = ("quick", "long")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     described = "; ".join(f"{name}: {text}" for name, (_, text) in BENCHES.items())
     parser.add_argument("name", choices=[*BENCHES], help=described)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here too")
+    parser.add_argument("--quick", action="store_true", help="preprocess: a smaller phantom, in about 3 minutes")
+    parser.add_argument("--long", action="store_true", help="preprocess: also a run of 1,200 volumes (minutes more)")
     parser.add_argument("--repeats", type=int, default=7, help="timings per figure; the median counts (default 7)")
 
 
@@ -33,7 +38,12 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print and save."""
     from boldmill.bench.table import render, save
 
-    rows = importlib.import_module(BENCHES[args.name][0]).measure(args.repeats)
+    module = importlib.import_module(BENCHES[args.name][0])
+    given = [flag for flag in FLAGS if getattr(args, flag)]
+    foreign = [flag for flag in given if flag not in getattr(module, "OPTIONS", ())]
+    if foreign:
+        raise ConfigError("not an option of this bench", f"--{foreign[0]}", f"{args.name} has none", "leave it out")
+    rows = module.measure(args.repeats, **dict.fromkeys(given, True))
     print(render(rows))
     if args.json is not None:
         save(rows, args.json)

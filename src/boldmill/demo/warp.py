@@ -69,7 +69,7 @@ def draw_affine(draw: np.random.Generator) -> Floats:
     return about_centre(rotation(angles) @ shear @ stretch, CENTRE, shift)
 
 
-def draw_warp(draw: np.random.Generator, brain: Floats) -> Warp:
+def draw_warp(draw: np.random.Generator, brain: Floats, *, smooth_mm: float = SMOOTH_MM) -> Warp:
     """Return a random subject shape.
 
     The field is smooth noise with a mean length of ``MEAN_MM`` over the brain, made smaller where that would bring
@@ -79,6 +79,8 @@ def draw_warp(draw: np.random.Generator, brain: Floats) -> Warp:
     ----------
     brain : array (N, 3)
         Template points inside the brain, mm.
+    smooth_mm : float
+        Gaussian sigma of the field, mm; smaller is harder to register.
     """
     affine = draw_affine(draw)
     count = np.round(BOX_MM / GRID_MM).astype(int) + 1
@@ -86,7 +88,7 @@ def draw_warp(draw: np.random.Generator, brain: Floats) -> Warp:
     grid = np.diag([GRID_MM, GRID_MM, GRID_MM, 1.0])
     grid[:3, 3] = np.array([0.0, -10.0, -14.0]) - BOX_MM / 2
     points = world_grid(grid, shape)
-    field = np.stack([smooth_noise(draw, shape, grid, points, SMOOTH_MM) for _ in range(3)], axis=-1)
+    field = np.stack([smooth_noise(draw, shape, grid, points, smooth_mm) for _ in range(3)], axis=-1)
     fade: Any = np.ones(shape)
     for axis, n in enumerate(shape):
         edge = np.minimum(np.arange(n), np.arange(n)[::-1]) * GRID_MM

@@ -24,8 +24,8 @@ STEP = 2.0
 BOUND = 12.0
 """Bound of each parameter (mm, degrees): an unbounded search escapes."""
 SLOPE = 0.05
-POINTS = 20_000
-SMOOTH = 1.2
+POINTS = 40_000
+SMOOTH = 1.1
 """Gaussian sigma of the white-matter map, mm: a rough surface raises the cost, at any voxel size, without moving it."""
 ACCEPT_COST = 0.9
 ACCEPT_SIGN = 0.6
@@ -87,8 +87,9 @@ def boundary(white: Volume, grey: Volume, *, key: tuple[str | int, ...], points:
     if not smooth.min() < 0.5 < smooth.max():
         raise DataFault("cannot find the white-matter surface", "T1w", "its probability never crosses 0.5", fix)
     vertices = surface(smooth, 0.5)[0].astype(np.float64)
-    chosen = generator("bbr vertices", *key).permutation(len(vertices))[: 2 * points]
-    vertices = vertices[np.sort(chosen)]
+    # Vertices come ordered along x: cutting them off in that order would leave out the side of the head.
+    chosen = generator("bbr vertices", *key).permutation(len(vertices))[: 3 * points]
+    vertices = vertices[chosen]
     slope = np.stack(
         [sample(Volume(g, np.eye(4)), vertices) for g in np.gradient(smooth)], axis=1
     )  # (N, 3) per voxel; the probability falls outwards

@@ -45,7 +45,7 @@ FINE = Level(fwhm=4.0, voxels=1.0, order=3, points=12000, tolerance=0.003)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion:
-    """Result: ``matrices`` (T, 4, 4) reference world to volume world, ``gain`` (T,), ``last_step`` (T,) in mm."""
+    """Result: ``matrices`` (T, 4, 4) reference world to volume world, ``gain`` (T,), ``last_step`` (T,) left, mm."""
 
     matrices: Float
     gain: Float
@@ -130,14 +130,14 @@ class _Solver:
         return np.asarray(gaussian_filter(np.asarray(data, dtype=np.float32), self.sigma, mode="nearest", truncate=3.0))
 
     def solve(self, data: Array, matrix: Float) -> tuple[Float, float, float]:
-        """Refine one matrix; return it with the gain and the size of the last step (mm)."""
+        """Refine one matrix; return it with the gain and the step that would come next (mm)."""
         from scipy.ndimage import map_coordinates, spline_filter
 
         moving = self._smooth(data)
         if self.level.order > 1:
             moving = spline_filter(moving, order=self.level.order, mode="mirror", output=np.float32)
         mode = "mirror" if self.level.order > 1 else "nearest"
-        gain, size = 1.0, np.inf
+        gain, size, before = 1.0, np.inf, 0.0
         for _ in range(self.level.iterations):
             chain = self.inverse @ matrix
             index = chain[:3, :3] @ self.points.T + chain[:3, 3:]
@@ -149,7 +149,9 @@ class _Solver:
             step = np.clip(solution[:6] / gain, -20.0, 20.0)
             # volume(W p) = gain * reference(D p) with D the step, so the aligned matrix is W inv(D).
             matrix = matrix @ np.linalg.inv(matrix_of(step, self.centre))
-            size = float(np.linalg.norm(step[:3]) + RADIUS * np.linalg.norm(step[3:]))
+            length = float(np.linalg.norm(step[:3]) + RADIUS * np.linalg.norm(step[3:]))
+            # Steps shrink by a nearly constant factor: the next one is known before it is taken.
+            size, before = length * (min(1.0, length / before) if before else 1.0), length
             if size < self.level.tolerance:
                 break
         return matrix, gain, size

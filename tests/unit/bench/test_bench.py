@@ -62,3 +62,38 @@ def test_sides_take_turns() -> None:
     calls: list[str] = []
     side_by_side(lambda: calls.append("ours"), lambda: calls.append("peer"), repeats=2, warm_up=1)
     assert calls == ["ours", "peer"] * 3
+
+
+def test_flags_belong_to_the_bench_that_has_them(monkeypatch, capsys) -> None:
+    given: list[dict[str, bool]] = []
+    monkeypatch.setattr("boldmill.bench.preprocess.measure", lambda repeats, **flags: given.append(flags) or [])
+    assert main(["bench", "preprocess", "--quick"]) == 0
+    assert given == [{"quick": True}]
+    assert main(["bench", "startup", "--long"]) != 0
+    assert "--long" in capsys.readouterr().err
+
+
+def test_a_missing_peer_is_a_row_that_says_so() -> None:
+    from boldmill.bench.preprocess import _absent
+
+    assert "ants is not installed" in render([_absent("motion (peer: antspyx)", "ants", 0.05, "mm")])
+
+
+def test_children_are_measured_and_their_failure_is_told(tmp_path) -> None:
+    import sys
+
+    from boldmill.bench.preprocess_run import different_files, measured
+    from boldmill.errors import MachineFault
+
+    ballast = bytearray(b"x") * 500_000_000  # this process' own memory must not count
+    used = measured([sys.executable, "-c", "x = bytearray(200_000_000); sum(range(3_000_000))"], tmp_path)
+    assert len(ballast) > used.peak_bytes and 200e6 < used.peak_bytes < 400e6 and 0.01 < used.cpu_s < 20
+    with pytest.raises(MachineFault, match="no such thing"):
+        measured([sys.executable, "-c", "raise SystemExit('no such thing')"], tmp_path)
+    for name, content in (("one", "a"), ("two", "b")):
+        folder = tmp_path / name / "derivatives"
+        folder.mkdir(parents=True)
+        (folder / "same").write_text("x")
+        (folder / "other").write_text(content)
+        (folder / "x.prov.json").write_text(content)
+    assert different_files(tmp_path / "one", tmp_path / "two") == (2, ["derivatives/other"])
