@@ -45,12 +45,12 @@ class Stage:
 
 STAGES: dict[str, Stage] = {
     "ingest": Stage(
-        version=1,
+        version=2,
         reads=("datasets", "index", "shards.n_buckets", "spaces.template", "spaces.atlas_desc"),
         module="boldmill.index.command",
     ),
     "templates": Stage(
-        version=1,
+        version=2,
         reads=("spaces.template_source", "spaces.template", "spaces.demo_template", "preprocess.output_spaces"),
         module="boldmill.spaces.templates_command",
     ),
@@ -63,25 +63,25 @@ STAGES: dict[str, Stage] = {
         module="boldmill.spaces.atlas_command",
     ),
     "preprocess": Stage(
-        version=1, reads=("spaces.resolution", "preprocess", "clean"), module="boldmill.preprocess.command", seeded=True
+        version=2, reads=("spaces.resolution", "preprocess", "clean"), module="boldmill.preprocess.command", seeded=True
     ),
     "operators": Stage(
         version=1,
         reads=("spaces.resolution", "spaces.flat", "flatmap.depths"),
         module="boldmill.represent.operators_command",
     ),
-    "parcellate": Stage(version=1, reads=("parcellate.min_coverage",), module="boldmill.represent.parcellate_command"),
+    "parcellate": Stage(version=2, reads=("parcellate.min_coverage",), module="boldmill.represent.parcellate_command"),
     "flatmap": Stage(
-        version=1, reads=("flatmap.target_tr", "flatmap.movie_frames"), module="boldmill.represent.flatmap_command"
+        version=2, reads=("flatmap.target_tr", "flatmap.movie_frames"), module="boldmill.represent.flatmap_command"
     ),
     "augment": Stage(version=1, reads=("augment",), module="boldmill.represent.augment_command", seeded=True),
     "shards": Stage(
-        version=1,
+        version=2,
         reads=("shards.clip_frames", "shards.clip_stride", "shards.row_group_rows", "parcellate.fc_estimator"),
         module="boldmill.shards.command",
     ),
     "snapshot": Stage(
-        version=1, reads=("snapshot", "inclusion"), module="boldmill.shards.snapshot_command", seeded=True
+        version=2, reads=("snapshot", "inclusion"), module="boldmill.shards.snapshot_command", seeded=True
     ),
     "train_brainmass": Stage(
         version=1, reads=("models.brainmass", "augment"), module="boldmill.train.command", seeded=True

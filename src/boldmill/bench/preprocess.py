@@ -79,12 +79,12 @@ def measure(repeats: int, *, quick: bool = False, long: bool = False) -> list[Ro
 
 def motion_rows(case: Case, count: int) -> list[Row]:
     """Motion: error over all volumes and CPU-s per volume; each peer on ``count`` evenly spread volumes."""
-    from boldmill.preprocess.images import Volume
+    from boldmill.preprocess.images import Volume, read_volume
     from boldmill.preprocess.reference import epi_mask, estimate
-    from boldmill.preprocess.series_io import read_bold
 
     _say("motion: ours and the peers")
-    series = read_bold(case.root / "bids" / "sub-01" / "func" / "sub-01_task-rest_bold.nii.gz")
+    raw = read_volume(case.root / "bids" / "sub-01" / "func" / "sub-01_task-rest_bold.nii.gz", ndim=4)
+    series = Volume(np.asfortranarray(raw.data), raw.affine)  # time outermost: one volume is one read
     points = against.rest_points(case.shape, case.truth)
     matrices = np.loadtxt(case.outcome.run["hmc"]).reshape(-1, 4, 4)
     start = against.reference_volume(matrices, points)

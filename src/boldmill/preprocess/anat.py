@@ -13,6 +13,7 @@ from boldmill.preprocess.anat_interfaces import LoadT1w, StartAffine, ToTemplate
 from boldmill.preprocess.anat_outputs import write_anat
 from boldmill.preprocess.anat_quality import anat_flags, further_flags, rounded
 from boldmill.preprocess.config import PreprocessConfig
+from boldmill.preprocess.imagefaults import form_flags
 from boldmill.preprocess.images import Grid, read_volume
 from boldmill.preprocess.merge import MergeT1w, merge_flags
 from boldmill.preprocess.nodes import pe, run_workflow
@@ -246,7 +247,7 @@ def process_anat(
     }
     qc |= anat_quality(out["t1w"], out["mask"], {name: out[f"{name}_native"] for name in ("gm", "wm", "csf")})
     merged = out.get("merged", [])
-    flags = anat_flags(qc) + merge_flags(merged)
+    flags = anat_flags(qc) + merge_flags(merged) + [flag for path in paths for flag in form_flags(path, "T1w image")]
     del qc["syn_sigma_diff_set"]
     for space in sorted(job.others):
         further = out[f"figures_{space}"]

@@ -23,6 +23,7 @@ from boldmill.preprocess.frames import Array
 from boldmill.preprocess.images import Volume, read_volume
 from boldmill.preprocess.recipe import AGAIN, Recipe
 from boldmill.preprocess.series_io import read_rows
+from boldmill.preprocess.threads import algebra_threads
 from boldmill.preprocess.transforms import read_affine, read_field
 
 Progress = Callable[[range], Any]
@@ -53,7 +54,7 @@ def preprocessed(recipe: Recipe, *, progress: Progress = iter) -> tuple[Array, V
     recipe.verify()
     image = read_volume(recipe.file("mask"))
     mask = image.data > 0.5
-    with _scratch(recipe.results) as folder, _one_thread():
+    with _scratch(recipe.results) as folder, algebra_threads(1):
         frames, native = prepare.load(recipe.raw, folder / "raw.npy")
         if recipe.value["despike"]:
             frames = prepare.despiked(frames, folder / "despiked.npy", engine=recipe.value["engines"]["despike"])
@@ -95,7 +96,7 @@ def cleaned(recipe: Recipe, *, progress: Progress = iter) -> tuple[Array, Volume
     """
     series, image = preprocessed(recipe, progress=progress)
     table, config = confounds.read(recipe.file("confounds")), recipe.clean
-    with _one_thread():
+    with algebra_threads(1):
         plan = design.plan(config, table, recipe.tr, where=recipe.scan)
         return finish_series(series, plan, image.data > 0.5, image.grid.zooms, config), image
 
@@ -110,12 +111,3 @@ def _scratch(results: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Hold linear algebra to one thread, as the preprocess job does: sums of several threads differ in the last bit."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    with threadpool_limits(limits=1):
-        yield

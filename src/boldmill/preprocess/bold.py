@@ -22,6 +22,7 @@ from boldmill.errors import DataFault
 from boldmill.preprocess.bold_outputs import covered_share, publish, quality_of
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.preprocess.confounds import read as read_confounds
+from boldmill.preprocess.imagefaults import FEW_COVERED, form_flags
 from boldmill.preprocess.images import Grid
 from boldmill.preprocess.memory import Memory
 from boldmill.preprocess.outputs import further_grids
@@ -284,6 +285,11 @@ def process_volume_run(
         flags.append(f"large motion: mean FD {quality['mean_fd']:.2f} mm")
     if timing is None:
         flags.append("no slice timing: the sidecar gives no usable SliceTiming")
+    flags += form_flags(bold, "BOLD run")
+    if quality["coverage"] < FEW_COVERED:
+        flags.append(
+            f"{100 * quality['coverage']:.0f} % of the brain is covered: the rest is outside the field of view"
+        )
     files, extra = publish(job, ticket, anat, made, timing, tr, facts)
     ran = ["motion", "coregistration", *(["despike"] if job.settings.despike else [])]
     ran += ["slice_timing"] if timing is not None else []

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from boldmill.atomic import atomic
 from boldmill.errors import DataFault
-from boldmill.preprocess.imagefaults import reading, sound_affine
+from boldmill.preprocess.imagefaults import finite_values, reading, sane_scale, sound_affine
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
@@ -127,9 +127,8 @@ def read_volume(path: str | Path, *, canonical: bool = False, ndim: Literal[3, 4
         why = f"it has {data.ndim} dimensions {data.shape}, expected {ndim}"
         raise DataFault(f"cannot use {what}", path, why, "give a file with the right dimensions, or exclude it")
     affine = sound_affine(image, path, what)
-    finite = np.isfinite(data)
-    if not finite.all():
-        data = np.where(finite, data, np.float32(0))
+    data = finite_values(data, image, path, what)
+    sane_scale(float(data.min()), float(data.max()), path, what)
     if float(data.min()) == float(data.max()):
         raise DataFault(f"cannot use {what}", path, "all voxels are equal", "exclude the scan or restore the file")
     return Volume(data, affine, _header_tr(image) if ndim == 4 else None)

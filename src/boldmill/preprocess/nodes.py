@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from boldmill.atomic import read_json, write_json
 from boldmill.errors import BoldmillError, ConfigError, DataFault, MachineFault, disk_fault
 from boldmill.preprocess.memory import Memory
+from boldmill.preprocess.threads import algebra_threads
 
 os.environ.setdefault("NIPYPE_NO_ET", "1")  # nipype asks for its latest version over the network otherwise
 os.environ.setdefault("NO_ET", "1")
@@ -111,7 +112,8 @@ def run_workflow(workflow: Any, folder: str | Path) -> tuple[dict[str, Any], dic
     }
     before = Path.cwd()
     try:
-        graph = workflow.run(plugin="Linear")
+        with algebra_threads():
+            graph = workflow.run(plugin="Linear")
     except Exception:
         os.chdir(before)
         for path in sorted(folder.rglob(FAULT)):

@@ -15,7 +15,7 @@ import numpy as np
 from boldmill.errors import DataFault
 from boldmill.preprocess import engines, slicetiming
 from boldmill.preprocess.frames import Array, Frames
-from boldmill.preprocess.imagefaults import reading, sound_affine
+from boldmill.preprocess.imagefaults import finite_values, reading, sane_scale, sound_affine
 from boldmill.preprocess.images import Grid, nib
 
 WHAT = "BOLD run"
@@ -77,6 +77,7 @@ def load(path: str | Path, target: str | Path) -> tuple[Frames, Grid]:
             data = _volume(image, (slice(None), slice(None), slice(None), t, *rest), path)
             low, high = min(low, float(data.min())), max(high, float(data.max()))
             frames.write(handle, t, data)
+    sane_scale(low, high, path, WHAT)
     if low == high:
         why = "all voxels are equal"
         raise DataFault(f"cannot use {WHAT}", path, why, "exclude the scan or restore the file")
@@ -89,8 +90,7 @@ def _volume(image: Any, at: tuple[Any, ...], path: str | Path) -> Array:
             data = np.asarray(image.dataobj[at], dtype=np.float32)
         except ValueError as error:  # nibabel: fewer bytes than the header says
             raise EOFError(" ".join(str(error).split())) from error
-    finite = np.isfinite(data)
-    return data if finite.all() else np.where(finite, data, np.float32(0))
+    return finite_values(data, image, path, WHAT)
 
 
 def despiked(frames: Frames, target: str | Path, *, engine: str = engines.DEFAULT) -> Frames:

@@ -407,4 +407,7 @@ CASES: tuple[Case, ...] = (
         subject=True,
     ),
     Case(name="hugemotion", outcome="flagged", words="large motion", damage=_huge_motion),
+    Case(name="integeroverflow", outcome="quarantined", words="not finite|overflow|beyond", damage=_overflow),
+    Case(name="qformsform", outcome="flagged", words="qform and sform", damage=_both_forms_differ),
+    Case(name="croppedfov", outcome="flagged", words="field of view|covered", damage=_cropped),
 )
