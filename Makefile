@@ -27,7 +27,8 @@ demo: install
 	@echo "Report: $(abspath results/report/index.html)"
 
 test: install
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/dag tests/e2e tests/slurm
 
 lint: install
 	$(BIN)/ruff check src tests

@@ -14,6 +14,8 @@ N_BUCKETS = 3
 SUBJECTS = {("alpha", f"{i:02d}") for i in range(1, 5)} | {("beta", f"{i:02d}") for i in range(1, 3)}
 MODEL_JOBS = {f"{job} {model}" for job in ("train_model", "evaluate_model") for model in MODELS}
 AFTER_SHARDS = {"snapshot", "report_page", "ledger"} | MODEL_JOBS
+PAGES = ("pages_bucket",)
+"""Pages of the subjects: made from what preprocessing left, so they follow its manifests only."""
 
 
 def bucket(dataset: str, subject: str) -> str:
@@ -36,7 +38,12 @@ REPRESENT = ("parcellate_bucket", "flatmap_bucket", "augment_bucket", "shard_buc
 
 def downstream(*touched: str, buckets: set[str] = BUCKETS) -> set[str]:
     """Everything after the subjects of these buckets."""
-    return set(touched) | per_bucket(*REPRESENT, buckets=buckets) | AFTER_SHARDS
+    return set(touched) | per_bucket(*REPRESENT, *PAGES, buckets=buckets) | {"cohort_page"} | AFTER_SHARDS
+
+
+def represented(*touched: str, buckets: set[str] = BUCKETS) -> set[str]:
+    """Everything after the operators: no page of a subject."""
+    return set(touched) | per_bucket(*REPRESENT, buckets=buckets) | {"cohort_page"} | AFTER_SHARDS
 
 
 SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
@@ -50,7 +57,7 @@ SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
     (
         "spaces.surface_source",
         {"spaces": {"surface_source": "templateflow"}},
-        downstream("atlas", "operators"),
+        represented("atlas", "operators"),
     ),
     (
         "parcellate.fc_estimator",
@@ -60,7 +67,7 @@ SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
     (
         "parcellate.min_coverage",
         {"parcellate": {"min_coverage": 0.4}},
-        per_bucket("parcellate_bucket", "augment_bucket", "shard_bucket") | AFTER_SHARDS,
+        per_bucket("parcellate_bucket", "augment_bucket", "shard_bucket") | {"cohort_page"} | AFTER_SHARDS,
     ),
     (
         "flatmap.target_tr",
@@ -84,8 +91,16 @@ SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
         {"evaluate": {"folds": 3}},
         {f"evaluate_model {m}" for m in MODELS} | {"report_page", "ledger"},
     ),
-    ("report.dpi", {"report": {"dpi": 90}}, {"report_page", "ledger"}),
-    ("project", {"project": "renamed"}, {"report_page", "ledger"}),
+    ("report.dpi", {"report": {"dpi": 90}}, per_bucket(*PAGES) | {"report_page", "ledger"}),
+    ("project", {"project": "renamed"}, per_bucket(*PAGES) | {"report_page", "cohort_page", "ledger"}),
+    ("inclusion.max_mean_fd", {"inclusion": {"max_mean_fd": 0.3}}, {"cohort_page"} | AFTER_SHARDS),
+    ("clean.strategy", {"clean": {"strategy": "36P"}}, downstream(*subjects())),
+    ("preprocess.keep", {"preprocess": {"keep": ["clean"]}}, downstream(*subjects())),
+    (
+        "preset",
+        {"preset": "fmriprep_36p"},
+        downstream(*subjects()),
+    ),
 ]
 
 
@@ -165,6 +180,12 @@ def test_nothing_to_do_says_so(finished) -> None:
 def test_a_lost_intermediate_reruns_nothing(finished) -> None:
     (finished.folder / "results" / "parcellate" / f"bucket-{bucket('alpha', '01')}.json").unlink()
     assert not finished.jobs()
+
+
+def test_lost_pages_are_made_again_alone(finished) -> None:
+    mine = bucket("alpha", "01")
+    (finished.folder / "results" / "reports" / f"bucket-{mine}.json").unlink()
+    assert set(finished.jobs()) == {f"pages_bucket {mine}", "ledger"}
 
 
 def test_a_lost_shard_is_made_again(finished) -> None:

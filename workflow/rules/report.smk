@@ -4,6 +4,7 @@
 rule pages_bucket:
     input:
         subjects=plan.bucket_subjects,
+        refused=ancient(plan.layout.index_quarantine),  # shown, but no reason to make all pages again
     output:
         "<results>/reports/bucket-{bucket}.json",
     log:
@@ -19,8 +20,8 @@ rule pages_bucket:
     params:
         cfg=plan.settings("pages"),
     shell:
-        "python -m boldmill pages --subjects {input.subjects:q} --results $BOLDMILL_RESULTS --out {output:q}"
-        " --config-json {params.cfg:q} > {log:q} 2>&1"
+        "python -m boldmill pages --subjects {input.subjects:q} --quarantine {input.refused:q}"
+        " --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
 rule cohort_page:

@@ -69,7 +69,8 @@ def list_dataset(dataset: DatasetConfig) -> Listing:
             "not a BIDS data set", where, f"{root} holds no sub-* folder with files", "give the folder that holds them"
         )
     indexed = _bids2table_paths(root)
-    patterns = _ignore_patterns(root)
+    # Pipelines list good series there, because the validator has no name for them (fMRIPrep: `*_bold.func.gii`).
+    patterns = _ignore_patterns(root) if dataset.kind == "raw" else []
     sidecars = Sidecars(root, [path for path in files if path.endswith(".json")])
     listing = Listing([], [], sidecars)
     for path in files:

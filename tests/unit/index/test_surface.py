@@ -76,3 +76,9 @@ def test_other_spaces_and_volumes_are_reported(surfaces):
         "derivative data sets are read as fsaverage5 surfaces (hemi-L and hemi-R .func.gii) only",
         "a surface series needs hemi-L or hemi-R",
     }
+
+
+def test_the_validators_ignore_list_does_not_hide_series_of_a_pipeline(surfaces):
+    """fMRIPrep lists its own series there, because the validator has no name for them."""
+    surfaces.write(".bidsignore", "*_bold.func.gii\n*_timeseries.tsv\n")
+    assert rows(surfaces)["sub-01_task-rest"].status == "ok"
