@@ -25,6 +25,7 @@ from boldmill.preprocess.confounds import read as read_confounds
 from boldmill.preprocess.imagefaults import FEW_COVERED, form_flags
 from boldmill.preprocess.images import Grid
 from boldmill.preprocess.memory import Memory
+from boldmill.preprocess.motion import motion_flags
 from boldmill.preprocess.outputs import further_grids
 from boldmill.preprocess.prepare import image_shape
 from boldmill.preprocess.scanquality import run_quality
@@ -36,8 +37,6 @@ STEPS = ("motion", "distortion", "coreg", "resample", "confounds", "clean")
 """Steps that leave facts and flags."""
 FIT = ("motion", "distortion", "coregister")
 """Nodes whose results are remembered: they do not depend on grids, cleaning or what is kept."""
-HUGE_FD = 0.5
-"""Mean FD (Power) above which a run is flagged, mm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,8 +280,7 @@ def process_volume_run(
     quality["coverage"] = covered_share(Path(made["mask"]), job.template["brain_mask"])
     quality |= run_quality(made, anat.t1w_mask, table.columns, metadata, job.clean, tr)
     flags = [flag for name in STEPS for flag in facts[name].get("flags", [])]
-    if quality["mean_fd"] > HUGE_FD:
-        flags.append(f"large motion: mean FD {quality['mean_fd']:.2f} mm")
+    flags += motion_flags(quality["mean_fd"])
     if timing is None:
         flags.append("no slice timing: the sidecar gives no usable SliceTiming")
     flags += form_flags(bold, "BOLD run")

@@ -201,8 +201,6 @@ def quality_of(columns: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str
         "residual_dof": cleaned["residual_dof"],
         "effective_dof": cleaned["effective_dof"],
         "n_regressors": cleaned["n_regressors"],
-        "censored_share": cleaned["censored_share"],
-        "minutes_kept": cleaned["minutes_kept"],
         "non_steady": facts["motion"]["non_steady"],
         "sdc_method": facts["distortion"]["method"],
         "sdc_max_shift_mm": facts["distortion"].get("max_shift_mm"),

@@ -19,6 +19,7 @@ from boldmill.atomic import write_text
 from boldmill.errors import DataFault
 from boldmill.index.content import is_header
 from boldmill.preprocess.ready import about, other_motion, publish_table
+from boldmill.preprocess.scanquality import run_summary
 from boldmill.preprocess.subject import Job, StepResult
 
 Array = NDArray[Any]
@@ -52,6 +53,7 @@ def process_parcels(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     if lost := int((~live).sum()):
         flags.append(f"{lost} of {values.shape[1]} given columns are without data")
     table, qc, said = other_motion(ticket, len(values), job.settings.fd_radius)
+    qc |= run_summary(table.columns if table else {}, job.clean, tr)
     values -= values.mean(axis=0)
     d = job.derivatives
     path = d.path(ticket["entities"], "func", "timeseries", ".tsv", desc="given")
