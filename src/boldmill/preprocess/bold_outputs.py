@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from boldmill.atomic import atomic, read_json, write_text
 from boldmill.paths import Layout
 from boldmill.preprocess import motion as rigid
-from boldmill.preprocess.derivatives import Derivatives
+from boldmill.preprocess.derivatives import Derivatives, sidecar_of
 from boldmill.preprocess.frames import Array
 from boldmill.preprocess.images import Volume, read_volume
 from boldmill.preprocess.outputs import publish_spaces
@@ -65,7 +65,6 @@ def publish(
         files[key] = names[key]
     rows = [" ".join(repr(float(v)) for v in matrix.ravel()) for matrix in matrices]
     files["hmc"] = write_text(names["hmc"], "\n".join(rows) + "\n")
-    extra.append(files.pop("confounds_json"))
     sources = [d.uri_raw(entry["path"]) for entry in ticket["bold"]]
     fields: dict[str, dict[str, Any]] = {
         "mask": {"Type": "Brain"},
@@ -85,7 +84,10 @@ def publish(
         measured = [d.uri_raw(path) for path in unwarped["files"]]
         extra.append(d.sidecar(files["distortion"], sources=[*sources, *measured], **fields_of_it))
     fitted = {"field": anat.field, "t1w_mask": anat.t1w_mask}
-    fitted |= {key: files[key] for key in ("hmc", "coreg", "mask", "confounds", "distortion") if key in files}
+    fitted |= {key: files[key] for key in ("hmc", "coreg", "mask", "confounds", "confounds_json")}
+    extra.append(files.pop("confounds_json"))
+    if corrected:  # its sidecar names the phase-encoding axis
+        fitted |= {"distortion": files["distortion"], "distortion_json": sidecar_of(files["distortion"])}
     files["recipe"] = write_recipe(
         recipe_path(d.results, d.dataset, str(ticket["scan_id"])),
         d.results,
