@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from boldmill.errors import DataFault
 from boldmill.index.cifti_header import CORTEX
+from boldmill.preprocess.imagefaults import reading
 from boldmill.preprocess.ready import CORTEX as CORTEX_SPACE
 from boldmill.preprocess.ready import about, clean_ready, publish_cortex, publish_table
 from boldmill.preprocess.series_io import read_surface
@@ -86,10 +87,11 @@ def read_cifti(path: Path) -> tuple[list[Array], list[NDArray[np.bool_]]]:
 
     fix = "give the 91k series (.dtseries.nii) of the pipeline"
     try:
-        image: Any = nibabel.load(path)
+        with reading(path, "grayordinates"):
+            image: Any = nibabel.load(path)
         axis = image.header.get_axis(1)
         structures = {name: (part, model) for name, part, model in axis.iter_structures()}
-    except (OSError, EOFError, ValueError, AttributeError, nibabel.filebasedimages.ImageFileError) as error:
+    except (ValueError, AttributeError) as error:
         raise DataFault("cannot read grayordinates", path, " ".join(str(error).split()), fix) from error
     halves, used = [], []
     for name in CORTEX:
