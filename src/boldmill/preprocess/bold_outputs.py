@@ -88,31 +88,7 @@ def publish(
     extra.append(files.pop("confounds_json"))
     if corrected:  # its sidecar names the phase-encoding axis
         fitted |= {"distortion": files["distortion"], "distortion_json": sidecar_of(files["distortion"])}
-    files["recipe"] = write_recipe(
-        recipe_path(d.results, d.dataset, str(ticket["scan_id"])),
-        d.results,
-        fitted,
-        scan_id=ticket["scan_id"],
-        dataset=d.dataset,
-        task=ticket["task"],
-        entities=dict(entities),
-        root=str(ticket["root"]),
-        bold={key: ticket["bold"][0].get(key) for key in ("path", "size", "sha256")},
-        tr=tr,
-        n_volumes=len(matrices),
-        despike=job.settings.despike,
-        slice_timing=None
-        if timing is None
-        else {"times": timing.times.tolist(), "axis": timing.axis, "reference": timing.reference},
-        scale=facts["resample"]["scale"],
-        space=job.space,
-        grid={"shape": list(job.grid.shape), "affine": job.grid.affine.tolist()},
-        engines=job.settings.engines.model_dump(mode="json"),
-        clean=job.clean.model_dump(mode="json"),
-        regressors=facts["clean"]["regressors"],
-        censored=facts["clean"].get("censored", []),
-        dof_words=facts["clean"]["dof_words"],
-    )
+    files["recipe"] = _recipe(job, ticket, fitted, timing, tr, len(matrices), facts)
     recipe = Recipe.read(files["recipe"], d.results)
     for what in job.settings.keep:
         image = read_volume(files["mask"])
@@ -125,6 +101,43 @@ def publish(
         images, sidecars = publish_maps(job, ticket, made["maps"], tr)
         files, extra = files | images, [*extra, *sidecars]
     return files, extra
+
+
+def _recipe(
+    job: Job,
+    ticket: Mapping[str, Any],
+    fitted: Mapping[str, Path],
+    timing: SliceTimes | None,
+    tr: float,
+    n_volumes: int,
+    facts: Mapping[str, Any],
+) -> Path:
+    """Write what makes the images of the run again: the files of its fit, and the settings of the steps after it."""
+    d, cleaned = job.derivatives, facts["clean"]
+    times = timing and {"times": timing.times.tolist(), "axis": timing.axis, "reference": timing.reference}
+    return write_recipe(
+        recipe_path(d.results, d.dataset, str(ticket["scan_id"])),
+        d.results,
+        fitted,
+        scan_id=ticket["scan_id"],
+        dataset=d.dataset,
+        task=ticket["task"],
+        entities=dict(ticket["entities"]),
+        root=str(ticket["root"]),
+        bold={key: ticket["bold"][0].get(key) for key in ("path", "size", "sha256")},
+        tr=tr,
+        n_volumes=n_volumes,
+        despike=job.settings.despike,
+        slice_timing=times,
+        scale=facts["resample"]["scale"],
+        space=job.space,
+        grid={"shape": list(job.grid.shape), "affine": job.grid.affine.tolist()},
+        engines=job.settings.engines.model_dump(mode="json"),
+        clean=job.clean.model_dump(mode="json"),
+        regressors=cleaned["regressors"],
+        censored=cleaned["censored"],
+        dof_words=cleaned["dof_words"],
+    )
 
 
 def series_fields(task: str, tr: float, n_volumes: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from boldmill.errors import DataFault
 from boldmill.index.cifti_header import CORTEX
+from boldmill.preprocess.bold import repetition_time
 from boldmill.preprocess.imagefaults import reading
 from boldmill.preprocess.ready import CORTEX as CORTEX_SPACE
 from boldmill.preprocess.ready import about, clean_ready, publish_cortex, publish_table
@@ -43,7 +44,7 @@ def process_cortex(job: Job, ticket: Mapping[str, Any]) -> StepResult:
         The spheres that carry fsLR to fsaverage are missing.
     """
     scan, root, files = str(ticket["scan_id"]), Path(ticket["root"]), ticket["files"]
-    tr = float(ticket["metadata"]["RepetitionTime"])
+    tr = repetition_time(ticket["metadata"], scan)
     if ticket["kind"] == "cifti":
         halves, used = read_cifti(root / files["dtseries"]["path"])
     else:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from boldmill.atomic import write_text
 from boldmill.errors import DataFault
 from boldmill.index.content import is_header
+from boldmill.preprocess.bold import repetition_time
 from boldmill.preprocess.ready import about, other_motion, publish_table
 from boldmill.preprocess.scanquality import run_summary
 from boldmill.preprocess.subject import Job, StepResult
@@ -40,7 +41,7 @@ def process_parcels(job: Job, ticket: Mapping[str, Any]) -> StepResult:
         Not a table of numbers, no column with data, or labels that do not fit.
     """
     scan, root, files = str(ticket["scan_id"]), Path(ticket["root"]), ticket["files"]
-    tr = float(ticket["metadata"]["RepetitionTime"])
+    tr = repetition_time(ticket["metadata"], scan)
     names, values = read_parcels(root / files["timeseries"]["path"])
     if not names and "labels" in files:
         names = read_labels(root / files["labels"]["path"], values.shape[1])

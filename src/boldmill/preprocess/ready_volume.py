@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.errors import DataFault
+from boldmill.preprocess.bold import repetition_time
 from boldmill.preprocess.imagefaults import reading, sound_affine
 from boldmill.preprocess.images import Grid, Volume, nib, read_volume
 from boldmill.preprocess.ready import about, clean_ready, publish_table
@@ -45,7 +46,7 @@ def process_volume_ready(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     """
     scan, root, files = str(ticket["scan_id"]), Path(ticket["root"]), ticket["files"]
     check_space(str(ticket["space"]), job.space, scan)
-    tr = float(ticket["metadata"]["RepetitionTime"])
+    tr = repetition_time(ticket["metadata"], scan)
     image, grid = open_image(root / files["bold"]["path"])
     mask = _given_mask(root, files, image, grid, scan)
     same = grid.same_as(job.grid)

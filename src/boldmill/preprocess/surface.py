@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from boldmill.errors import DataFault
 from boldmill.preprocess import clean as cleaning
 from boldmill.preprocess import design, dvars
-from boldmill.preprocess.bold import MIN_VOLUMES, repetition_time
+from boldmill.preprocess.bold import repetition_time
+from boldmill.preprocess.bold_flow import MIN_VOLUMES
 from boldmill.preprocess.confounds import Table, read
 from boldmill.preprocess.given import chosen_names, completed
 from boldmill.preprocess.motion import motion_flags
