@@ -7,12 +7,9 @@ Axes: X Y Z voxels, T time, N voxels of the BOLD mask in C order.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -22,6 +19,7 @@ from boldmill.preprocess.finish import finish_series
 from boldmill.preprocess.frames import Array
 from boldmill.preprocess.images import Volume, read_volume
 from boldmill.preprocess.recipe import AGAIN, Recipe
+from boldmill.preprocess.scratch import scratch
 from boldmill.preprocess.series_io import read_rows
 from boldmill.preprocess.threads import algebra_threads
 from boldmill.preprocess.transforms import read_affine, read_field
@@ -54,7 +52,8 @@ def preprocessed(recipe: Recipe, *, progress: Progress = iter) -> tuple[Array, V
     recipe.verify()
     image = read_volume(recipe.file("mask"))
     mask = image.data > 0.5
-    with _scratch(recipe.results) as folder, algebra_threads(1):
+    own = f"{recipe.scan}-{uuid4().hex}"  # two readers may make the same run at once
+    with scratch(recipe.results / "work", "apply", own) as folder, algebra_threads(1):
         frames, native = prepare.load(recipe.raw, folder / "raw.npy")
         if recipe.value["despike"]:
             frames = prepare.despiked(frames, folder / "despiked.npy", engine=recipe.value["engines"]["despike"])
@@ -99,15 +98,3 @@ def cleaned(recipe: Recipe, *, progress: Progress = iter) -> tuple[Array, Volume
     with algebra_threads(1):
         plan = design.plan(config, table, recipe.tr, where=recipe.scan)
         return finish_series(series, plan, image.data > 0.5, image.grid.zooms, config), image
-
-
-@contextmanager
-def _scratch(results: Path) -> Iterator[Path]:
-    """Yield an empty folder on the disk of the results: the unpacked run is large."""
-    base = results / "work"
-    base.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="apply-", dir=base))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from boldmill.atomic import atomic, read_json, write_text
 from boldmill.paths import Layout
 from boldmill.preprocess import motion as rigid
-from boldmill.preprocess.derivatives import Derivatives
+from boldmill.preprocess.derivatives import Derivatives, sidecar_of
 from boldmill.preprocess.frames import Array
 from boldmill.preprocess.images import Volume, read_volume
 from boldmill.preprocess.outputs import publish_spaces
@@ -65,7 +65,6 @@ def publish(
         files[key] = names[key]
     rows = [" ".join(repr(float(v)) for v in matrix.ravel()) for matrix in matrices]
     files["hmc"] = write_text(names["hmc"], "\n".join(rows) + "\n")
-    extra.append(files.pop("confounds_json"))
     sources = [d.uri_raw(entry["path"]) for entry in ticket["bold"]]
     fields: dict[str, dict[str, Any]] = {
         "mask": {"Type": "Brain"},
@@ -85,32 +84,11 @@ def publish(
         measured = [d.uri_raw(path) for path in unwarped["files"]]
         extra.append(d.sidecar(files["distortion"], sources=[*sources, *measured], **fields_of_it))
     fitted = {"field": anat.field, "t1w_mask": anat.t1w_mask}
-    fitted |= {key: files[key] for key in ("hmc", "coreg", "mask", "confounds", "distortion") if key in files}
-    files["recipe"] = write_recipe(
-        recipe_path(d.results, d.dataset, str(ticket["scan_id"])),
-        d.results,
-        fitted,
-        scan_id=ticket["scan_id"],
-        dataset=d.dataset,
-        task=ticket["task"],
-        entities=dict(entities),
-        root=str(ticket["root"]),
-        bold={key: ticket["bold"][0].get(key) for key in ("path", "size", "sha256")},
-        tr=tr,
-        n_volumes=len(matrices),
-        despike=job.settings.despike,
-        slice_timing=None
-        if timing is None
-        else {"times": timing.times.tolist(), "axis": timing.axis, "reference": timing.reference},
-        scale=facts["resample"]["scale"],
-        space=job.space,
-        grid={"shape": list(job.grid.shape), "affine": job.grid.affine.tolist()},
-        engines=job.settings.engines.model_dump(mode="json"),
-        clean=job.clean.model_dump(mode="json"),
-        regressors=facts["clean"]["regressors"],
-        censored=facts["clean"].get("censored", []),
-        dof_words=facts["clean"]["dof_words"],
-    )
+    fitted |= {key: files[key] for key in ("hmc", "coreg", "mask", "confounds", "confounds_json")}
+    extra.append(files.pop("confounds_json"))
+    if corrected:  # its sidecar names the phase-encoding axis
+        fitted |= {"distortion": files["distortion"], "distortion_json": sidecar_of(files["distortion"])}
+    files["recipe"] = _recipe(job, ticket, fitted, timing, tr, len(matrices), facts)
     recipe = Recipe.read(files["recipe"], d.results)
     for what in job.settings.keep:
         image = read_volume(files["mask"])
@@ -123,6 +101,43 @@ def publish(
         images, sidecars = publish_maps(job, ticket, made["maps"], tr)
         files, extra = files | images, [*extra, *sidecars]
     return files, extra
+
+
+def _recipe(
+    job: Job,
+    ticket: Mapping[str, Any],
+    fitted: Mapping[str, Path],
+    timing: SliceTimes | None,
+    tr: float,
+    n_volumes: int,
+    facts: Mapping[str, Any],
+) -> Path:
+    """Write what makes the images of the run again: the files of its fit, and the settings of the steps after it."""
+    d, cleaned = job.derivatives, facts["clean"]
+    times = timing and {"times": timing.times.tolist(), "axis": timing.axis, "reference": timing.reference}
+    return write_recipe(
+        recipe_path(d.results, d.dataset, str(ticket["scan_id"])),
+        d.results,
+        fitted,
+        scan_id=ticket["scan_id"],
+        dataset=d.dataset,
+        task=ticket["task"],
+        entities=dict(ticket["entities"]),
+        root=str(ticket["root"]),
+        bold={key: ticket["bold"][0].get(key) for key in ("path", "size", "sha256")},
+        tr=tr,
+        n_volumes=n_volumes,
+        despike=job.settings.despike,
+        slice_timing=times,
+        scale=facts["resample"]["scale"],
+        space=job.space,
+        grid={"shape": list(job.grid.shape), "affine": job.grid.affine.tolist()},
+        engines=job.settings.engines.model_dump(mode="json"),
+        clean=job.clean.model_dump(mode="json"),
+        regressors=cleaned["regressors"],
+        censored=cleaned["censored"],
+        dof_words=cleaned["dof_words"],
+    )
 
 
 def series_fields(task: str, tr: float, n_volumes: int) -> dict[str, Any]:
@@ -201,8 +216,6 @@ def quality_of(columns: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str
         "residual_dof": cleaned["residual_dof"],
         "effective_dof": cleaned["effective_dof"],
         "n_regressors": cleaned["n_regressors"],
-        "censored_share": cleaned["censored_share"],
-        "minutes_kept": cleaned["minutes_kept"],
         "non_steady": facts["motion"]["non_steady"],
         "sdc_method": facts["distortion"]["method"],
         "sdc_max_shift_mm": facts["distortion"].get("max_shift_mm"),

@@ -6,7 +6,8 @@ step holds its key, the sha256 of each output and the step's result; it lies in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from boldmill.atomic import canonical_json, read_json, sha256_file, sha256_text,
 from boldmill.preprocess.subject import StepResult
 
 SCHEMA = 1
+MEMORY = ".fit"
+"""Ending of the folder where a step's fit is remembered."""
 
 
 def key_of(**parts: Any) -> str:
@@ -40,8 +43,21 @@ class StepCache:
             return known, True
         self.forget(step)
         result = compute()
-        self._save(step, key, result)
+        self.save(step, key, result)
         return result, False
+
+    def retain(self, steps: Collection[str]) -> None:
+        """Forget every step but these, memory of its fit included: scans that are no longer there leave no files."""
+        for path in sorted(self.folder.glob("*.json")):
+            if path.stem not in steps:
+                self.forget(path.stem)
+        for path in sorted(self.folder.glob(f"*{MEMORY}")):
+            if path.name.removesuffix(MEMORY) not in steps:
+                shutil.rmtree(path)
+
+    def memory_of(self, step: str) -> Path:
+        """Return the folder for what a step's fit remembers (:class:`boldmill.preprocess.memory.Memory`)."""
+        return self.folder / f"{step}{MEMORY}"
 
     def forget(self, step: str) -> None:
         """Remove a step's record and the outputs it names."""
@@ -72,7 +88,9 @@ class StepCache:
             facts=result["facts"],
         )
 
-    def _save(self, step: str, key: str, result: StepResult) -> None:
+    def save(self, step: str, key: str, result: StepResult) -> None:
+        """Write the record of a step: its key, the sha256 of its outputs, its result."""
+
         def relative(path: Path) -> str:
             return path.relative_to(self.results).as_posix()
 

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from boldmill.preprocess.scratch import scratch
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -25,9 +24,6 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
-
-TRIES = 10
-"""Attempts to make a scratch folder whose parents other jobs may remove."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,30 +86,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-@contextmanager
-def scratch(base: Path, dataset: str, subject: str) -> Iterator[Path]:
-    """Yield an empty folder ``base/dataset/subject``; remove it after, and the folders above it that it leaves empty.
-
-    Jobs of other subjects share the folders above and may remove them between two calls, so making one is tried again.
-    """
-    work = base / dataset / subject
-    shutil.rmtree(work, ignore_errors=True)  # left by a killed job
-    for attempt in range(TRIES):
-        try:
-            work.mkdir(parents=True, exist_ok=True)
-            break
-        except FileNotFoundError:
-            if attempt == TRIES - 1:
-                raise
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        for folder in (work.parent, base):
-            with suppress(OSError):  # another job works there
-                folder.rmdir()
-
-
 def _flow(
     args: argparse.Namespace,
     settings: Any,
@@ -129,6 +101,7 @@ def _flow(
     from boldmill import __version__
     from boldmill.atomic import read_json, sha256_file
     from boldmill.paths import Layout
+    from boldmill.preprocess import engines
     from boldmill.preprocess.cache import StepCache
     from boldmill.preprocess.derivatives import Derivatives
     from boldmill.preprocess.images import Grid
@@ -179,6 +152,7 @@ def _flow(
             "version": settings.version,
             "seed": settings.seed,
             "resolution": resolution,
+            "engines": engines.wheels(preprocess.engines),
             "template": [sha256_file(args.template), *(sha256_file(files[key]) for key in sorted(files))],
             **({"others": {s: {k: sha256_file(p) for k, p in f.items()} for s, f in others.items()}} if others else {}),
         },

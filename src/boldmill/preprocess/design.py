@@ -34,6 +34,12 @@ def motion_columns(model: str) -> list[str]:
     return [f"{axis}{form}" for axis in AXES for form in MOTION_FORMS[model]]
 
 
+def signal_columns(config: CleanConfig) -> list[str]:
+    """Return the mean signals a strategy regresses: of tissues, of the whole brain."""
+    tissue = {"none": [], "csf": ["csf"], "wm_csf": ["white_matter", "csf"]}[config.tissue]
+    return [*tissue, *(["global_signal"] if config.global_signal else [])]
+
+
 def component_columns(config: CleanConfig, names: Iterable[str], notes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the aCompCor columns of a strategy, as many as there are of those it asks for.
 
@@ -80,9 +86,7 @@ def wanted_columns(
     """
     names = list(table)
     want = set(motion_columns(config.motion)) | set(component_columns(config, names, notes or {}))
-    signals = {"none": [], "csf": ["csf"], "wm_csf": ["white_matter", "csf"]}[config.tissue]
-    signals = [*signals, *(["global_signal"] if config.global_signal else [])]
-    want |= {f"{name}{form}" for name in signals for form in (FORMS if config.expand else ("",))}
+    want |= {f"{name}{form}" for name in signal_columns(config) for form in (FORMS if config.expand else ("",))}
     if needs_cosines(config):
         want |= {name for name in names if name.startswith("cosine_")}
     want |= {name for name in names if name.startswith("non_steady_state_outlier")}
@@ -168,7 +172,7 @@ def plan(config: CleanConfig, table: Table, tr: float, *, where: str, names: lis
     -------
     Plan
         ``facts``: residual_dof, n_regressors, effective_dof, dof_words, regressors, censored (volume numbers),
-        censored_share, minutes_kept, flags.
+        flags.
 
     Raises
     ------
@@ -199,8 +203,6 @@ def plan(config: CleanConfig, table: Table, tr: float, *, where: str, names: lis
         "dof_words": freedom.words,
         "regressors": chosen,
         "censored": np.flatnonzero(censored).tolist(),
-        "censored_share": count / table.n_rows,
-        "minutes_kept": (table.n_rows - count) * tr / 60.0,
         "flags": flags,
     }
     return Plan(chosen, matrix_, facts)

@@ -188,6 +188,12 @@ def described(settings: EnginesConfig, steps: Collection[str]) -> dict[str, str]
     return out
 
 
+def wheels(settings: EnginesConfig) -> dict[str, str]:
+    """Return distribution and version of each step that a wheel of another engine does: results depend on it."""
+    used = {e.step: provider(e) for e in chosen(settings) if e.wheel and not programs(e)}
+    return {step: by for step, by in used.items() if by}
+
+
 def table() -> str:
     """Return the table of steps and engines in Markdown."""
     lines = ["| step | engine | method | needs | tested |", "|---|---|---|---|---|"]

@@ -8,6 +8,8 @@ Axes: T time.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from boldmill.errors import DataFault
@@ -19,6 +21,8 @@ from boldmill.preprocess.drifts import cosines
 from boldmill.preprocess.freedom import needs_cosines
 
 SIGNALS = ("global_signal", "csf", "white_matter")
+SHOWN = 6
+"""Columns a message names."""
 
 
 def is_named(table: Table) -> bool:
@@ -26,28 +30,37 @@ def is_named(table: Table) -> bool:
     return set(rigid.AXES) <= set(table.columns)
 
 
+def own_name(name: str) -> str:
+    """Return a column's name as the cleaning reads it: fMRIPrep writes ``cosine00``, boldmill ``cosine_00``."""
+    return re.sub(r"^cosine(\d\d)$", r"cosine_\1", name)
+
+
 def completed(table: Table, n_volumes: int, tr: float, clean: CleanConfig, *, radius: float = 50.0) -> Table:
-    """Return a table with what a strategy may need besides what was given; given columns stay as they are.
+    """Return a table with what a strategy may need besides what was given; given columns keep their values.
 
     Parameters
     ----------
     table : Table
-        Given confounds; without columns where there were none.
+        Given confounds under fMRIPrep's names; without columns where there were none.
     n_volumes : int
         T.
     tr : float
         Repetition time, s.
     clean : CleanConfig
-        ``cosine_cutoff`` is the period of the fastest drift cosine.
+        ``cosine_cutoff`` is the period of the fastest drift cosine, s: cosines that were given are completed up to it.
     radius : float
         Head radius of FD (Power), mm; translations are taken to be in mm and rotations in rad.
+
+    Returns
+    -------
+    Table
+        ``framewise_displacement`` (mm) is always there: undefined where motion is not known.
     """
-    columns = dict(table.columns)
-    known = {name: columns[name] for name in (*rigid.AXES, *SIGNALS) if name in columns}
-    extra = rigid.expand(known)
+    columns = {own_name(name): values for name, values in table.columns.items()}
+    motion = {name: columns[name] for name in rigid.AXES if name in columns}
+    signals = {name: columns[name] for name in SIGNALS if name in columns}
+    extra = {**rigid.expand({**motion, **signals}), **rigid.lagged(motion)}
     if is_named(table):
-        motion = {name: columns[name] for name in rigid.AXES}
-        extra |= rigid.lagged(motion)
         extra["framewise_displacement"] = rigid.fd_power(np.stack(list(motion.values()), axis=1), radius)
     for index, values in enumerate(cosines(n_volumes, tr, clean.cosine_cutoff).T):
         extra[f"cosine_{index:02d}"] = values
@@ -77,21 +90,46 @@ def chosen_names(table: Table, full: Table, clean: CleanConfig, *, where: str) -
         The table has fMRIPrep's names, but lacks what the strategy asks for.
     """
     if is_named(table):
-        lacking = missing(clean, full)
-        if lacking:
-            why = f"the strategy asks for {', '.join(lacking)}, which the given confounds do not have"
-            fix = "set overrides.clean for this data set to a strategy of columns they have, e.g. {strategy: 24P}"
-            raise DataFault("cannot clean", where, why, fix)
+        require(clean, full, where, "the given confounds")
         return None
     drift = [name for name in full.columns if name.startswith("cosine_")] if needs_cosines(clean) else []
-    return list(dict.fromkeys([*table.columns, *drift]))
+    return list(dict.fromkeys([*(own_name(name) for name in table.columns), *drift]))
 
 
 def missing(clean: CleanConfig, table: Table) -> list[str]:
-    """Return what a strategy asks for and a table does not have, in words."""
+    """Return what a strategy asks for and a table does not have, in words.
+
+    Fewer components than asked for are taken as they are; none at all are missing.
+    """
     out = [name for name in design.motion_columns(clean.motion) if name not in table.columns]
     if clean.compcor and not design.component_columns(clean, table.columns, table.notes):
         out.append(f"aCompCor components ({clean.compcor_masks} masks)")
-    signals = {"none": [], "csf": ["csf"], "wm_csf": ["csf", "white_matter"]}[clean.tissue]
-    signals = [*signals, *(["global_signal"] if clean.global_signal else [])]
-    return out + [name for name in signals if name not in table.columns]
+    return out + [name for name in design.signal_columns(clean) if name not in table.columns]
+
+
+def require(clean: CleanConfig, table: Table, where: str, whose: str) -> None:
+    """Refuse a strategy whose columns a table lacks.
+
+    Parameters
+    ----------
+    clean : CleanConfig
+        Strategy.
+    table : Table
+        :func:`completed`.
+    where : str
+        Scan, for messages.
+    whose : str
+        What the confounds are called in the message.
+
+    Raises
+    ------
+    DataFault
+        Names the columns, and a strategy that the table can serve.
+    """
+    lost = missing(clean, table)
+    if not lost:
+        return
+    shown = ", ".join(lost[:SHOWN]) + (f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else "")
+    why = f"the strategy asks for {shown}, which {whose} do not have"
+    fix = "for this data set set overrides.clean to a strategy they can serve, e.g. {strategy: %s}"
+    raise DataFault("cannot clean", where, why, fix % ("24P" if is_named(table) else "none"))

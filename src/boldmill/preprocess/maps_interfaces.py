@@ -79,7 +79,7 @@ class VoxelMaps(Step):
 
 
 def connect_maps(wf: Any, preprocess: PreprocessConfig, clean: CleanConfig, tr: float, where: str) -> None:
-    """Add the maps to the workflow of a run (:func:`boldmill.preprocess.bold.init_bold_wf`).
+    """Add the maps to the workflow of a run (:func:`boldmill.preprocess.bold_flow.init_bold_wf`).
 
     Parameters
     ----------

@@ -128,3 +128,12 @@ def summary(values: Any) -> tuple[float, float]:
     """Return mean and maximum of a displacement series, without its undefined first value."""
     defined = np.asarray(values)[np.isfinite(values)]
     return (float(defined.mean()), float(defined.max())) if len(defined) else (0.0, 0.0)
+
+
+HUGE_FD = 0.5
+"""Mean FD (Power) above which a run is flagged, mm."""
+
+
+def motion_flags(mean_fd: float | None) -> list[str]:
+    """Return a flag where the mean FD (mm) is large; none where it is not known."""
+    return [f"large motion: mean FD {mean_fd:.2f} mm"] if mean_fd is not None and mean_fd > HUGE_FD else []

@@ -21,17 +21,21 @@ from boldmill.preprocess import clean as cleaning
 from boldmill.preprocess import confounds, design, dvars
 from boldmill.preprocess import motion as rigid
 from boldmill.preprocess.confounds import Table
+from boldmill.preprocess.given import completed, require
 from boldmill.preprocess.motion import Float
-from boldmill.preprocess.ready_tables import afni_motion, completed, given_table, hcp_motion, require
+from boldmill.preprocess.ready_tables import afni_motion, given_table, hcp_motion
+from boldmill.preprocess.scanquality import run_summary
+from boldmill.preprocess.series_io import write_surface
 from boldmill.preprocess.subject import Job, StepResult
 
 Array = NDArray[Any]
 KINDS = frozenset(("volume_ready", "cifti", "parcels"))
 CENTRED = 1e-3
 """A series whose mean is below this share of its SD comes without its mean."""
-HUGE_FD = 0.5
-"""Mean FD (Power) above which a run is flagged, mm."""
-QC_FACTS = ("residual_dof", "effective_dof", "n_regressors", "censored_share", "minutes_kept")
+QC_FACTS = ("residual_dof", "effective_dof", "n_regressors")
+"""Figures of the plan of cleaning that are kept."""
+CORTEX = "fsaverage5"
+"""Space of surface series."""
 
 
 def is_ready(ticket: Mapping[str, Any]) -> bool:
@@ -110,8 +114,9 @@ def clean_ready(job: Job, ticket: Mapping[str, Any], series: Array, tr: float) -
     flags = [f"ready-made data of {layout}, entering at {ticket['stage']}"]
     table: Table | None
     if ticket["stage"] == "clean":
-        table = completed(given_table(ticket, len(series)), tr, job.clean, job.settings.fd_radius)
-        require(job.clean, table, scan, layout)
+        given, radius = given_table(ticket, len(series)), job.settings.fd_radius
+        table = completed(given, len(series), tr, job.clean, radius=radius)
+        require(job.clean, table, scan, f"the confounds of {layout}")
         plan = design.plan(job.clean, table, tr, where=scan)
         flags += plan.facts["flags"]
         qc |= motion_figures(table.columns)
@@ -129,8 +134,8 @@ def clean_ready(job: Job, ticket: Mapping[str, Any], series: Array, tr: float) -
         cleaned = np.nan_to_num(series.astype(np.float32, copy=False))
         cleaned -= cleaned.mean(axis=0, dtype=np.float64).astype(np.float32)
         fields = {"Strategy": f"cleaned by {layout}; its mean was taken off"}
-    if (qc.get("mean_fd") or 0) > HUGE_FD:
-        flags.append(f"large motion: mean FD {qc['mean_fd']:.2f} mm")
+    qc |= run_summary(table.columns if table else {}, job.clean, tr)
+    flags += rigid.motion_flags(qc["mean_fd"])
     qc["gcor"] = dvars.gcor(cleaned[:, live])
     return Cleaned(series=cleaned, table=table, qc=qc, flags=flags, fields=fields)
 
@@ -209,6 +214,21 @@ def publish_table(job: Job, ticket: Mapping[str, Any], table: Table) -> tuple[Pa
     json = d.path(ticket["entities"], "func", "timeseries", ".json", desc="confounds")
     confounds.write(table, tsv, json)
     return tsv, json
+
+
+def publish_cortex(
+    job: Job, ticket: Mapping[str, Any], series: Array, tr: float, fields: Mapping[str, Any]
+) -> tuple[dict[str, Path], list[Path]]:
+    """Write a cleaned series (T, V) on fsaverage5, left hemisphere first, with sidecars of ``fields``; TR in s."""
+    d, entities = job.derivatives, ticket["entities"]
+    sources = [d.uri_raw(entry["path"]) for entry in ticket["bold"]]
+    files: dict[str, Path] = {}
+    extra: list[Path] = []
+    for side, half in zip("LR", np.split(series, 2, axis=1), strict=True):
+        path = d.path(entities, "func", "bold", ".func.gii", hemi=side, space=CORTEX, desc="clean")
+        files[f"clean_{side.lower()}h"] = write_surface(path, half, side, tr, {"Space": CORTEX})
+        extra.append(d.sidecar(path, sources=sources, **fields))
+    return files, extra
 
 
 def about(ticket: Mapping[str, Any], tr: float, **more: Any) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from boldmill.errors import DataFault
 from boldmill.index.cifti_header import CORTEX
-from boldmill.preprocess.ready import about, clean_ready, publish_table
-from boldmill.preprocess.series_io import read_surface, write_surface
+from boldmill.preprocess.bold import repetition_time
+from boldmill.preprocess.imagefaults import reading
+from boldmill.preprocess.ready import CORTEX as CORTEX_SPACE
+from boldmill.preprocess.ready import about, clean_ready, publish_cortex, publish_table
+from boldmill.preprocess.series_io import read_surface
 from boldmill.preprocess.subject import Job, StepResult
 
 Array = NDArray[Any]
-SPACE = "fsaverage5"
 FSLR_VERTICES = 32492
 HOW = "adaptive barycentric weights on the fsaverage sphere (TemplateFlow fsLR 32k registered to fsaverage)"
 
@@ -42,7 +44,7 @@ def process_cortex(job: Job, ticket: Mapping[str, Any]) -> StepResult:
         The spheres that carry fsLR to fsaverage are missing.
     """
     scan, root, files = str(ticket["scan_id"]), Path(ticket["root"]), ticket["files"]
-    tr = float(ticket["metadata"]["RepetitionTime"])
+    tr = repetition_time(ticket["metadata"], scan)
     if ticket["kind"] == "cifti":
         halves, used = read_cifti(root / files["dtseries"]["path"])
     else:
@@ -63,12 +65,12 @@ def process_cortex(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     live = np.isfinite(series).all(axis=0) & (np.ptp(np.nan_to_num(series), axis=0) > 0)
     cleaned = clean_ready(job, ticket, series, tr)
     fields = about(ticket, tr, Resampling=how, ResamplingFiles=sources or None, **cleaned.fields)
-    made, extra = _publish(job, ticket, np.split(cleaned.series, [halves[0].shape[1]], axis=1), tr, fields)
+    made, extra = publish_cortex(job, ticket, cleaned.series, tr, fields)
     if cleaned.table is not None:
         made["confounds"], json = publish_table(job, ticket, cleaned.table)
         extra.append(json)
     facts = {"kind": "surface", "source_kind": ticket["kind"], "layout": ticket["layout"]}
-    facts |= {"tr": tr, "n_volumes": len(series), "space": SPACE}
+    facts |= {"tr": tr, "n_volumes": len(series), "space": CORTEX_SPACE}
     qc = {**cleaned.qc, "live_vertices": float(live.mean())}
     flags = cleaned.flags + ([f"carried from fsLR: {HOW}"] if sources else [])
     return StepResult(files=made, qc=qc, flags=flags, extra=extra, facts=facts)
@@ -86,10 +88,11 @@ def read_cifti(path: Path) -> tuple[list[Array], list[NDArray[np.bool_]]]:
 
     fix = "give the 91k series (.dtseries.nii) of the pipeline"
     try:
-        image: Any = nibabel.load(path)
+        with reading(path, "grayordinates"):
+            image: Any = nibabel.load(path)
         axis = image.header.get_axis(1)
         structures = {name: (part, model) for name, part, model in axis.iter_structures()}
-    except (OSError, EOFError, ValueError, AttributeError, nibabel.filebasedimages.ImageFileError) as error:
+    except (ValueError, AttributeError) as error:
         raise DataFault("cannot read grayordinates", path, " ".join(str(error).split()), fix) from error
     halves, used = [], []
     for name in CORTEX:
@@ -144,17 +147,3 @@ def _operator(side: str, used: bytes) -> Any:
     here = fsaverage5("sphere", side)
     mask = np.frombuffer(used, dtype=bool)
     return adaptive(there.coords, there.faces, here.coords, here.faces, mask).astype(np.float32)
-
-
-def _publish(
-    job: Job, ticket: Mapping[str, Any], halves: list[Array], tr: float, fields: dict[str, Any]
-) -> tuple[dict[str, Path], list[Path]]:
-    d, entities = job.derivatives, ticket["entities"]
-    sources = [d.uri_raw(entry["path"]) for entry in ticket["bold"]]
-    files: dict[str, Path] = {}
-    extra: list[Path] = []
-    for side, half in zip("LR", halves, strict=True):
-        path = d.path(entities, "func", "bold", ".func.gii", hemi=side, space=SPACE, desc="clean")
-        files[f"clean_{side.lower()}h"] = write_surface(path, half, side, tr, {"Space": SPACE})
-        extra.append(d.sidecar(path, sources=sources, **fields))
-    return files, extra

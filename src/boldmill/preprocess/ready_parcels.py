@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from boldmill.atomic import write_text
 from boldmill.errors import DataFault
 from boldmill.index.content import is_header
+from boldmill.preprocess.bold import repetition_time
 from boldmill.preprocess.ready import about, other_motion, publish_table
+from boldmill.preprocess.scanquality import run_summary
 from boldmill.preprocess.subject import Job, StepResult
 
 Array = NDArray[Any]
@@ -39,7 +41,7 @@ def process_parcels(job: Job, ticket: Mapping[str, Any]) -> StepResult:
         Not a table of numbers, no column with data, or labels that do not fit.
     """
     scan, root, files = str(ticket["scan_id"]), Path(ticket["root"]), ticket["files"]
-    tr = float(ticket["metadata"]["RepetitionTime"])
+    tr = repetition_time(ticket["metadata"], scan)
     names, values = read_parcels(root / files["timeseries"]["path"])
     if not names and "labels" in files:
         names = read_labels(root / files["labels"]["path"], values.shape[1])
@@ -52,6 +54,7 @@ def process_parcels(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     if lost := int((~live).sum()):
         flags.append(f"{lost} of {values.shape[1]} given columns are without data")
     table, qc, said = other_motion(ticket, len(values), job.settings.fd_radius)
+    qc |= run_summary(table.columns if table else {}, job.clean, tr)
     values -= values.mean(axis=0)
     d = job.derivatives
     path = d.path(ticket["entities"], "func", "timeseries", ".tsv", desc="given")

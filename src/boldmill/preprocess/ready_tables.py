@@ -2,8 +2,8 @@
 
 Axes: T time.
 
-fMRIPrep's names are ours. HCP's ``Movement_Regressors.txt`` and C-PAC's 1D files are renamed, degrees become radians;
-derivatives, squares, cosines and framewise displacement that a table lacks are computed from what it has.
+fMRIPrep's names are ours. HCP's ``Movement_Regressors.txt`` and C-PAC's 1D files are renamed, degrees become radians.
+What a table lacks of other forms is computed by :mod:`boldmill.preprocess.given`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ import numpy as np
 
 from boldmill.atomic import read_json
 from boldmill.errors import DataFault
-from boldmill.preprocess import design
-from boldmill.preprocess import motion as rigid
-from boldmill.preprocess.config import CleanConfig
 from boldmill.preprocess.confounds import Table, read
-from boldmill.preprocess.drifts import cosines
 from boldmill.preprocess.motion import AXES, Float
 
 CPAC_NAMES = {
@@ -38,7 +34,6 @@ CPAC_NAMES = {
 """C-PAC's names of regressors (degrees and mm) -> fMRIPrep's."""
 AFNI_ORDER = ("rot_z", "rot_x", "rot_y", "trans_z", "trans_x", "trans_y")
 """Columns of 3dvolreg: roll, pitch, yaw (degrees), dS, dL, dP (mm); dL and dP point to the left and to the back."""
-SIGNALS = ("csf", "white_matter", "global_signal")
 
 
 def given_table(ticket: Mapping[str, Any], count: int) -> Table:
@@ -145,62 +140,3 @@ def number_table(path: Path) -> Float:
         return np.array([[np.nan if word.lower() in ("n/a", "na") else float(word) for word in row] for row in rows])
     except ValueError as error:
         raise DataFault("cannot read table", path, str(error), fix) from error
-
-
-def completed(table: Table, tr: float, clean: CleanConfig, fd_radius: float) -> Table:
-    """Return a table with the columns that follow from those it has.
-
-    Parameters
-    ----------
-    table : Table
-        Under fMRIPrep's names.
-    tr : float
-        Repetition time, s.
-    clean : CleanConfig
-        Drift model.
-    fd_radius : float
-        Head radius of FD (Power), mm.
-    """
-    columns = dict(table.columns)
-    moves = [name for name in AXES if name in columns]
-    base = {name: columns[name] for name in (*moves, *SIGNALS) if name in columns}
-    for name, values in {**rigid.expand(base), **rigid.lagged({name: columns[name] for name in moves})}.items():
-        columns.setdefault(name, values)
-    if len(moves) == len(AXES):
-        parameters = np.stack([columns[name] for name in AXES], axis=1)
-        columns.setdefault("framewise_displacement", rigid.fd_power(parameters, fd_radius))
-    if not any(name.startswith("cosine") for name in columns):
-        for index, values in enumerate(cosines(table.n_rows, tr, clean.cosine_cutoff).T):
-            columns[f"cosine_{index:02d}"] = values
-    # fMRIPrep writes cosine00, the cleaning reads cosine_00
-    for name in [name for name in columns if re.fullmatch(r"cosine\d\d", name)]:
-        columns[f"cosine_{name[-2:]}"] = columns.pop(name)
-    return Table(columns, table.notes)
-
-
-def require(clean: CleanConfig, table: Table, scan: str, layout: str) -> None:
-    """Refuse a strategy whose columns the table lacks, by name.
-
-    Fewer components than asked for are taken as they are; none at all is a fault.
-
-    Raises
-    ------
-    DataFault
-        Names the columns, and a strategy that the table can serve.
-    """
-    lost = [name for name in design.motion_columns(clean.motion) if name not in table.columns]
-    if clean.compcor and not design.component_columns(clean, table.columns, table.notes):
-        lost.append(f"aCompCor components ({clean.compcor_masks} masks)")
-    signals = {"none": [], "csf": ["csf"], "wm_csf": ["white_matter", "csf"]}[clean.tissue]
-    signals = [*signals, *(["global_signal"] if clean.global_signal else [])]
-    lost += [name for name in signals if name not in table.columns]
-    if not lost:
-        return
-    shown = ", ".join(lost[:6]) + (f" and {len(lost) - 6} more" if len(lost) > 6 else "")
-    servable = "24P" if all(name in table.columns for name in AXES) else "none"
-    raise DataFault(
-        "cannot clean",
-        scan,
-        f"the strategy asks for {shown}, which the confounds of {layout} do not have",
-        f"for this data set set overrides.clean to a strategy it can serve, e.g. {{strategy: {servable}}}",
-    )

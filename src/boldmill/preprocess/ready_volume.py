@@ -5,7 +5,6 @@ Axes: X Y Z voxels, T time, N voxels of the mask in C order.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boldmill.errors import DataFault, MachineFault
+from boldmill.errors import DataFault
+from boldmill.preprocess.bold import repetition_time
+from boldmill.preprocess.imagefaults import reading, sound_affine
 from boldmill.preprocess.images import Grid, Volume, nib, read_volume
 from boldmill.preprocess.ready import about, clean_ready, publish_table
 from boldmill.preprocess.series_io import image_of, write_masked_series
@@ -26,6 +27,7 @@ Array = NDArray[Any]
 ORDER = 3
 """Spline order of the one interpolation."""
 MIN_VOXELS = 50
+WHAT = "volume"
 
 
 def process_volume_ready(job: Job, ticket: Mapping[str, Any]) -> StepResult:
@@ -44,7 +46,7 @@ def process_volume_ready(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     """
     scan, root, files = str(ticket["scan_id"]), Path(ticket["root"]), ticket["files"]
     check_space(str(ticket["space"]), job.space, scan)
-    tr = float(ticket["metadata"]["RepetitionTime"])
+    tr = repetition_time(ticket["metadata"], scan)
     image, grid = open_image(root / files["bold"]["path"])
     mask = _given_mask(root, files, image, grid, scan)
     same = grid.same_as(job.grid)
@@ -53,7 +55,7 @@ def process_volume_ready(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     if int(inside.sum()) < MIN_VOXELS:
         why = f"its mask covers {int(inside.sum())} voxels of the output grid"
         raise DataFault("cannot use volume", scan, why, "check that the file is in the space its name says")
-    series = masked_series(image, grid, job.grid, inside, files["bold"]["path"])
+    series = masked_series(image, grid, job.grid, inside, root / files["bold"]["path"])
     mean = series.mean(axis=0, dtype=np.float64)
     if ticket["stage"] == "clean":
         middle = float(np.median(mean))
@@ -110,16 +112,18 @@ def open_image(path: Path) -> tuple[Any, Grid]:
         A broken header, a singular affine, or not 4D.
     """
     nibabel = nib()
-    fix = "replace the file with an intact copy and run `snakemake ingest` again"
-    try:
-        image = nibabel.load(path, keep_file_open=True)
-        if nibabel.aff2axcodes(image.affine) != ("R", "A", "S"):
-            image = _Flipped(image)
-    except (EOFError, zlib.error, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        raise DataFault("cannot read volume", path, f"the file is broken ({error})", fix) from error
+    with reading(path, WHAT):
+        try:
+            image = nibabel.load(path, keep_file_open=True)
+        except ValueError as error:
+            raise EOFError(" ".join(str(error).split())) from error
+    if len(image.shape) != 4:
+        fix = "give the 4D series of the pipeline, or exclude the run"
+        raise DataFault(f"cannot read {WHAT}", path, f"its shape is {image.shape}, not that of a series", fix)
+    sound_affine(image, path, WHAT)
+    if nibabel.aff2axcodes(image.affine) != ("R", "A", "S"):
+        image = _Flipped(image)
     affine = np.asarray(image.affine, np.float64)
-    if len(image.shape) != 4 or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise DataFault("cannot read volume", path, f"shape {image.shape} or affine is not that of a series", fix)
     x, y, z = (int(n) for n in image.shape[:3])
     return image, Grid((x, y, z), affine)
 
@@ -149,14 +153,14 @@ def volume_of(image: Any, t: int, path: str | Path) -> Array:
     ------
     DataFault
         The file ends early or its compression is broken.
+    MachineFault
+        It cannot be opened.
     """
-    try:
-        data = image.volume(t) if isinstance(image, _Flipped) else np.asarray(image.dataobj[..., t], np.float32)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the disk, not the file
-            raise MachineFault("cannot read volume", path, str(error), "check the disk or mount, then rerun") from error
-        fix = "replace the file with an intact copy and run `snakemake ingest` again"
-        raise DataFault("cannot read volume", path, f"the file is broken ({error})", fix) from error
+    with reading(path, WHAT):
+        try:
+            data = image.volume(t) if isinstance(image, _Flipped) else np.asarray(image.dataobj[..., t], np.float32)
+        except ValueError as error:  # nibabel: fewer bytes than the header says
+            raise EOFError(" ".join(str(error).split())) from error
     return np.asarray(np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0))
 
 
@@ -168,9 +172,10 @@ def _given_mask(root: Path, files: Mapping[str, Any], image: Any, grid: Grid, sc
             why = "the brain mask is on another grid than the series"
             raise DataFault("mask does not fit", scan, why, "restore the mask of this series")
         return mask
-    low = high = volume_of(image, 0, scan)
+    path = root / files["bold"]["path"]
+    low = high = volume_of(image, 0, path)
     for t in range(1, image.shape[3]):
-        data = volume_of(image, t, scan)
+        data = volume_of(image, t, path)
         low, high = np.minimum(low, data), np.maximum(high, data)
     return Volume((high > low).astype(np.float32), grid.affine)
 
@@ -187,7 +192,7 @@ def masked_series(image: Any, grid: Grid, target: Grid, inside: NDArray[np.bool_
     inside : bool array (X, Y, Z)
         Mask on the target grid.
     path : str or Path
-        For messages.
+        The file.
     """
     series = np.empty((image.shape[3], int(inside.sum())), np.float32)
     same = grid.same_as(target)

@@ -21,7 +21,7 @@ from boldmill.preprocess.slicetiming import SliceTimes
 
 SCHEMA = 1
 AGAIN = "run the preprocess stage again (what did not change is reused)"
-NEEDED = ("hmc", "coreg", "field", "t1w_mask", "mask", "confounds")
+NEEDED = ("hmc", "coreg", "field", "t1w_mask", "mask", "confounds", "confounds_json")
 
 
 def recipe_path(results: Path, dataset: str, scan_id: str) -> Path:
@@ -141,3 +141,12 @@ def write_recipe(path: Path, results: Path, files: Mapping[str, Path], **value: 
             "sha256": {key: sha256_file(file) for key, file in files.items()},
         },
     )
+
+
+def rehome(path: Path, root: str) -> bool:
+    """Name the root of the raw data set in a recipe anew where the data set moved; return whether it had."""
+    value = read_json(path)
+    if value["root"] == root:
+        return False
+    write_json(path, {**value, "root": root})
+    return True

@@ -55,8 +55,8 @@ def check_series(series: Array | Frames, tr: float | None, *, where: str, min_vo
     if count < min_volumes:
         why = f"it has {count} volumes, at least {min_volumes} are needed"
         raise DataFault("cannot preprocess BOLD", where, why, "exclude the run (it was probably aborted)")
-    empty = np.flatnonzero([not series[..., t].max() > series[..., t].min() for t in range(count)])
-    if len(empty):
+    empty = [t for t in range(count) if not np.ptp(series[..., t]) > 0]
+    if empty:
         shown = ", ".join(str(t) for t in empty[:5])
         why = f"{len(empty)} of {count} volumes hold no signal or no finite value (first: {shown})"
         raise DataFault("cannot preprocess BOLD", where, why, "restore the file, or exclude the run")

@@ -193,7 +193,7 @@ def finish(
     scale = np.float32(intensity / np.median(found["template"].mean[keep["template"]]))
     out = {}
     for name, one in targets.items():
-        inside, home = image_of(keep[name], one.inside) > 0, name not in ("native", "T1w")
+        inside, home = image_of(keep[name], one.inside) > 0, name.partition("_")[0] not in ("native", "T1w")
         # Beyond the field of view the spline is mirrored: nothing was measured there.
         mean = np.where(found[name].seen, found[name].mean, 0.0).astype(np.float32) * scale
         mask, boldref = folder / f"{name}_mask.nii.gz", folder / f"{name}_boldref.nii.gz"

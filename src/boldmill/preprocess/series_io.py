@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from boldmill.atomic import atomic
 from boldmill.errors import DataFault
+from boldmill.preprocess.imagefaults import reading
 from boldmill.preprocess.images import Grid
 
 Array = NDArray[Any]
@@ -151,18 +152,19 @@ def read_surface(path: str | Path) -> Array:
     ------
     DataFault
         A broken file, or not a series.
+    MachineFault
+        The file cannot be opened.
     """
+    from xml.parsers.expat import ExpatError
+
     import nibabel
 
     fix = "give a GIFTI with one data array per time point"
-    try:
-        image: Any = nibabel.load(path)
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        raise DataFault("cannot read surface series", path, " ".join(str(error).split()), fix) from error
-    except Exception as error:  # expat: the XML of a truncated GIFTI
-        if type(error).__name__ != "ExpatError":
-            raise
-        raise DataFault("cannot read surface series", path, f"broken XML ({error})", fix) from error
+    with reading(path, "surface series"):
+        try:
+            image: Any = nibabel.load(path)
+        except (ValueError, ExpatError) as error:  # expat: the XML of a truncated GIFTI
+            raise EOFError(" ".join(str(error).split())) from error
     if hasattr(image, "darrays"):
         arrays = [np.asarray(array.data, dtype=np.float32) for array in image.darrays]
         if len({array.shape for array in arrays}) != 1:

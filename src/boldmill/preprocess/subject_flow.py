@@ -16,6 +16,7 @@ from boldmill.preprocess.cache import StepCache, key_of
 from boldmill.preprocess.memory import Memory
 from boldmill.preprocess.outputs import spaces_of
 from boldmill.preprocess.raw import entries, identity
+from boldmill.preprocess.recipe import rehome
 from boldmill.preprocess.subject import Job, StepResult
 
 Ticket = Mapping[str, Any]
@@ -26,8 +27,12 @@ FIT_SETTINGS = (
     "engines",
 )
 """Settings that motion, distortion and coregistration of a run depend on."""
+FIT_COMMON = ("boldmill", "version", "seed", "engines")
+"""What they share with every step; not resolution and templates, which only the files of the anatomy carry."""
 OTHER = "to_subject_"
 """Prefix of the anatomy's fields to further template spaces."""
+ANAT = "anat"
+"""Name of the anatomy's step; those of runs are their scan ids."""
 NO_T1W = DataFault("no T1w image", "subject", "the subject has no T1w image", "add one, or exclude the subject")
 
 
@@ -44,7 +49,7 @@ class SubjectFlow:
     work : Path
         Scratch folder, removed by the caller.
     common : dict
-        What every step's key holds: stage version, seed, resolution, template.
+        What every step's key holds: stage version, seed, resolution, template, versions of engines from wheels.
     """
 
     job: Job
@@ -58,6 +63,7 @@ class SubjectFlow:
         """Process all tickets of the subject (sorted by scan id) and return its manifest."""
         first = tickets[0]
         spaces_of(self.job.settings.output_spaces, self.job.space, self.job.others)  # before anything is computed
+        self.cache.retain({ANAT, *(str(t["scan_id"]) for t in tickets)})
         anat, entry, key = self.anatomy(tickets)
         scans = {str(t["scan_id"]): self.scan(t, anat, key) for t in tickets}
         return {
@@ -84,6 +90,7 @@ class SubjectFlow:
 
         owner = next((t for t in tickets if t["t1w"]), None)
         if owner is None:
+            self.cache.forget(ANAT)
             return NO_T1W, {"status": "absent", "files": {}, "qc": {}, "flags": []}, ""
         chosen = t1w_of(owner["t1w"], self.job.settings.t1w)
         names = [str(entry["path"]) for entry in chosen]
@@ -91,7 +98,7 @@ class SubjectFlow:
         content = [[entry["path"], identity(entry)] for entry in chosen]
         key = key_of(**self.common, step="anat", t1w=content, settings=anat_settings(self.job))
         raw = [Path(owner["root"]) / name for name in names]
-        result = self._step("anat", key, lambda: process_anat(self.job, raw, entities, names, self.work / "anat"))
+        result = self._step(ANAT, key, lambda: process_anat(self.job, raw, entities, names, self.work / ANAT))
         if isinstance(result, DataFault):
             return result, {**_fault(result), "files": {}, "qc": {}, "flags": []}, key
         entry = self._entry(result)
@@ -121,6 +128,8 @@ class SubjectFlow:
         result = self._step(name, key, lambda: self._run(ticket, anat))
         if isinstance(result, DataFault):
             return {**base, **_fault(result), "files": {}, "qc": {}, "flags": []}
+        if "recipe" in result.files and rehome(result.files["recipe"], str(ticket["root"])):
+            self.cache.save(name, key, result)
         return {**base, **self._entry(result)}
 
     def _run(self, ticket: Ticket, anat: StepResult | DataFault) -> StepResult:
@@ -152,7 +161,7 @@ class SubjectFlow:
         """Return where motion, distortion and coregistration of a run are remembered, and what they depend on."""
         settings = self.job.settings.model_dump(mode="json")
         key = key_of(
-            **self.common,
+            **{name: self.common[name] for name in FIT_COMMON},
             step="fit",
             anat={name: sha256_file(anat[name]) for name in ("t1w", "t1w_mask", "gm_native", "wm_native")},
             ticket={k: ticket.get(k) for k in ("scan_id", "metadata", "fmap")},
@@ -160,7 +169,7 @@ class SubjectFlow:
             settings={name: settings[name] for name in FIT_SETTINGS},
             threads=self.job.threads,
         )
-        return Memory(self.cache.folder / f"{ticket['scan_id']}.fit", key)
+        return Memory(self.cache.memory_of(str(ticket["scan_id"])), key)
 
     def _step(self, name: str, key: str, compute: Callable[[], StepResult]) -> StepResult | DataFault:
         started = time.perf_counter()

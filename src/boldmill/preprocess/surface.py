@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from boldmill.errors import DataFault
 from boldmill.preprocess import clean as cleaning
 from boldmill.preprocess import design, dvars
-from boldmill.preprocess.bold import MIN_VOLUMES, repetition_time
-from boldmill.preprocess.confounds import Table, read, write
+from boldmill.preprocess.bold import repetition_time
+from boldmill.preprocess.bold_flow import MIN_VOLUMES
+from boldmill.preprocess.confounds import Table, read
 from boldmill.preprocess.given import chosen_names, completed
-from boldmill.preprocess.motion import summary
-from boldmill.preprocess.series_io import read_surface, write_surface
+from boldmill.preprocess.motion import motion_flags
+from boldmill.preprocess.ready import CORTEX, QC_FACTS, motion_figures, publish_cortex, publish_table, tsnr_of
+from boldmill.preprocess.scanquality import run_summary
+from boldmill.preprocess.series_io import read_surface
 from boldmill.preprocess.subject import Job, StepResult
 
 Array = NDArray[Any]
-SPACE = "fsaverage5"
 VERTICES = 10242
-QC_FACTS = ("residual_dof", "effective_dof", "n_regressors", "censored_share", "minutes_kept")
 
 
 def process_surface_run(job: Job, ticket: Mapping[str, Any]) -> StepResult:
@@ -65,40 +66,34 @@ def process_surface_run(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     else:
         flags.append("no confounds were given: only drift and filter were applied")
     table = completed(given, count, tr, clean, radius=job.settings.fd_radius)
-    mean_fd, max_fd = displacement(table)
-    if mean_fd is None:
+    moved = motion_figures(table.columns)
+    if moved["mean_fd"] is None:
         flags.insert(0, "ready-made surface series: head motion is not known, framewise displacement is n/a")
     plan = design.plan(clean, table, tr, where=scan, names=chosen_names(given, table, clean, where=scan))
     flags += plan.facts["flags"]
     both = np.concatenate(series, axis=1)
     live = np.isfinite(both).all(axis=0) & (np.ptp(np.nan_to_num(both), axis=0) > 0)
-    quality = {
-        "tsnr": _tsnr(both[:, live]),
-        "mean_fd": mean_fd,
-        "max_fd": max_fd,
+    quality: dict[str, Any] = {
+        "tsnr": tsnr_of(both[:, live]),
+        **moved,
+        **run_summary(table.columns, clean, tr),
         "live_vertices": float(live.mean()),
     }
+    flags += motion_flags(moved["mean_fd"])
     cleaned = cleaning.apply(plan.operator, both)
-    quality |= {
-        "gcor": dvars.gcor(cleaned[:, live]),
-        **{name: plan.facts[name] for name in QC_FACTS},
+    quality |= {"gcor": dvars.gcor(cleaned[:, live]), **{name: plan.facts[name] for name in QC_FACTS}}
+    fields = {
+        "RepetitionTime": tr,
+        "TaskName": ticket["task"],
+        "Strategy": clean.model_dump(mode="json"),
+        "Regressors": plan.facts["regressors"],
+        "DegreesOfFreedom": plan.facts["dof_words"],
     }
-    facts = {"tr": tr, "n_volumes": count, "space": SPACE}
-    halves = np.split(cleaned, [series[0].shape[1]], axis=1)
-    files, extra = _publish(job, ticket, table, halves, tr, plan.facts)
+    files, extra = publish_cortex(job, ticket, cleaned, tr, fields)
+    files["confounds"], json = publish_table(job, ticket, table)
+    extra.append(json)
+    facts = {"tr": tr, "n_volumes": count, "space": CORTEX}
     return StepResult(files=files, qc=quality, flags=flags, extra=extra, facts=facts)
-
-
-def displacement(table: Table) -> tuple[float, float] | tuple[None, None]:
-    """Return mean and maximum of FD (Power), mm; None where it is not known."""
-    values = table.columns["framewise_displacement"]
-    return summary(values) if np.isfinite(values).any() else (None, None)
-
-
-def _tsnr(series: Array) -> float | None:
-    """Return the median tSNR, or None where the series come without their mean: there is no signal level to relate."""
-    centred = np.abs(series.mean(axis=0)) < 1e-3 * series.std(axis=0)
-    return None if centred.mean() > 0.5 else float(np.median(dvars.tsnr(series)))
 
 
 def _check(series: list[Array], scan: str) -> int:
@@ -117,27 +112,3 @@ def _check(series: list[Array], scan: str) -> int:
         if not (np.ptp(np.nan_to_num(one), axis=0) > 0).any():
             raise DataFault("cannot use surface series", scan, "a hemisphere is constant", "restore the file")
     return len(series[0])
-
-
-def _publish(
-    job: Job, ticket: Mapping[str, Any], table: Table, halves: list[Array], tr: float, facts: Mapping[str, Any]
-) -> tuple[dict[str, Path], list[Path]]:
-    d, entities = job.derivatives, ticket["entities"]
-    sources = [d.uri_raw(entry["path"]) for entry in ticket["bold"]]
-    settings = {
-        "RepetitionTime": tr,
-        "TaskName": ticket["task"],
-        "Strategy": job.clean.model_dump(mode="json"),
-        "Regressors": facts["regressors"],
-        "DegreesOfFreedom": facts["dof_words"],
-    }
-    files: dict[str, Path] = {}
-    extra: list[Path] = []
-    for side, half in zip("LR", halves, strict=True):
-        path = d.path(entities, "func", "bold", ".func.gii", hemi=side, space=SPACE, desc="clean")
-        files[f"clean_{side.lower()}h"] = write_surface(path, half, side, tr, {"Space": SPACE})
-        extra.append(d.sidecar(path, sources=sources, **settings))
-    files["confounds"] = d.path(entities, "func", "timeseries", ".tsv", desc="confounds")
-    extra.append(d.path(entities, "func", "timeseries", ".json", desc="confounds"))
-    write(table, files["confounds"], extra[-1])
-    return files, extra

@@ -78,7 +78,7 @@ class Bench:
 
     def open(self, scan: dict[str, Any]) -> Series:
         """Open the cleaned series of a scan."""
-        for key in files_of(scan):
+        for key in files_of(scan, self.results):
             self._need(self.results / scan["files"][key])
             if key == "recipe":
                 recipe = Recipe.read(self.results / scan["files"][key], self.results)

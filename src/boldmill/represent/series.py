@@ -172,11 +172,16 @@ def recipe_series(recipe: Recipe, affine: NDArray[np.float64], shape: tuple[int,
     return Series(where=recipe.path, n_volumes=len(rows), mask=mask.ravel(order="F"), read=read)
 
 
-def files_of(scan: dict[str, Any]) -> list[str]:
-    """Return which files of a manifest entry its cleaned series is read from."""
+def files_of(scan: dict[str, Any], results: Path) -> list[str]:
+    """Return which files of a manifest entry its cleaned series is read from.
+
+    A kept image that was deleted since (``boldmill clean --what series``) is made again where there is a recipe.
+    """
     if scan["kind"] == "surface":
         return ["clean_lh", "clean_rh"]
-    return ["clean", "mask"] if "clean" in scan["files"] else ["recipe"]
+    files = scan["files"]
+    there = "clean" in files and ("recipe" not in files or (results / files["clean"]).is_file())
+    return ["clean", "mask"] if there else ["recipe"]
 
 
 def open_series(scan: dict[str, Any], results: Path, affine: NDArray[np.float64], shape: tuple[int, ...]) -> Series:
@@ -184,7 +189,7 @@ def open_series(scan: dict[str, Any], results: Path, affine: NDArray[np.float64]
     from boldmill.preprocess.recipe import Recipe
 
     files = {key: results / path for key, path in scan["files"].items()}
-    match files_of(scan):
+    match files_of(scan, results):
         case ["clean_lh", "clean_rh"]:
             return surface_series(files["clean_lh"], files["clean_rh"])
         case ["clean", "mask"]:

@@ -1,8 +1,9 @@
 """Say what could be freed below the results folder, with sizes; --delete frees it.
 
 Kinds: work (scratch folders), temp (left by killed commands), logs, orphans (outputs of subjects that are no longer
-in the index), series (cleaned and preprocessed 4D images whose parcel series and flat maps are done; making those
-again needs the preprocessing again). Without --what everything is listed, and --delete frees all but `series`.
+in the index), series (kept 4D images whose parcel series and flat maps are done: later stages and `boldmill apply`
+make those of raw runs again from their recipes; those of ready-made runs need the preprocess stage again). Without
+--what everything is listed, and --delete frees all but `series`.
 
 Example:
     boldmill clean --results results --what work,logs --delete

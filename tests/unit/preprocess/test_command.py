@@ -17,6 +17,7 @@ from boldmill.config.load import parse
 from boldmill.errors import ConfigError, MachineFault
 from boldmill.preprocess import command, raw
 from boldmill.preprocess.images import Grid, read_volume, write_volume
+from boldmill.preprocess.scratch import scratch
 from boldmill.stages import stage_json
 
 from . import phantom
@@ -191,6 +192,15 @@ def test_a_second_run_of_the_subject_reuses_the_first(base: Path, capsys: pytest
     after = derived(base)
     assert all(after[name] == digest for name, digest in before.items() if not name.endswith("description.json"))
     assert manifest(base)["scans"]["ph_sub-01_task-rest_run-2"]["status"] == "ok"
+    recipe = base / "results" / manifest(base)["scans"]["ph_sub-01_task-rest_run-1"]["files"]["recipe"]
+    assert read_json(recipe)["root"] == str(base / "raw")  # the copy: else `boldmill apply` would look where it was
+    (
+        base / "results" / "index" / "tickets" / "ph_sub-01_task-rest_run-2.json"
+    ).unlink()  # a scan that left the index leaves no files
+    assert call(base, settings()) == 0
+    assert set(steps(capsys).values()) == {"reused"}
+    assert set(derived(base)) == set(before)
+    assert not list((base / "results" / "preprocess" / "ph").rglob("*run-2*"))
 
 
 def test_a_cleaning_setting_redoes_the_run_but_not_anatomy_motion_and_coregistration(
@@ -288,6 +298,7 @@ def test_no_t1w_at_all(base: Path) -> None:
     found = manifest(base)
     assert found["anat"]["status"] == "absent"
     assert found["scans"]["ph_sub-01_task-rest_run-1"]["reason"].startswith("no T1w")
+    assert not list((base / "results" / "derivatives" / "ph").rglob("sub-01_*"))
 
 
 def test_several_t1w_take_the_first_and_say_so(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,9 +324,9 @@ def test_another_template_image_is_not_mistaken_for_the_old_one(base: Path, caps
 
 def test_scratch_leaves_the_folders_of_other_jobs(tmp_path: Path) -> None:
     base = tmp_path / "work"
-    with command.scratch(base, "ph", "sub-01") as mine:
+    with scratch(base, "ph", "sub-01") as mine:
         (mine / "big.npy").write_bytes(b"x")
-        with command.scratch(base, "ph", "sub-02") as other:
+        with scratch(base, "ph", "sub-02") as other:
             assert other.is_dir() and not list(other.iterdir())
         assert mine.is_dir() and not other.exists()
     assert not base.exists()

@@ -77,6 +77,12 @@ def test_an_absent_engine_stops_by_name_and_says_what_to_install(monkeypatch: py
         engines.check(PreprocessConfig(engines=EnginesConfig(n4="ants")))
 
 
+def test_the_version_of_a_wheel_is_part_of_what_a_step_depends_on(wheel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # programs go before the wheel
+    assert engines.wheels(EnginesConfig()) == {}
+    assert engines.wheels(EnginesConfig(motion="ants", brain_mask="fsl")) == {"motion": f"antspyx {wheel.__version__}"}
+
+
 def test_manifests_say_who_did_what() -> None:
     said = engines.described(EnginesConfig(n4="ants"), ("n4", "tissue"))
     assert said["tissue"].startswith("boldmill: ")

@@ -57,6 +57,9 @@ def test_every_space_has_series_mask_reference_and_sidecars(kept: Any) -> None: 
         assert np.allclose(image.affine, mask.affine, atol=1e-4) and not data[mask.data < 0.5].any()
         assert (np.ptp(data[mask.data > 0.5], axis=1) > 0).all()
         shapes[label] = (mask.data.shape, np.round(np.abs(np.diag(image.affine)[:3]), 3).tolist())
+        own = [files[name] for key in ("preproc", "mask", "boldref") if (name := f"{key}_{label}") in files]
+        code = 1 if label in ("T1w_res-8", "boldref") else 4  # scanner, or a template
+        assert {int(nibabel.load(path).header["sform_code"]) for path in own} == {code}, label
         side = read_json(sidecar_of(files[f"preproc_{label}"]))
         assert side["Interpolations"] == ["one cubic interpolation from the raw grid"] and side["RepetitionTime"] == 2.0
         assert side["SliceTimingCorrected"] is True and side["Sources"]

@@ -69,6 +69,7 @@ def test_confounds_and_drift_are_removed(tmp_path: Path) -> None:
     frequency = np.fft.rfftfreq(COUNT, TR)
     assert power[frequency > 0.15].sum() / power.sum() < 5e-3
     assert result.qc["mean_fd"] is None and result.qc["n_regressors"] == 4
+    assert result.qc["censored_share"] is None and result.qc["minutes_kept"] is None  # not 0: motion is not known
     assert result.facts == {"tr": TR, "n_volumes": COUNT, "space": "fsaverage5"}
     header = (result.files["confounds"]).read_text().splitlines()[0].split("\t")
     assert header[:4] == [f"confound_{k:02d}" for k in range(4)]
