@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from boldmill.atomic import write_text
 from boldmill.errors import DataFault
-from boldmill.index.content import is_header
+from boldmill.index.headers import is_header
 from boldmill.preprocess.ready import about, other_motion, publish_table
 from boldmill.preprocess.subject import Job, StepResult
 
