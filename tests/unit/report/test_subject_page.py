@@ -113,9 +113,7 @@ def make(results: Path, subject: str = "01") -> Path:
 def call(results: Path, *manifests: Path) -> dict[str, Any]:
     out, refused = results / "reports" / "bucket-000.json", results / "index" / "quarantine.tsv"
     rows = [["scan_id", "dataset", "subject", "stage", "reason", "fix", "file"]]
-    rows += [
-        [f"ds_sub-{s}_task-lost", "ds", s, "ingest", '"bold" is truncated', "copy again", ""] for s in ["01", "9"]
-    ]
+    rows += [[f"ds_sub-{s}_task-lost", "ds", s, "ingest", '"bold" is truncated', "copy again", ""] for s in ["01", "9"]]
     write_text(refused, "".join("\t".join(row) + "\n" for row in rows))
     words = ["--subjects", *map(str, manifests), "--results", str(results)]
     assert main(["pages", *words, "--out", str(out), "--config-json", stage_json(CONFIG, "pages")]) == 0
