@@ -155,8 +155,22 @@ class _Table:
         lines = [line for line in lines if not line.startswith("#")]
         if not lines:
             raise Broken("the table has comments only", AGAIN)
-        words = lines[0].split("\t") if "\t" in lines[0] else lines[0].split()
+        words = cells(lines[0], delimiter(lines[0]))
         return {"shape": (len(lines) - is_header(words), len(words))}
+
+
+def delimiter(row: str) -> str | None:
+    """Return what separates the cells of a table: a tab, else a comma, else (None) any white space."""
+    return next((mark for mark in "\t," if mark in row), None)
+
+
+def cells(row: str, mark: str | None) -> list[str]:
+    """Return the cells of a row, without spaces and quotes around them.
+
+    >>> cells('"a", b', delimiter('"a", b')), cells("1  2", None)
+    (['a', 'b'], ['1', '2'])
+    """
+    return [cell.strip().strip('"') for cell in row.split(mark)]
 
 
 def is_header(words: list[str]) -> bool:
