@@ -73,7 +73,12 @@ def test_anatomy(manifest: dict[str, Any]) -> None:
     assert qc["mask_ml"] == pytest.approx(1375, rel=0.03)
     assert qc["template_correlation"] > 0.816
     assert qc["template_correlation"] == pytest.approx(0.849, abs=0.01)
+    assert qc["template_correlation"] - qc["template_correlation_affine"] > 0.08
+    assert qc["template_mask_dice"] > 0.985
     assert qc["folded_voxels"] == 0
+    assert 0.1 < qc["jacobian_min"] < 0.5 and 2 < qc["jacobian_max"] < 6
+    assert 100 < qc["csf_ml"] < 350 and 600 < qc["gm_ml"] < 850 and 380 < qc["wm_ml"] < 560
+    assert manifest["anat"]["flags"] == [] and manifest["anat"]["engines"]["normalise"].startswith("boldmill: ")
 
 
 def test_coregistration(manifest: dict[str, Any]) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from boldmill.index.walk import walk
 
 Name = Literal["fmriprep", "cpac", "xcpd", "halfpipe", "hcp", "generic"]
 
@@ -135,31 +137,3 @@ def _first_files(root: Path) -> list[str]:
         if len(found) == LOOK_AT:
             break
     return found
-
-
-def walk(root: Path, folder: str, enter: Callable[[str], bool] | None = None) -> Iterator[str]:
-    """Yield the files below a folder, relative to the root; links to folders are followed once.
-
-    Parameters
-    ----------
-    enter : callable, optional
-        Which folders directly below ``folder`` are entered, by name; default all.
-    """
-    seen: set[tuple[int, int]] = set()
-    stack = [folder]
-    while stack:
-        here = stack.pop()
-        with os.scandir(root / here) as entries:
-            for entry in sorted(entries, key=lambda one: one.name, reverse=True):
-                path = f"{here}/{entry.name}" if here else entry.name
-                if entry.name.startswith("."):
-                    continue
-                if not entry.is_dir():
-                    yield path
-                elif here != folder or enter is None or enter(entry.name):
-                    if entry.is_symlink():  # a link back to a parent must not be walked for ever
-                        stat = entry.stat()
-                        if (stat.st_dev, stat.st_ino) in seen:
-                            continue
-                        seen.add((stat.st_dev, stat.st_ino))
-                    stack.append(path)

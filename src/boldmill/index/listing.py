@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import tempfile
@@ -16,6 +15,7 @@ from boldmill.index.layouts import Layout, layout_files, recognise
 from boldmill.index.names import IMAGE_SUFFIXES, BidsFile, bids_ignored, read_path, unusable
 from boldmill.index.ready_files import Ready
 from boldmill.index.sidecars import Sidecars
+from boldmill.index.walk import is_folder, walk
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ def list_dataset(dataset: DatasetConfig) -> Listing:
         raise ConfigError("data set not found", where, f"{root} is not a folder", "correct the path")
     if dataset.kind == "derivative" and (layout := recognise(root)).name != "generic":
         return _list_ready(dataset, root, layout)
-    files = _walk(root)
+    files = sorted(walk(root, "", lambda name: name.startswith("sub-")))
     if not any(path.startswith("sub-") for path in files):
         raise ConfigError(
             "not a BIDS data set", where, f"{root} holds no sub-* folder with files", "give the folder that holds them"
@@ -95,7 +95,7 @@ def list_dataset(dataset: DatasetConfig) -> Listing:
             listing.ignored.append((path, reason))
         else:
             listing.images.append(file)
-    for folder in sorted(entry.name for entry in os.scandir(root) if _is_folder(entry)):
+    for folder in sorted(entry.name for entry in os.scandir(root) if is_folder(entry)):
         if folder in ("derivatives", "sourcedata"):
             listing.ignored.append((f"{folder}/", "not part of the data set; configure it as a data set of its own"))
     return listing
@@ -132,40 +132,6 @@ def _list_ready(dataset: DatasetConfig, root: Path, layout: Layout) -> Listing:
         )
     sidecars = Sidecars(root, [path for path in files if path.endswith(".json")])
     return Listing([], [], sidecars, sorted(ignored), layout=layout, ready=ready)
-
-
-def _walk(root: Path) -> list[str]:
-    """Return all files in ``sub-*`` folders, and those directly in the root, sorted; links to folders are followed."""
-    found: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    stack = [""]
-    while stack:
-        folder = stack.pop()
-        with os.scandir(root / folder) as entries:
-            for entry in entries:
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.name.startswith("."):
-                    continue
-                if not _is_folder(entry):
-                    found.append(path)
-                elif folder or entry.name.startswith("sub-"):
-                    if entry.is_symlink():  # a link back to a parent must not be walked for ever
-                        stat = entry.stat()
-                        if (stat.st_dev, stat.st_ino) in seen:
-                            continue
-                        seen.add((stat.st_dev, stat.st_ino))
-                    stack.append(path)
-    return sorted(found)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder; a link that leads back to itself is none."""
-    try:
-        return entry.is_dir()
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        return False
 
 
 def _bids2table_paths(root: Path) -> set[str]:

@@ -76,10 +76,10 @@ def build_scans(dataset: DatasetConfig, listing: Listing, wanted: Wanted | None 
         scans = _surface_scans(dataset.name, [f for f in bold if _kept(f, dataset.filters)], listing.tables)
     else:
         scans = _volume_scans(dataset.name, [f for f in bold if _kept(f, dataset.filters)])
-        by_subject = _t1w_by_subject(t1w)
+        by_subject, fmaps = _by_subject(t1w), _by_subject(listing.fmaps)
         for scan in scans:
             scan.t1w = _preferred(by_subject.get(scan.label("sub"), []), scan.label("ses"))
-            scan.fmaps = [file for file in listing.fmaps if file.entities["sub"] == scan.label("sub")]
+            scan.fmaps = fmaps.get(scan.label("sub"), [])
         scans += _anat_scans(dataset, by_subject, {file.entities["sub"] for file in bold})
     if not scans and (bold or t1w or listing.ready) and dataset.filters != FilterConfig():
         where = f"datasets[{dataset.name}].filters"
@@ -164,9 +164,9 @@ def _choose_echo(scans: list[Scan]) -> None:
         kept.flags.append(f"echo-{kept.label('echo')} of {len(ordered)} used")
 
 
-def _t1w_by_subject(t1w: list[BidsFile]) -> dict[str, list[BidsFile]]:
+def _by_subject(files: list[BidsFile]) -> dict[str, list[BidsFile]]:
     found: dict[str, list[BidsFile]] = {}
-    for file in t1w:
+    for file in files:
         found.setdefault(file.entities["sub"], []).append(file)
     return found
 

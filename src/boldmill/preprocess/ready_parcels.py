@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from boldmill.atomic import write_text
 from boldmill.errors import DataFault
-from boldmill.index.content import is_header
+from boldmill.index.headers import cells, delimiter, is_header
 from boldmill.preprocess.bold import repetition_time
 from boldmill.preprocess.ready import about, other_motion, publish_table
 from boldmill.preprocess.scanquality import run_summary
@@ -88,12 +88,11 @@ def read_parcels(path: Path) -> tuple[list[str], Array]:
         raise DataFault("cannot read parcel series", path, "it is not text", fix) from error
     heads = [line.lstrip("# ") for line in lines if line.startswith("#")]
     rows = [line for line in lines if not line.startswith("#")]
-    mark = next((m for m in "\t," if rows and m in rows[0]), None)
-    words = [[word.strip().strip('"') for word in row.split(mark)] for row in rows]
+    mark = delimiter(rows[0]) if rows else None
+    words = [cells(row, mark) for row in rows]
+    names = cells(heads[-1], mark) if heads else []
     if words and is_header(words[0]):
         names = words.pop(0)
-    else:
-        names = [word.strip().strip('"') for word in heads[-1].split(mark)] if heads else []
     if not words or len({len(row) for row in words}) != 1:
         raise DataFault("cannot read parcel series", path, "rows have different lengths or there are none", fix)
     try:

@@ -150,8 +150,10 @@ def judge(scans: list[CohortScan], rules: Rules) -> None:
 def by_site(cohort: Cohort) -> list[dict[str, Any]]:
     """Return one row per data set and site: subjects, scans, included, excluded, with outliers, quarantined."""
     rows = []
-    for dataset, site in sorted({(scan.dataset, scan.site) for scan in cohort.scans}):
-        here = [scan for scan in cohort.scans if (scan.dataset, scan.site) == (dataset, site)]
+    groups: dict[tuple[str, str], list[CohortScan]] = {}
+    for scan in cohort.scans:
+        groups.setdefault((scan.dataset, scan.site), []).append(scan)
+    for (dataset, site), here in sorted(groups.items()):
         rows.append(
             {
                 "data set": dataset,

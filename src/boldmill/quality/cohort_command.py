@@ -61,12 +61,12 @@ def run(args: argparse.Namespace) -> int:
 
     with Recorder(settings, out=args.out, inputs=inputs) as record:
         cohort = collect(
-            [
+            (  # one at a time: the manifests of a large cohort together do not fit into memory
                 (path, read_json(path))
                 for path in tqdm(sorted(subjects), desc="manifests", unit="subject", disable=None)
-            ],
-            [(path, read_json(path)) for path in sorted(parcellated)],
-            [read_json(path) for path in sorted(participants)],
+            ),
+            ((path, read_json(path)) for path in sorted(parcellated)),
+            map(read_json, sorted(participants)),
             read_quarantine(refused),
             rules,
         )

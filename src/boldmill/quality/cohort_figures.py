@@ -19,8 +19,6 @@ KEPT, LEFT = "#1f4e79", "#d1495b"
 DPI = 84
 MIN_BOX = 4
 """Fewer values are drawn as points alone."""
-LABEL = 14
-"""Longest site name under an axis, characters."""
 MAX_DRAWN = 400
 """Points drawn of one site; the box is of all of them."""
 
@@ -42,14 +40,18 @@ def distribution(cohort: Cohort, measure: Measure, rules: Rules) -> bytes:
     bytes
         A PNG: included scans blue, excluded ones red.
     """
-    from boldmill.report.figures import png, start
+    from boldmill.report.figures import label, png, start
 
     plt = start()
-    sites = sorted({scan.site for scan in cohort.scans if measure.name in scan.figures})
+    by_site: dict[str, list[CohortScan]] = {}
+    for scan in cohort.scans:
+        if measure.name in scan.figures:
+            by_site.setdefault(scan.site, []).append(scan)
+    sites = sorted(by_site)
     width = float(np.clip(1.2 + 0.34 * len(sites), 2.9, 16.0))
     figure, axis = plt.subplots(figsize=(width, 2.2))
     for place, site in enumerate(sites):
-        here = [scan for scan in cohort.scans if scan.site == site and measure.name in scan.figures]
+        here = by_site[site]
         values = [scan.figures[measure.name] for scan in here]
         look = {"color": "#8a949e", "linewidth": 0.9}
         if len(values) >= MIN_BOX:
@@ -63,7 +65,7 @@ def distribution(cohort: Cohort, measure: Measure, rules: Rules) -> bytes:
         axis.axhline(limit, color=LEFT, linestyle="--", linewidth=0.9)
     axis.set_xlim(-0.6, len(sites) - 0.4)
     tilt = {} if len(sites) <= 4 else {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
-    axis.set_xticks(range(len(sites)), [_short(site) for site in sites], fontsize=7, **tilt)
+    axis.set_xticks(range(len(sites)), [label(site) for site in sites], fontsize=7, **tilt)
     axis.set_title(f"{measure.label}{f' ({measure.unit})' if measure.unit else ''}", fontsize=9)
     axis.tick_params(axis="y", labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
@@ -85,8 +87,3 @@ def _limits(cohort: Cohort, name: str, rules: Rules) -> list[float]:
     keys = [rule.key for rule in RULES if rule.figure == name]
     datasets = sorted({scan.dataset for scan in cohort.scans})
     return sorted({float(v) for d in datasets for key in keys if (v := getattr(rules(d), key)) is not None})
-
-
-def _short(name: str) -> str:
-    """Return a name that fits under an axis; a dollar sign is no formula."""
-    return (name if len(name) <= LABEL else f"{name[: LABEL - 2]}..").replace("$", r"\$")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 from boldmill import __version__
@@ -28,19 +27,16 @@ def render(cohort: Cohort, rules: Rules, project: str) -> str:
     project : str
         Name of the project.
     """
-    from importlib.resources import files
-
-    import jinja2
     from tqdm import tqdm
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["b64"] = lambda data: base64.b64encode(data).decode("ascii")
-    template = environment.from_string(files("boldmill.quality").joinpath("cohort.html").read_text(encoding="utf-8"))
+    from boldmill.report.templating import load
+
+    names = [measure.name for measure in cohort.measures]
     pictures = [
         (measure, distribution(cohort, measure, rules))
         for measure in tqdm(cohort.measures, desc="distributions", unit="figure", disable=None)
     ]
-    return template.render(
+    html: str = load("boldmill.quality", "cohort.html").render(
         project=project,
         version=__version__,
         cohort=cohort,
@@ -65,9 +61,10 @@ def render(cohort: Cohort, rules: Rules, project: str) -> str:
                 }
                 for m in cohort.measures
             ],
-            "scans": [_row(scan, [m.name for m in cohort.measures]) for scan in cohort.scans],
+            "scans": [_row(scan, names) for scan in cohort.scans],
         },
     )
+    return html
 
 
 def _row(scan: CohortScan, names: list[str]) -> dict[str, Any]:

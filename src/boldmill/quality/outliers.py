@@ -81,15 +81,16 @@ def outliers(
         The figures to look at.
     """
     found: list[list[Outlier]] = [[] for _ in figures]
-    place = np.array(list(sites), dtype=object)
+    groups = [("cohort", np.arange(len(figures)), MIN_SCANS)]
+    order = np.argsort(np.array(sites, dtype=str), kind="stable")
+    _, starts = np.unique(np.array(sites, dtype=str)[order], return_index=True)
+    groups += [("site", of_site, MIN_SITE) for of_site in np.split(order, starts[1:])]
     for measure in measures:
         values = np.array([one.get(measure.name, np.nan) for one in figures], dtype=np.float64)
         sign = 1.0 if measure.bad == "high" else -1.0
         best: dict[int, Outlier] = {}
-        groups = [("cohort", np.ones(len(values), dtype=bool), MIN_SCANS)]
-        groups += [("site", place == site, MIN_SITE) for site in sorted(set(sites))]
-        for against, inside, least in groups:
-            chosen = np.flatnonzero(inside & np.isfinite(values))
+        for against, members, least in groups:
+            chosen = members[np.isfinite(values[members])]
             if len(chosen) < least:
                 continue
             z = modified_z(values[chosen])

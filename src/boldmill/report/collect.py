@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from boldmill.atomic import read_json
-from boldmill.index.read import Index, read_index
+from boldmill.index.read import Index, ScanRow, read_index
 from boldmill.paths import MODELS, Layout
 from boldmill.train.checkpoint import CONFIG, HISTORY, size_note
 
@@ -98,8 +98,10 @@ def picture_sources(scan: Scan, *, movie: bool) -> dict[str, Path]:
 def cohort_table(index: Index) -> list[dict[str, Any]]:
     """Return one row per data set and site: subjects, scans, quarantined scans, repetition times."""
     rows = []
-    for dataset, site in sorted({(scan.dataset, scan.site) for scan in index.scans}):
-        here = [scan for scan in index.scans if (scan.dataset, scan.site) == (dataset, site)]
+    groups: dict[tuple[str, str], list[ScanRow]] = {}
+    for scan in index.scans:
+        groups.setdefault((scan.dataset, scan.site), []).append(scan)
+    for (dataset, site), here in sorted(groups.items()):
         kinds = Counter(scan.kind for scan in here if scan.ok)
         rows.append(
             {

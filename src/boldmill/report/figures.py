@@ -154,7 +154,7 @@ def cohort(values: dict[str, dict[str, list[float]]], dpi: int) -> bytes:
     figure, axes = plt.subplots(1, len(values), figsize=(2.6 * len(values), 2.4), layout="constrained", squeeze=False)
     for axis, (name, sites) in zip(axes[0], values.items(), strict=True):
         shown = {site: numbers for site, numbers in sorted(sites.items()) if numbers}
-        axis.boxplot(list(shown.values()), tick_labels=[_label(site) for site in shown], widths=0.5)
+        axis.boxplot(list(shown.values()), tick_labels=[label(site) for site in shown], widths=0.5)
         for position, numbers in enumerate(shown.values(), start=1):
             axis.plot([position] * len(numbers), numbers, ".", color="#1f4e79", alpha=0.6, markersize=4)
         axis.set_title(name, fontsize=9)
@@ -162,7 +162,7 @@ def cohort(values: dict[str, dict[str, list[float]]], dpi: int) -> bytes:
     return png(figure, dpi)
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
     """Return a name that fits under an axis; a dollar sign is no formula."""
     short = name if len(name) <= LABEL else f"{name[: LABEL - 2]}.."
     return short.replace("$", r"\$")

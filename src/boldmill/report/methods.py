@@ -314,7 +314,8 @@ def _censoring(facts: Facts) -> str:
     limit = f"FD above {clean.censor_fd:g} mm"
     limit += f" or standardised DVARS above {clean.censor_dvars:g}" if clean.censor_dvars else ""
     counts = [f"{run.scan_id}: {len(run.recipe['censored'])}" for run in facts.runs if "censored" in run.recipe]
-    return f"Volumes with {limit} were {how} [@power2014]{f' ({chr(44).join(counts)})' if counts else ''}."
+    counted = f" ({', '.join(counts)})" if counts else ""
+    return f"Volumes with {limit} were {how} [@power2014]{counted}."
 
 
 def which(runs: Sequence[Run], chosen: Callable[[Run], bool]) -> str:

@@ -5,10 +5,8 @@ Axes: T time (volumes), P parcels.
 
 from __future__ import annotations
 
-import base64
 import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,19 +24,13 @@ EVALUATION = ("task", "method", "protocol", "metric", *NUMBERS, "text_encoder", 
 
 def render(collected: Collected, config: ReportConfig, project: str) -> str:
     """Return the page as HTML text."""
-    from importlib.resources import files
-
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["number"] = number
-    environment.filters["b64"] = lambda data: base64.b64encode(data).decode("ascii")
-    template = environment.from_string(files("boldmill.report").joinpath("page.html").read_text(encoding="utf-8"))
     from tqdm import tqdm
+
+    from boldmill.report.templating import load
 
     shown = with_pictures(collected, config)
     distributions = by_site(collected.scans)
-    return template.render(
+    html: str = load("boldmill.report", "page.html").render(
         project=project,
         version=__version__,
         data=collected,
@@ -56,17 +48,7 @@ def render(collected: Collected, config: ReportConfig, project: str) -> str:
         },
         distributions=figures.cohort(distributions, config.dpi) if distributions else None,
     )
-
-
-def number(value: Any) -> str:
-    """Show a number with four significant digits, and a missing one as n/a."""
-    if value is None or value == "":
-        return "n/a"
-    try:
-        as_float = float(value)
-    except (TypeError, ValueError):
-        return str(value)
-    return f"{as_float:.4g}" if np.isfinite(as_float) else "n/a"
+    return html
 
 
 def by_site(scans: list[Scan]) -> dict[str, dict[str, list[float]]]:

@@ -18,19 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests of the bucket")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
-    parser.add_argument("--quarantine", type=Path, help="scans refused at ingest (index/quarantine.tsv), to be shown")
+    parser.add_argument("--quarantine", type=Path, help="scans refused at ingest (default: index/quarantine.tsv)")
     parser.add_argument("--out", type=Path, required=True, help="bucket manifest to write")
     parser.add_argument("--config-json", required=True, help="settings of stage `pages` (JSON text)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write every page of the bucket."""
-    import csv
-
     from tqdm import tqdm
 
     from boldmill.atomic import read_json, write_json, write_text
     from boldmill.errors import EXIT_OK, DataFault
+    from boldmill.index.quarantine import read_quarantine
     from boldmill.paths import Layout
     from boldmill.provenance.record import Recorder, prov_path
     from boldmill.report.subject import build
@@ -39,11 +38,9 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(args.config_json)
     layout = Layout.at(args.results)
     entries: dict[str, dict[str, Any]] = {}
-    refused: list[dict[str, str]] = []
-    if args.quarantine:
-        with open(args.quarantine, encoding="utf-8", newline="") as handle:
-            refused = list(csv.DictReader(handle, delimiter="\t"))
-    inputs = [*args.subjects, *([args.quarantine] if args.quarantine else [])]
+    listed = args.quarantine or layout.index_quarantine
+    refused = read_quarantine(listed)
+    inputs = [*args.subjects, *([listed] if listed.exists() else [])]
     with Recorder(settings, out=args.out, inputs=inputs) as record:
         for path in tqdm(sorted(args.subjects), desc="pages", unit="subject", disable=None):
             manifest = read_json(path)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from boldmill.atomic import read_json
 from boldmill.errors import DataFault
+from boldmill.index.quarantine import QuarantineRow
 from boldmill.paths import Layout
 from boldmill.preprocess.config import CleanConfig, PreprocessConfig
 from boldmill.provenance.record import prov_path
@@ -88,7 +89,7 @@ class Source:
             ) from error
 
 
-def build(manifest_path: Path, results: Path, settings: Settings, refused: Sequence[Mapping[str, str]] = ()) -> Page:
+def build(manifest_path: Path, results: Path, settings: Settings, refused: Sequence[QuarantineRow] = ()) -> Page:
     """Return the page of one subject.
 
     Parameters
@@ -99,7 +100,7 @@ def build(manifest_path: Path, results: Path, settings: Settings, refused: Seque
         Results folder.
     settings : Settings
         Settings of stage ``pages``.
-    refused : sequence of mapping
+    refused : sequence of QuarantineRow
         Rows of ``index/quarantine.tsv``; those of the subject are shown with what preprocessing refused.
 
     Raises
@@ -138,6 +139,7 @@ def build(manifest_path: Path, results: Path, settings: Settings, refused: Seque
     text = methods.paragraphs(facts)
     anat = _anat(source, manifest["anat"])
     costs = record.get("cost_cpu_s", {})
+    took = times(costs)
     page = {
         "dataset": dataset,
         "subject": subject,
@@ -153,8 +155,8 @@ def build(manifest_path: Path, results: Path, settings: Settings, refused: Seque
         "host": environment.get("host"),
         "peak": record.get("peak_rss_mib"),
         "threads": record.get("threads"),
-        "times": times(costs),
-        "total": sum(row[2] for row in times(costs)) or None,
+        "times": took,
+        "total": sum(row[2] for row in took) or None,
         "reused": sorted(({"anat"} | {run.scan_id for run in runs}) - set(costs)) if costs and record else [],
         "warnings": warnings(manifest),
         "quarantined": quarantined(manifest, refused),
@@ -181,19 +183,11 @@ def _markup(text: str) -> Any:
 
 
 def _render(page: Mapping[str, Any]) -> str:
-    from importlib.resources import files
-
-    import jinja2
-
     from boldmill import __version__
-    from boldmill.report.page import number
+    from boldmill.report.templating import load
 
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = number
-    template = environment.from_string(files("boldmill.report").joinpath("subject.html").read_text(encoding="utf-8"))
-    return template.render(p=page, version=__version__)
+    html: str = load("boldmill.report", "subject.html").render(p=page, version=__version__)
+    return html
 
 
 def _recipe(source: Source, entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -216,17 +210,17 @@ def warnings(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def quarantined(manifest: Mapping[str, Any], refused: Sequence[Mapping[str, str]] = ()) -> list[dict[str, str]]:
+def quarantined(manifest: Mapping[str, Any], refused: Sequence[QuarantineRow] = ()) -> list[dict[str, str]]:
     """Return scan, reason and fix of everything that was refused, here or (``refused``) at ingest."""
     mine = (str(manifest["dataset"]), str(manifest["subject"]))
-    early = [row for row in refused if (row["dataset"], row["subject"]) == mine]
+    early = [row for row in refused if (row.dataset, row.subject) == mine]
     entries = [("T1w", manifest["anat"]), *sorted(manifest["scans"].items())]
     found = [
         {"scan": name, "reason": str(entry.get("reason", "")), "fix": str(entry.get("fix", ""))}
         for name, entry in entries
         if entry["status"] == "quarantined"
     ]
-    return found + [{"scan": row["scan_id"], "reason": row["reason"], "fix": row["fix"]} for row in early]
+    return found + [{"scan": row.scan_id, "reason": row.reason, "fix": row.fix} for row in early]
 
 
 def times(costs: Mapping[str, Any]) -> list[tuple[str, str, float, float]]:
@@ -274,7 +268,7 @@ def _run(source: Source, run: methods.Run, clean: CleanConfig, dpi: int) -> dict
     """Pictures and figures of one run; what was not saved is None."""
     from boldmill.preprocess import confounds
 
-    entry, number = run.entry, run.scan_id
+    entry = run.entry
     arrays = source.arrays(entry["files"].get("figures"))
     columns: dict[str, Array] = {}
     notes: dict[str, Any] = {}
@@ -287,12 +281,12 @@ def _run(source: Source, run: methods.Run, clean: CleanConfig, dpi: int) -> dict
     censored = run.recipe.get("censored")
     bold, distorted = picture(arrays, "bold"), picture(arrays, "distorted")
     if bold and distorted:
-        bold["id"] = f"bold-{number}"
+        bold["id"] = f"bold-{run.scan_id}"
     tsnr, wide, high = figures.tsnr_picture(arrays) if "tsnr" in arrays else (None, 0, 0)
     labels = arrays.get("carpet_labels")
     out: dict[str, Any] = {
-        "scan_id": number,
-        "short": number.split("_", 2)[-1],
+        "scan_id": run.scan_id,
+        "short": run.scan_id.split("_", 2)[-1],
         "tr": entry.get("tr"),
         "n_volumes": entry.get("n_volumes"),
         "qc": entry["qc"],

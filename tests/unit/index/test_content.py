@@ -145,3 +145,19 @@ def test_nifti2_and_big_endian_headers(tree, trees):
     assert big[:4] == b"\0\0\1\x5c"
     for name, content in (("a.nii.gz", two), ("b.nii", big)):
         assert examine(tree.write(name, content), verify=True).shape == (4, 4, 4, 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shape"),
+    [
+        ("a.tsv", "x\ty\n1\t2\n3\tn/a\n", (2, 2)),
+        ("a.csv", "0.5,1.5,2\n1,2,3\n", (2, 3)),
+        ("a.csv", "# made by a tool\n0.5, 1.5\n1,2\n", (2, 2)),
+        ("a.1D", "# x,y\n0.5 1.5\n1 2\n", (2, 2)),
+        ("a.txt", "  0.5  1.5 \n\n 1 2\n", (2, 2)),
+    ],
+)
+def test_rows_and_columns_of_tables(tmp_path, name, text, shape):
+    path = tmp_path / name
+    path.write_text(text)
+    assert examine(path, verify=True).shape == shape

@@ -97,6 +97,15 @@ def taken(paths: tuple[str, ...], *, space: str = NLIN6, **more: object) -> tupl
     return choice.taken, dict(ignored)
 
 
+def test_links_that_lead_back_end_the_walk_and_nothing_else(tmp_path: Path) -> None:
+    name = f"{RUN}_space-{NLIN6}_desc-preproc_bold.nii.gz"
+    touch(tmp_path, name)
+    (tmp_path / "sub-01" / "itself").symlink_to("itself")
+    (tmp_path / "sub-01" / "func" / "back").symlink_to(tmp_path / "sub-01")
+    found = layout_files(tmp_path, recognise(tmp_path))
+    assert name in found and "sub-01/itself" in found and len(found) < 9
+
+
 @pytest.mark.parametrize(
     ("space", "more", "path"),
     [

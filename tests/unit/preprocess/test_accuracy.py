@@ -1,7 +1,7 @@
 """The goals of the bench on a small form of its phantom: motion, coregistration, mask, warp, slice timing.
 
 Every bound is the value measured when the test was written (in the comment beside it) with a margin for other versions
-of the libraries; the goals themselves hold at the bench's resolution (docs/preprocessing/bench.md).
+of the libraries; the goals themselves hold at the bench's resolution (docs/preprocessing.md).
 """
 
 from __future__ import annotations

@@ -15,15 +15,16 @@ from boldmill.atomic import canonical_json, read_json, write_json
 from boldmill.preprocess.derivatives import NOT_IN_BIDS, Derivatives
 from boldmill.preprocess.series_io import write_surface
 
-from .test_command import call, make_ticket, prepare, settings
+from .one_subject import call, make_ticket, settings
 
 Issues = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tree(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Derivatives of one subject with 4D images in several spaces, after slice timing, and a pair of surfaces."""
-    base = prepare(tmp_path_factory.mktemp("valid"))
+    base = tmp_path_factory.mktemp("valid") / "copy"
+    shutil.copytree(finished, base)  # its anatomy is reused
     write_json(base / "raw" / "dataset_description.json", {"Name": "ph", "License": "CC0", "Authors": ["A B", "C D"]})
     path = make_ticket(base, 1)
     ticket = read_json(path)

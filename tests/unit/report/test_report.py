@@ -21,7 +21,8 @@ from boldmill.index.write import write_index
 from boldmill.paths import Layout
 from boldmill.preprocess.confounds import Table, write
 from boldmill.preprocess.images import write_volume
-from boldmill.report.page import by_site, network_of, number, read_motion
+from boldmill.report.page import by_site, network_of, read_motion
+from boldmill.report.templating import number
 from boldmill.stages import stage_json
 
 HOSTILE = """<script>alert('x')</script>"><img src=http://evil.example/x onerror="alert(1)">"""

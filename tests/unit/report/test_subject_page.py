@@ -113,11 +113,9 @@ def make(results: Path, subject: str = "01") -> Path:
 def call(results: Path, *manifests: Path) -> dict[str, Any]:
     out, refused = results / "reports" / "bucket-000.json", results / "index" / "quarantine.tsv"
     rows = [["scan_id", "dataset", "subject", "stage", "reason", "fix", "file"]]
-    rows += [
-        [f"ds_sub-{s}_task-lost", "ds", s, "ingest", "the file is truncated", "copy again", ""] for s in ["01", "9"]
-    ]
+    rows += [[f"ds_sub-{s}_task-lost", "ds", s, "ingest", '"bold" is truncated', "copy again", ""] for s in ["01", "9"]]
     write_text(refused, "".join("\t".join(row) + "\n" for row in rows))
-    words = ["--subjects", *map(str, manifests), "--results", str(results), "--quarantine", str(refused)]
+    words = ["--subjects", *map(str, manifests), "--results", str(results)]
     assert main(["pages", *words, "--out", str(out), "--config-json", stage_json(CONFIG, "pages")]) == 0
     return dict(read_json(out)["subjects"])
 
@@ -162,7 +160,7 @@ def test_every_picture_has_words_and_every_link_a_target(text: str) -> None:
 def test_what_a_reviewer_looks_for_is_there(text: str) -> None:
     words = " ".join(Html(text).text.split())
     for expected in (
-        "too short", "leave it out", "the file is truncated", "field map: corrected (phasediff)",
+        "too short", "leave it out", '"bold" is truncated', "field map: corrected (phasediff)",
         "slice timing: corrected", "1 outlier volumes", "2 censored", "Correlations of confounds", "CompCor variance",
         "Spectrum of grey matter", "tSNR", "N4", "16.4", "CBL", "odd:",
     ):  # fmt: skip
