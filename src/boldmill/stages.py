@@ -91,7 +91,7 @@ STAGES: dict[str, Stage] = {
     "evaluate": Stage(version=1, reads=("evaluate",), module="boldmill.evaluate.command", seeded=True),
     "cohort": Stage(version=1, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
     "pages": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
-    "report": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.command"),
+    "report": Stage(version=2, reads=("project", "preset", "report"), module="boldmill.report.command"),
     "ledger": Stage(version=1, reads=(), module="boldmill.provenance.ledger"),
 }
 
