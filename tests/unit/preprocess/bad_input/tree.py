@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from boldmill.atomic import read_json, sha256_file, write_json
 from boldmill.cli import main
 from boldmill.config.load import parse
+from boldmill.config.model import Config
 from boldmill.preprocess.images import Grid, write_volume
 from boldmill.stages import stage_json
 
@@ -89,6 +91,11 @@ class Tree:
             raw = fields.binaryblock + raw[348:]
         path.write_bytes(gzip.compress(raw, 1, mtime=0) if path.suffix == ".gz" else raw)
 
+    def image(self, name: str, data: Any, affine: Any, tr: float | None = None, **sidecar: Any) -> None:
+        """Add an image ``name``, relative to the data set and without extension, with its sidecar."""
+        write_volume(self.root / f"{name}.nii.gz", np.asarray(data, dtype=np.float32), affine, tr=tr)
+        (self.root / f"{name}.json").write_text(json.dumps(sidecar))
+
     def participants(self, without: tuple[str, ...] = ()) -> None:
         rows = [f"sub-{label}\t30" for label in sorted(self.labels) if label not in without]
         (self.root / "participants.tsv").write_text("\n".join(["participant_id\tage", *rows]) + "\n")
@@ -97,10 +104,9 @@ class Tree:
 class Results:
     """What ingest and preprocess make of a tree."""
 
-    def __init__(self, tree: Tree, name: str) -> None:
+    def __init__(self, tree: Tree, name: str, raw: Mapping[str, Any] = RAW) -> None:
         self.tree, self.folder = tree, tree.base / name
-        config = parse({**RAW, "results": str(self.folder), "datasets": [{"name": "bad", "root": str(tree.root)}]})
-        self.ingest_settings, self.settings = stage_json(config, "ingest"), stage_json(config, "preprocess", "bad")
+        self.configure(raw)
         files = {}
         for key, part in (("head", "t1w"), ("brain_mask", "brain"), ("gm", "gm"), ("wm", "wm"), ("csf", "csf")):
             volume = phantom.volume(part)
@@ -110,20 +116,27 @@ class Results:
         manifest = {"space": "PHANTOM", "source": "demo", "files": files, "moves": []}
         write_json(self.folder / "templates" / "template.json", manifest)
 
+    def configure(self, raw: Mapping[str, Any]) -> Config:
+        """Set what the next jobs are told; the folder and what lies in it stay."""
+        given = {"results": str(self.folder), "datasets": [{"name": "bad", "root": str(self.tree.root)}]}
+        config = parse({**raw, **given})
+        self.ingest_settings, self.settings = stage_json(config, "ingest"), stage_json(config, "preprocess", "bad")
+        return config
+
     def ingest(self) -> int:
         return main(["ingest", "--results", str(self.folder), "--config-json", self.ingest_settings])
 
-    def words(self, label: str) -> list[str]:
+    def words(self, label: str, scan: str = "*") -> list[str]:
         """The command line of one subject's job; empty where ingest let none of its scans through."""
-        tickets = sorted(str(p) for p in (self.folder / "index" / "tickets").glob(f"bad_sub-{label}_*.json"))
+        tickets = sorted(str(p) for p in (self.folder / "index" / "tickets").glob(f"bad_sub-{label}_{scan}.json"))
         if not tickets:
             return []
         words = ["preprocess", "--tickets", *tickets, "--template", str(self.folder / "templates" / "template.json")]
         words += ["--results", str(self.folder), "--out", str(self.manifest_path(label))]
         return [*words, "--config-json", self.settings]
 
-    def preprocess(self, label: str) -> int:
-        words = self.words(label)
+    def preprocess(self, label: str, scan: str = "*") -> int:
+        words = self.words(label, scan)
         return main(words) if words else 0
 
     def manifest_path(self, label: str) -> Path:
