@@ -160,13 +160,16 @@ def _smaller(config: CleanConfig) -> Iterator[dict[str, Any]]:
                     yield model | ({"global_signal": whole} if whole != config.global_signal else {})
 
 
-def largest_that_fits(config: CleanConfig, n_volumes: int, tr: float, extra: int = 0, censored: int = 0) -> str | None:
-    """Return, as settings in words, the largest smaller model that leaves enough degrees of freedom.
+def largest_that_fits(
+    config: CleanConfig, n_volumes: int, tr: float, extra: int = 0, censored: int = 0, *, at_least: bool = True
+) -> str | None:
+    """Return, as settings in words, the largest model that leaves ``min_dof_flag`` degrees of freedom.
 
-    The pass band is given up last. ``extra`` are regressors no setting removes (non-steady volumes).
+    With ``at_least`` one that leaves ``min_dof`` will do where none leaves more. The pass band is given up last.
+    ``extra`` are regressors no setting removes (non-steady volumes).
     """
     unfiltered = {"drift": "linear", "band_low": None, "band_high": None}
-    for limit in (config.min_dof_flag, config.min_dof):
+    for limit in (config.min_dof_flag, config.min_dof)[: 2 if at_least else 1]:
         for base in ({}, unfiltered):
             options: list[tuple[int, str]] = []
             for change in _smaller(config):
@@ -208,15 +211,18 @@ def guard(
     DataFault
         Fewer than ``min_dof``: the reason shows the arithmetic, the fix proposes the largest model that fits.
     """
-    model = None if given else largest_that_fits(config, freedom.n_volumes, tr, extra, freedom.censored)
+    refused = freedom.residual < config.min_dof
+    model = None
+    if not given:
+        model = largest_that_fits(config, freedom.n_volumes, tr, extra, freedom.censored, at_least=refused)
     short = "too few volumes are left after censoring" if freedom.censored else "the run is too short"
     fix = f"for this data set set overrides.clean to {{{model}}}" if model else f"{short}: exclude the run"
     if given:
         wider = "set overrides.clean to {drift: linear, band_low: null, band_high: null}"
         fix = f"give fewer confounds with the run, or for this data set {wider}"
-    if freedom.residual < config.min_dof:
+    if refused:
         why = f"{freedom.words} degrees of freedom, fewer than clean.min_dof = {config.min_dof}"
         raise DataFault("cannot clean", where, why, fix)
     if freedom.residual < config.min_dof_flag:
-        return [f"few residual degrees of freedom: {freedom.words}; {fix}"]
+        return [f"few residual degrees of freedom: {freedom.words}; {fix if model or given else 'the run is short'}"]
     return []

@@ -14,7 +14,7 @@ from boldmill.preprocess import clean, design
 from boldmill.preprocess.config import CleanConfig
 from boldmill.preprocess.confounds import Table
 from boldmill.preprocess.drifts import cosines
-from boldmill.preprocess.freedom import band, count_freedom, filter_padding
+from boldmill.preprocess.freedom import band, count_freedom, filter_padding, guard
 from boldmill.preprocess.given import chosen_names, completed, is_named
 from boldmill.preprocess.motion import AXES, FORMS, expand, lagged
 
@@ -226,3 +226,11 @@ def test_given_tables_are_completed_and_unnamed_ones_taken_whole() -> None:
     whole = completed(drifting, 60, 2.0, CleanConfig())
     assert chosen_names(drifting, whole, CleanConfig(**OPEN), where="s") == ["confound_00", "cosine_00"]
     assert np.array_equal(whole.columns["cosine_00"], drifting.columns["cosine00"]) and "cosine00" not in whole.columns
+
+
+def test_a_flag_never_proposes_a_model_that_leaves_less() -> None:
+    """20 volumes leave 10 degrees of freedom with 8 regressors; no model reaches 20, so none is proposed."""
+    config = CleanConfig(motion="6", compcor=0, tissue="wm_csf", drift="linear", band_low=None, band_high=None)
+    freedom = count_freedom(20, 2.52, None, None, "linear", 8)
+    (flag,) = guard(config, freedom, 2.52, where="scan")
+    assert flag.endswith("the run is short") and "overrides" not in flag
