@@ -519,16 +519,6 @@ def test_two_data_sets_keep_their_own_site_and_licence(trees, tmp_path):
     }
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_file_is_refused_and_looked_at_again(tree):
-    tree.good("01")
-    bold = tree.root / "sub-01/func/sub-01_task-rest_bold.nii.gz"
-    bold.chmod(0)
-    assert refused(tree.rows(), "sub-01_task-rest") == "permission denied"
-    bold.chmod(0o644)
-    assert tree.rows()["sub-01_task-rest"].status == "ok"
-
-
 def test_workflow_call_with_settings_text_gives_the_same_index(tree):
     from boldmill.cli import main
     from boldmill.config.load import load

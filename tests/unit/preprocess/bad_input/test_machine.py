@@ -120,7 +120,7 @@ def as_nobody(call: Callable[[], int]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_an_unreadable_file_is_quarantined_and_its_neighbour_is_not(finished: Results) -> None:
+def test_an_unreadable_file_is_quarantined_alone_and_looked_at_again(finished: Results) -> None:
     """As an unprivileged user: root may read everything."""
     base = Path("/tmp") / f"boldmill-unreadable-{os.getpid()}"
     shutil.rmtree(base, ignore_errors=True)
@@ -138,6 +138,10 @@ def test_an_unreadable_file_is_quarantined_and_its_neighbour_is_not(finished: Re
         table = (results.folder / "index" / "quarantine.tsv").read_text()
         assert "bad_sub-closed_task-rest_acq-good" in table and "permission denied" in table and "chmod +r" in table
         assert "bad_sub-good_" not in table
-        assert (results.folder / "index" / "tickets" / "bad_sub-good_task-rest_acq-good.json").is_file()
+        tickets = results.folder / "index" / "tickets"
+        assert [path.name for path in tickets.iterdir()] == ["bad_sub-good_task-rest_acq-good.json"]
+        tree.bold("closed", "good").chmod(0o644)
+        assert as_nobody(results.ingest) == 0
+        assert len(list(tickets.iterdir())) == 2
     finally:
         shutil.rmtree(base, ignore_errors=True)
