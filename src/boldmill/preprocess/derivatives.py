@@ -6,6 +6,7 @@ Every derived file has a JSON sidecar whose ``Sources`` are BIDS URIs: ``bids:ra
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,7 +169,8 @@ class Derivatives:
         source = {"URL": self.raw.resolve().as_uri(), **_picked(raw, {"DatasetDOI": "DOI"})}
         links = {"raw": self.raw.resolve().as_uri()}
         if self.references:
-            links["template"] = (self.results / "templates").resolve().as_uri()
+            # Relative, as both move with the results: the same run elsewhere gives the same bytes.
+            links["template"] = Path(os.path.relpath(self.results / "templates", self.root)).as_posix()
         description = {
             "Name": f"{self.dataset}: preprocessed by boldmill",
             "BIDSVersion": BIDS_VERSION,
