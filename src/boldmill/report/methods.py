@@ -211,11 +211,13 @@ def _ready(runs: Sequence[Run]) -> str:
 
 def _cleaning(facts: Facts) -> str:
     clean, cfg = facts.clean, facts.preprocess
-    words = [
+    moved = any(run.entry["qc"].get("mean_fd") is not None for run in facts.runs)
+    computed = [
         f"FD [@fd] (head radius {cfg.fd_radius:g} mm), FD of Jenkinson [@mcflirt], DVARS and standardised DVARS "
         f"[@stddvars] were computed; volumes with FD above {cfg.outlier_fd:g} mm or standardised DVARS above "
         f"{cfg.outlier_dvars:g} are marked as outliers."
     ]
+    words = computed if moved else ["Motion is not known: no framewise displacement was computed."]
     parts = _regressed(facts)
     name = f" (strategy {clean.strategy})" if clean.strategy else ""
     words.append(f"Regressed{name}: {'; '.join(parts) if parts else 'nothing'}.")

@@ -63,6 +63,7 @@ def test_ready_made_runs_claim_no_steps() -> None:
     entry = {"kind": "surface", "tr": 2.0, "n_volumes": 9, "files": {}, "qc": {}, "flags": [], "layout": "fmriprep"}
     words = text(methods.Run(scan_id="s", entry=entry))
     assert "preprocessed elsewhere, taken over as fmriprep (surface)" in words and "Head motion" not in words
+    assert "no framewise displacement was computed" in words and "DVARS" not in words
 
 
 @pytest.mark.parametrize("step", sorted(EnginesConfig.model_fields))
