@@ -87,9 +87,9 @@ class Layout:
         """Flat-map frames (``.npz``), still (``.png``) or movie (``.webp``) of one scan."""
         return self.results / "flatmap" / dataset / f"{scan_id}{suffix}"
 
-    def shard(self, table: str, bucket: int) -> Path:
-        """One Parquet shard."""
-        return self.results / "shards" / table / f"bucket-{bucket:03d}.parquet"
+    def shard(self, table: str, bucket: int, atlas: str = "") -> Path:
+        """One Parquet shard; tables of parcels (:data:`ATLAS_TABLES`) have a folder per atlas label."""
+        return self.results / "shards" / table / atlas / f"bucket-{bucket:03d}.parquet"
 
     def snapshot(self, name: str) -> Path:
         """Manifest of a data snapshot: shards, hashes, splits, schema version."""
@@ -121,5 +121,8 @@ class Layout:
 
 SHARD_TABLES = ("scans", "timeseries", "fc", "flat_clips")
 """Tables written by the shard stage; ``pfc`` is written by the augment stage."""
+
+ATLAS_TABLES = ("timeseries", "fc", "pfc")
+"""Tables with one shard per bucket and atlas: their rows have the length of that atlas."""
 
 MODELS = ("brainmass", "fmri_mae", "fm_app")

@@ -45,7 +45,7 @@ class Stage:
 
 STAGES: dict[str, Stage] = {
     "ingest": Stage(
-        version=2,
+        version=3,
         reads=("datasets", "index", "shards.n_buckets", "spaces.template", "spaces.atlas_desc"),
         module="boldmill.index.command",
     ),
@@ -55,10 +55,10 @@ STAGES: dict[str, Stage] = {
         module="boldmill.spaces.templates_command",
     ),
     "atlas": Stage(
-        version=1,
+        version=2,
         reads=(
             *("spaces.resolution", "spaces.atlas_source", "spaces.atlas", "spaces.atlas_desc"),
-            "spaces.surface_source",
+            *("spaces.further_atlases", "spaces.surface_source"),
         ),
         module="boldmill.spaces.atlas_command",
     ),
@@ -66,13 +66,13 @@ STAGES: dict[str, Stage] = {
         version=2, reads=("spaces.resolution", "preprocess", "clean"), module="boldmill.preprocess.command", seeded=True
     ),
     "operators": Stage(
-        version=1,
+        version=2,
         reads=("spaces.resolution", "spaces.flat", "flatmap.depths"),
         module="boldmill.represent.operators_command",
     ),
-    "parcellate": Stage(version=2, reads=("parcellate.min_coverage",), module="boldmill.represent.parcellate_command"),
+    "parcellate": Stage(version=3, reads=("parcellate.min_coverage",), module="boldmill.represent.parcellate_command"),
     "flatmap": Stage(
-        version=2, reads=("flatmap.target_tr", "flatmap.movie_frames"), module="boldmill.represent.flatmap_command"
+        version=3, reads=("flatmap.target_tr", "flatmap.movie_frames"), module="boldmill.represent.flatmap_command"
     ),
     "augment": Stage(version=1, reads=("augment",), module="boldmill.represent.augment_command", seeded=True),
     "shards": Stage(

@@ -23,9 +23,13 @@ class DatasetConfig(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9]+$", description="short name, letters and digits; part of every scan id")
     root: str = Field(description="folder of the data set (relative to the working directory, or absolute)")
-    kind: Literal["raw", "derivative"] = Field(
+    kind: Literal["raw", "derivative", "tables"] = Field(
         default="raw",
-        description="raw BIDS, or ready-made derivatives (fMRIPrep, C-PAC, XCP-D, HALFpipe, HCP, fsaverage5 pairs)",
+        description="raw BIDS, ready-made derivatives (fMRIPrep, C-PAC, XCP-D, HALFpipe, HCP, fsaverage5 pairs), or "
+        "tables of parcel series (npz, tsv, csv, 1D)",
+    )
+    atlas: str = Field(
+        default="", description="tables: name of their own atlas, e.g. HO111; empty: they are of the configured atlas"
     )
     prefer: list[Literal["volume", "surface", "cifti", "parcels"]] = Field(
         default=[],

@@ -15,6 +15,7 @@ from boldmill.provenance.record import Recorder
 from boldmill.represent.given_parcels import Matched, given_series
 from boldmill.represent.operators import load_operator
 from boldmill.represent.series import Series, files_of, open_series
+from boldmill.spaces.names import atlas_label
 
 ANATOMY = {"t1w": "t1w_template", "gm": "gm", "wm": "wm", "csf": "csf", "jacobian": "jacobian"}
 """Names of the morphometry's images -> keys of the subject manifest."""
@@ -53,8 +54,24 @@ class Bench:
         self.folder, self.results, self.record = path.parent, results, record
         self.affine: NDArray[np.float64] = np.array(self.manifest["grid"]["affine"], np.float64)
         self.shape: tuple[int, ...] = tuple(self.manifest["grid"]["shape"])
-        self.names: list[str] = [p["name"] for p in self.manifest["parcels"]]
         self._operators: dict[str, Any] = {}
+
+    @property
+    def atlases(self) -> list[str]:
+        """Labels of the configured atlases, the one models read first."""
+        return [atlas_label(self.manifest["atlas"])]
+
+    def atlas_name(self, label: str) -> str:
+        """Return the name of an atlas, as its manifest gives it."""
+        return str(self.manifest["atlas"])
+
+    def parcels(self, label: str) -> list[str]:
+        """Return the parcel names of an atlas, in id order."""
+        return [str(parcel["name"]) for parcel in self.manifest["parcels"]]
+
+    def membership(self, label: str, kind: str = "volume", space: str = "") -> Any:
+        """Return the operator (P, n) that sums a parcel's voxels (``volume``), or vertices of the mesh ``space``."""
+        return self.operator("surface_parcels" if kind == "surface" else "parcels")
 
     @property
     def voxel_volume(self) -> float:
@@ -101,11 +118,11 @@ class Bench:
             images[name] = np.asarray(image.dataobj, np.float64).ravel(order="F")
         return images
 
-    def given(self, scan_id: str, scan: dict[str, Any]) -> tuple[NDArray[np.float32], Matched]:
-        """Return the series (T, P) of a scan that comes as parcel series, in the configured atlas."""
+    def given(self, label: str, scan_id: str, scan: dict[str, Any]) -> tuple[NDArray[np.float32], Matched]:
+        """Return the series (T, P) of a scan that comes as parcel series, in a configured atlas."""
         path = self.results / scan["files"]["timeseries_ready"]
         self._need(path)
-        return given_series(path, scan["named"], scan["atlas"], self.names, self.manifest["atlas"], scan_id)
+        return given_series(path, scan["named"], scan["atlas"], self.parcels(label), self.atlas_name(label), scan_id)
 
     def _need(self, path: Path) -> None:
         if not path.is_file():

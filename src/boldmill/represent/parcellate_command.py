@@ -66,23 +66,24 @@ def _one_scan(
     from boldmill.atomic import write_text
     from boldmill.represent.parcellate import given_coverage, parcel_series, rows_tsv, series_tsv
 
+    label = bench.atlases[0]
+    names = bench.parcels(label)
     flags: list[str] = []
     if scan["kind"] == "parcels":
-        values, matched = bench.given(scan_id, scan)
+        values, matched = bench.given(label, scan_id, scan)
         found = given_coverage(values, scan_id)
         flags.append(f"parcels of {scan['layout']} taken {matched.how}")
         if matched.dropped:
             flags.append(f"{matched.dropped} given columns are no parcels of the atlas: dropped")
     else:
-        surface = scan["kind"] == "surface"
         series = bench.open(scan)
-        found = parcel_series(bench.operator("surface_parcels" if surface else "parcels"), series, min_coverage)
+        found = parcel_series(bench.membership(label, scan["kind"], scan.get("space", "")), series, min_coverage)
     folder = Path("parcellate") / dataset
     files = {
-        "timeseries": (folder / f"{scan_id}_timeseries.tsv", series_tsv(bench.names, found.values)),
+        "timeseries": (folder / f"{scan_id}_timeseries.tsv", series_tsv(names, found.values)),
         "coverage": (
             folder / f"{scan_id}_coverage.tsv",
-            rows_tsv("parcel", bench.names, ["coverage"], found.coverage[:, None]),
+            rows_tsv("parcel", names, ["coverage"], found.coverage[:, None]),
         ),
     }
     for relative, text in files.values():
@@ -118,10 +119,11 @@ def _one_subject(bench: Bench, record: Recorder, subject: dict[str, Any]) -> dic
         return {"morphometry": None, "reason": anat.get("reason") or f"T1w {anat['status']}"}
     try:
         images = bench.anatomy(anat["files"])
-        table = morphometry(bench.operator("parcels"), images, bench.voxel_volume)
+        label = bench.atlases[0]
+        table = morphometry(bench.membership(label), images, bench.voxel_volume)
     except DataFault as fault:
         return {"morphometry": None, "reason": fault.why, "fix": fault.fix}
     relative = Path("parcellate") / subject["dataset"] / f"sub-{subject['subject']}_morphometry.tsv"
-    text = rows_tsv("parcel", bench.names, list(FEATURES), table)
+    text = rows_tsv("parcel", bench.parcels(label), list(FEATURES), table)
     record.add_output(write_text(bench.results / relative, text))
     return {"morphometry": relative.as_posix()}

@@ -28,6 +28,11 @@ class SpacesConfig(Section):
     )
     atlas: str = Field(default="Schaefer2018", description="atlas name (TemplateFlow)")
     atlas_desc: str = Field(default="100Parcels7Networks", description="atlas variant (TemplateFlow `desc`)")
+    further_atlases: list[str] = Field(
+        default=[],
+        description="atlases beside the first, from TemplateFlow, e.g. [Schaefer2018 400Parcels17Networks]; models "
+        "read the first",
+    )
     surface_source: Literal["templateflow", "embedded"] = Field(
         default="embedded",
         description="how fsaverage5 gets its labels: by TemplateFlow's fsaverage-registered fsLR sphere, or by the "
