@@ -2,8 +2,8 @@ r"""Parcel time series, coverage and T1w morphometry of one bucket's subjects.
 
 Example
 -------
-boldmill parcellate --subjects results/preprocess/demo/sub-01.json --operators results/operators/operators.json \
-    --atlas results/atlas/atlas.json --results results --out results/parcellate/bucket-000.json --config-json "$JSON"
+boldmill parcellate --subjects results/preprocess/demo/sub-01.json --operators results/operators/parcels-LABEL.json \
+    --results results --out results/parcellate/bucket-000.json --config-json "$JSON"
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `boldmill parcellate`."""
     parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests of the bucket")
-    parser.add_argument("--operators", type=Path, required=True, help="manifest of the operators")
-    parser.add_argument("--atlas", type=Path, required=True, help="manifest of the atlas")
+    parser.add_argument("--operators", type=Path, nargs="*", default=[], help="manifests of parcels, one per atlas")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
     parser.add_argument("--out", type=Path, required=True, help="bucket manifest to write")
     parser.add_argument("--config-json", required=True, help="settings of stage `parcellate` (JSON text)")
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(args.config_json)
     scans: dict[str, Any] = {}
     subjects: dict[str, Any] = {}
-    with Recorder(settings, out=args.out, inputs=[args.operators, args.atlas, *args.subjects]) as record:
+    with Recorder(settings, out=args.out, inputs=args.subjects) as record:
         bench = Bench(args.operators, args.results, record)
         for path in tqdm(sorted(args.subjects), desc="parcellate", unit="subject", disable=None):
             subject = read_json(path)
@@ -52,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
                 except DataFault as fault:
                     scans[scan_id] = quarantined("parcellate", fault)
             subjects[f"{subject['dataset']}/{subject['subject']}"] = _one_subject(bench, record, subject)
-        write_json(args.out, {"schema": 1, "atlas": bench.manifest["atlas"], "scans": scans, "subjects": subjects})
+        write_json(
+            args.out, {"schema": 1, "atlas": bench.atlas_name(bench.atlases[0]), "scans": scans, "subjects": subjects}
+        )
     bad = sum(s["status"] != "ok" for s in scans.values())
     print(f"parcellate: {len(scans) - bad} scans of {len(subjects)} subjects, {bad} quarantined")
     return 0
