@@ -64,17 +64,25 @@ def collect(results: Path, snapshot: Path) -> Collected:
     parcellated, flat = _by_scan(results, parcels), _by_scan(results, flats)
     subjects = [layout.subject(dataset, subject) for dataset, subject in index.subjects()]
     scans = [scan for path in subjects for scan in _subject(results, path, index, parcellated, flat)]
-    sources = [layout.template, layout.atlas, layout.operators]
+    sources = {
+        "template": layout.template,
+        **{f"atlas {path.parent.name}": path for path in sorted(results.glob("atlas/*/atlas.json"))},
+        **{
+            f"operators {path.stem}": path
+            for path in sorted(results.glob("operators/*.json"))
+            if ".prov" not in path.name
+        },
+    }
     models = [model for model in MODELS if layout.checkpoint(model).with_name(HISTORY).exists()]
     tables = {model: layout.metrics(model) for model in MODELS if layout.metrics(model).exists()}
     beside = [layout.checkpoint(model).with_name(name) for model in models for name in (HISTORY, CONFIG)]
     refused = [layout.index_quarantine, *sorted(results.glob("shards/*/bucket-*.quarantine.json"))]
-    read = [snapshot, layout.index, *subjects, *parcels, *flats, *sources, *tables.values(), *beside, *refused]
+    read = [snapshot, layout.index, *subjects, *parcels, *flats, *sources.values(), *tables.values(), *beside, *refused]
     return Collected(
         scans=sorted(scans, key=lambda scan: scan.scan_id),
         quarantine=[dict(row) for row in collect_quarantine(results)],
         cohort=cohort_table(index),
-        sources={path.stem: read_json(path) for path in sources},
+        sources={name: read_json(path) for name, path in sources.items()},
         snapshot=read_json(snapshot),
         metrics={model: _tsv(path) for model, path in tables.items()},
         history={model: read_history(layout.checkpoint(model).with_name(HISTORY)) for model in models},
@@ -140,10 +148,20 @@ def _tsv(path: Path) -> list[dict[str, str]]:
 def _by_scan(results: Path, manifests: list[Path]) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for manifest in manifests:
-        for scan_id, scan in read_json(manifest)["scans"].items():
+        content = read_json(manifest)
+        for scan_id, scan in content["scans"].items():
             if scan["status"] == "ok":
-                found[scan_id] = {name: results / path for name, path in scan["files"].items() if path}
+                files = _files(scan, content.get("configured") or [])
+                found[scan_id] = {name: results / path for name, path in files.items() if path}
     return found
+
+
+def _files(scan: dict[str, Any], configured: list[str]) -> dict[str, Any]:
+    """Return the files of a scan; of parcel series, those of the first atlas that has them."""
+    atlases = scan.get("atlases") or {}
+    good = [label for label in (*configured, *sorted(atlases)) if atlases.get(label, {}).get("status") == "ok"]
+    files: dict[str, Any] = atlases[good[0]]["files"] if good else scan.get("files") or {}
+    return files
 
 
 def _subject(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from boldmill.config.base import Section
 
@@ -15,17 +15,40 @@ class ParcellateConfig(Section):
     min_coverage: float = Field(
         default=0.5, ge=0, le=1, description="a parcel with a smaller share of its voxels in the mask is NaN"
     )
-    fc_estimator: Literal["pearson", "ledoit_wolf"] = Field(
-        default="pearson", description="estimator of the stored FC (plain Pearson does not depend on scan length)"
+    fc_estimator: Literal["pearson", "ledoit_wolf", "partial"] = Field(
+        default="pearson",
+        description="stored FC: Pearson (amplitude does not depend on scan length), Ledoit-Wolf shrunk, or partial "
+        "correlation from the Ledoit-Wolf precision",
     )
+    fisher_z: bool = Field(default=False, description="store Fisher z (arctanh) of the FC; readers undo it")
 
 
 class FlatmapConfig(Section):
-    """Cortical flat maps, 224 x 560 pixels of 1.2 mm, both hemispheres on one image."""
+    """Cortical flat maps: both hemispheres on one image of 1.2 mm pixels."""
 
+    preset: Literal["v2", "v1"] = Field(
+        default="v2",
+        description="published order: v2 projects, z-scores each pixel over the run and resamples; v1 z-scores each "
+        "vertex, resamples and projects",
+    )
     target_tr: float = Field(default=1.0, gt=0, description="repetition time after resampling, s")
-    depths: int = Field(default=5, ge=1, description="samples between white and pial surface (volume input)")
+    sampling: Literal["ribbon", "regfusion"] = Field(
+        default="ribbon",
+        description="volume to surface: between white and pial of the group surfaces, or at given coordinates",
+    )
+    depths: int = Field(default=5, ge=1, description="samples between white and pial surface (ribbon)")
+    regfusion: list[str] = Field(
+        default=[],
+        description="registration-fusion coordinates (MNI152, one row per vertex of the flat surface's mesh): "
+        "text files, left and right",
+    )
     movie_frames: int = Field(default=40, ge=0, description="frames of the QC movie; 0: none")
+
+    @model_validator(mode="after")
+    def _coordinates(self) -> FlatmapConfig:
+        if self.sampling == "regfusion" and len(self.regfusion) != 2:
+            raise ValueError("sampling: regfusion needs two files in `regfusion`, left and right")
+        return self
 
 
 class AugmentConfig(Section):
