@@ -39,8 +39,14 @@ def columns_of(operator: Any, mask: NDArray[np.bool_], *, by_row: bool = False) 
     lie side by side in a block.
     """
     read = operator.indices[mask[operator.indices]]
-    columns, first = np.unique(read, return_index=True)
-    return np.asarray(columns[np.argsort(first)] if by_row else columns, np.int64)
+    used = np.zeros(operator.shape[1], bool)
+    used[read] = True
+    columns = np.flatnonzero(used)
+    if by_row:
+        first = np.empty(operator.shape[1], np.int64)
+        first[read[::-1]] = np.arange(len(read))[::-1]  # of equal indices the last one assigned stays
+        columns = columns[np.argsort(first[columns])]
+    return np.asarray(columns, np.int64)
 
 
 def gather(frames: NDArray[Any], columns: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -99,10 +105,13 @@ class Projector:
         self._matrix: Any = csr_array((weights, index[kept], ends), shape=(rows, len(chosen)))
         self.shape: tuple[int, int] = (rows, len(chosen))
         self.exact, self.device = exact, device
-        self._parts: list[tuple[slice, Any]] = []
+        self._parts: list[tuple[NDArray[np.int64], Any]] = []
         self._torch: dict[str, Any] = {}
         if not exact:
-            self._parts = [(part, self._matrix[part]) for part in pieces(self.shape[0], ROWS)]
+            # rows that read neighbouring elements one after the other: these stay in the cache
+            middle = (ends[:-1] + ends[1:]) // 2
+            order = np.argsort(np.append(self._matrix.indices, 0)[middle], kind="stable")
+            self._parts = [(order[part], self._matrix[order[part]]) for part in pieces(rows, ROWS)]
 
     def __call__(self, block: Any, out: Any = None) -> Any:
         """Return the operator times a block.
@@ -162,7 +171,7 @@ class Projector:
         for frames in pieces(block.shape[1], PANEL):
             panel = turned(block[:, frames])
 
-            def some(part: tuple[slice, Any], frames: slice = frames, panel: Any = panel) -> None:
+            def some(part: tuple[NDArray[np.int64], Any], frames: slice = frames, panel: Any = panel) -> None:
                 out[part[0], frames] = part[1] @ panel
 
             each(some, self._parts)
@@ -182,6 +191,17 @@ class Projector:
                 self._torch[where] = torch.sparse_csr_tensor(ends, index, weights, self.shape, check_invariants=False)
         matrix = self._torch[where]
         return matrix @ block.to(matrix.dtype)
+
+
+def all_finite(block: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which frames (b,) of a block (n, b) have finite values only."""
+    good = np.zeros(block.shape[1], bool)
+
+    def some(part: slice) -> None:
+        good[part] = np.isfinite(block[:, part]).all(0)
+
+    each(some, pieces(block.shape[1], 4))
+    return good
 
 
 def turned(block: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.errors import DataFault, MachineFault
-from boldmill.represent.project import gather
+from boldmill.represent.project import all_finite, gather
 from boldmill.spaces.meshes import N_VERTICES, check_mesh
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ class Series:
         """
         start = 0
         for block in self.read(columns):
-            if not np.isfinite(block).all():
-                first = start + int(np.argmax(~np.isfinite(block).all(0)))
+            good = all_finite(block)
+            if not good.all():
+                first = start + int(np.argmin(good))
                 raise DataFault(
                     "unusable series", self.where, f"volume {first} has values that are not finite", "check the raw run"
                 )
