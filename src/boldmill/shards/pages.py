@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -51,7 +53,7 @@ def offsets_before(end: int, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.i
 
 
 class OpenFiles:
-    """Descriptors of some files, opened when first read.
+    """Some files, opened when first read, for any number of threads.
 
     A forked process shares them safely, because every read names its position; one that is sent a copy opens its own.
 
@@ -63,7 +65,8 @@ class OpenFiles:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
-        self._open: OrderedDict[int, int] = OrderedDict()
+        self._open: OrderedDict[int, FileIO] = OrderedDict()
+        self._lock = Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"paths": self.paths}
@@ -71,17 +74,14 @@ class OpenFiles:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["paths"])  # type: ignore[misc]
 
-    def __del__(self) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
-
-    def _descriptor(self, number: int) -> int:
-        if number not in self._open:
-            if len(self._open) >= MAX_OPEN:
-                os.close(self._open.popitem(last=False)[1])
-            self._open[number] = os.open(self.paths[number], os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        self._open.move_to_end(number)
-        return self._open[number]
+    def _file(self, number: int) -> FileIO:
+        with self._lock:
+            if number not in self._open:
+                self._open[number] = FileIO(self.paths[number])
+                if len(self._open) > MAX_OPEN:  # closed when the last thread that reads it lets go
+                    self._open.popitem(last=False)
+            self._open.move_to_end(number)
+            return self._open[number]
 
     def fill(self, number: int, offset: int, buffers: Sequence[Any]) -> None:
         """Fill writable buffers, one after the other, from a file at ``offset``.
@@ -91,16 +91,15 @@ class OpenFiles:
         BoldmillError
             The file ends before.
         """
-        descriptor = self._descriptor(number)
+        file = self._file(number)
         views = [memoryview(buffer).cast("B") for buffer in buffers]
         views = [view for view in views if len(view)]
         first = 0
         while first < len(views):
-            got = os.preadv(descriptor, views[first : first + MAX_BUFFERS], offset)
+            got = os.preadv(file.fileno(), views[first : first + MAX_BUFFERS], offset)
             if got == 0:
-                raise BoldmillError(
-                    "shard is cut short", self.paths[number], f"it ends before byte {offset}", "rebuild the shard"
-                )
+                why = f"it ends before byte {offset}"
+                raise BoldmillError("shard is cut short", self.paths[number], why, "rebuild the shard")
             offset += got
             while first < len(views) and got >= len(views[first]):
                 got -= len(views[first])
@@ -111,4 +110,4 @@ class OpenFiles:
     def expect(self, number: int, offset: int, length: int) -> None:
         """Tell the system that a stretch of a file will be read soon, where it takes such advice."""
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor(number), offset, length, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(self._file(number).fileno(), offset, length, os.POSIX_FADV_WILLNEED)

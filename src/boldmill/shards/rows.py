@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ Ints = npt.NDArray[np.int64]
 class TableRows:
     """Rows of a table, numbered over its shards in the order of ``paths``.
 
-    An object may be sent to other processes: open files and decoded groups stay behind.
+    An object serves any number of threads, and may be sent to other processes: open files and decoded groups stay behind.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -46,10 +47,16 @@ class TableRows:
         self._placed: dict[str, tuple[Ints, Ints]] = {}
         self._kinds: dict[tuple[int, str], tuple[tuple[str | int, ...], str]] = {}
         self._decoded: OrderedDict[tuple[int, str], pa.Array] = OrderedDict()
+        self._lock = RLock()
         self._parquets: OrderedDict[tuple[int, int], Any] = OrderedDict()  # (process, shard) -> ParquetFile
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_decoded": OrderedDict(), "_parquets": OrderedDict()}
+        here = ("_decoded", "_parquets", "_lock")
+        return {key: value for key, value in self.__dict__.items() if key not in here}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._decoded, self._parquets, self._lock = OrderedDict(), OrderedDict(), RLock()
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -253,14 +260,15 @@ class TableRows:
     def _decode(self, index: int, column: str, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any] | None:
         """Return an array out of its decoded row group; a view of what is kept."""
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
-        if (number, column) not in self._decoded:
-            shard, group, _ = self._groups[number]
-            whole = self._parquet(shard).read_row_group(group, columns=[column], use_threads=False)[column]
-            self._decoded[number, column] = whole.combine_chunks()
-            while len(self._decoded) > 1 and sum(kept.nbytes for kept in self._decoded.values()) > KEEP_BYTES:
-                self._decoded.popitem(last=False)
-        self._decoded.move_to_end((number, column))
-        value = self._decoded[number, column][index - int(self._starts[number])]
+        with self._lock:
+            if (number, column) not in self._decoded:
+                shard, group, _ = self._groups[number]
+                whole = self._parquet(shard).read_row_group(group, columns=[column], use_threads=False)[column]
+                self._decoded[number, column] = whole.combine_chunks()
+                while len(self._decoded) > 1 and sum(kept.nbytes for kept in self._decoded.values()) > KEEP_BYTES:
+                    self._decoded.popitem(last=False)
+            self._decoded.move_to_end((number, column))
+            value = self._decoded[number, column][index - int(self._starts[number])]
         if not value.is_valid:
             return None
         buffer = value.as_buffer() if hasattr(value, "as_buffer") else value.values.to_numpy(zero_copy_only=True)
@@ -275,8 +283,9 @@ class TableRows:
         import pyarrow.parquet as pq
 
         place = (os.getpid(), shard)
-        if place not in self._parquets:
-            self._parquets[place] = pq.ParquetFile(self.paths[shard], memory_map=True)
-            if len(self._parquets) > KEEP_FOOTERS:
-                self._parquets.popitem(last=False)
-        return self._parquets[place]
+        with self._lock:
+            if place not in self._parquets:
+                self._parquets[place] = pq.ParquetFile(self.paths[shard], memory_map=True)
+                if len(self._parquets) > KEEP_FOOTERS:
+                    self._parquets.popitem(last=False)
+            return self._parquets[place]

@@ -122,7 +122,7 @@ def test_a_shard_cut_short_is_named(shards) -> None:
     rows = TableRows(shards)
     rows.array(0, "values")  # positions are known
     os.truncate(shards[1], 10)
-    with pytest.raises(BoldmillError, match="cut short: .*bucket-1"):
+    with pytest.raises(BoldmillError, match=r"cut short: .*bucket-1"):
         rows.array(len(rows) - 1, "values")
 
 
