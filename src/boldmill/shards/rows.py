@@ -37,7 +37,7 @@ Ints = npt.NDArray[np.int64]
 class TableRows:
     """Rows of a table, numbered over its shards in the order of ``paths``.
 
-    An object serves any number of threads, and may be sent to other processes: open files and decoded groups stay behind.
+    Any number of threads may use an object, and it may be sent to other processes: open files and decoded groups stay.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:

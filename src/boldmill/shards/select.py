@@ -68,15 +68,15 @@ def select(
         Atlas of a table of parcels; the snapshot's first by default.
     limits : mapping, optional
         ``min_<figure>`` and ``max_<figure>``, both inclusive. A figure is a numeric column of the scans table
-        (``mean_fd``, ``n_volumes`` or short ``volumes``, ``tr``) or an entry of its ``qc`` (``tsnr``, ...). A scan whose
-        figure is unknown does not pass.
+        (``mean_fd``, ``n_volumes`` or short ``volumes``, ``tr``) or an entry of its ``qc`` (``tsnr``, ...). A scan
+        whose figure is unknown does not pass.
 
     Raises
     ------
     ConfigError
         An unknown split, scan or figure.
     """
-    chosen = snapshot.scans(split=split, dataset=dataset, site=site, kind=kind, having=table)
+    chosen = snapshot.scans(split=split, dataset=dataset, site=site, kind=kind, having=table, atlas=atlas)
     if scan_ids is not None:
         known = set(chosen["scan_id"])
         if unknown := [scan_id for scan_id in scan_ids if scan_id not in known]:
@@ -110,8 +110,8 @@ def _figure(scans: pd.DataFrame, name: str) -> pd.Series[float]:
             if column in numbers:
                 return scans[column].astype("float64")
         qc = [dict(pairs) if pairs is not None else {} for pairs in scans["qc"]]
-        if not qc or any(figure in figures for figures in qc):
-            return pd.Series([figures.get(figure, float("nan")) for figures in qc], index=scans.index, dtype="float64")
+        if not qc or any(figure in entry for entry in qc):
+            return pd.Series([entry.get(figure, float("nan")) for entry in qc], index=scans.index, dtype="float64")
     else:
         qc = []
     known = {

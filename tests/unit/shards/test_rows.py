@@ -25,9 +25,9 @@ PIXELS, FRAMES, SCANS, CLIPS = 37, 4, 5, 3
 def clip_row(scan: int, clip: int) -> dict:
     values = (np.arange(FRAMES * PIXELS) + 1000 * scan + 100 * clip).astype("<f2")
     mean = np.full(PIXELS, scan, "<f4").tobytes() if clip == 0 else None
-    row = {"scan_id": f"s{scan}", "clip": clip, "start": FRAMES * clip, "tr": 1.0, "n_frames": FRAMES}
-    row |= {"n_pixels": PIXELS, "values": values.tobytes(), "mean": mean, "std": mean}
-    return {**BASE, **{c.name: 1.0 for c in tables.columns("flat_clips") if c.name == "scale"}, **row}
+    row = {"scan_id": f"s{scan}", "clip": clip, "start": FRAMES * clip, "tr": 1.0, "tr_in": 2.0, "n_frames": FRAMES}
+    row |= {"n_pixels": PIXELS, "values": values.tobytes(), "scale": 1.0, "mean": mean, "std": mean}
+    return {**BASE, **row}
 
 
 @pytest.fixture
@@ -109,8 +109,9 @@ def test_rows_of_several_shapes_are_not_stacked(tmp_path) -> None:
     with shard_writer(tmp_path / "x.parquet", tables.schema("pfc"), 8) as writer:
         for view, edges in enumerate((3, 6, 3)):
             values = np.arange(edges, dtype="<f2").tobytes()
-            extra = {"atlas": "a"} if any(c.name == "atlas" for c in tables.columns("pfc")) else {}
-            writer.add({**BASE, **extra, "scan_id": "a", "view": view, "n_kept": 9, "n_edges": edges, "values": values})
+            writer.add(
+                {**BASE, "atlas": "A", "scan_id": "a", "view": view, "n_kept": 9, "n_edges": edges, "values": values}
+            )
     rows = TableRows([tmp_path / "x.parquet"])
     np.testing.assert_array_equal(rows.array(1, "values"), np.arange(6))
     assert rows.read([0, 2], "values").shape == (2, 3)
