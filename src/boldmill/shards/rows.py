@@ -144,7 +144,7 @@ class TableRows:
 
     def find(self, index: int, column: str) -> npt.NDArray[Any] | None:
         """Return an array of one row in its stored shape; ``None`` where the value is missing. Do not write to it."""
-        shape, dtype = self._kind(index, column)
+        shape, dtype = self.kind(index, column)
         out = np.empty(shape, dtype)
         if self._fill(np.array([index]), column, [out]):
             return out
@@ -202,11 +202,8 @@ class TableRows:
             if offsets[index] >= 0:
                 self._files.expect(self._shard(int(index)), int(offsets[index]), int(lengths[index]))
 
-    def shape(self, index: int, column: str) -> tuple[int, ...]:
-        """Return the shape of an array of one row."""
-        return self._kind(index, column)[0]
-
-    def _kind(self, index: int, column: str) -> tuple[tuple[int, ...], str]:
+    def kind(self, index: int, column: str) -> tuple[tuple[int, ...], str]:
+        """Return shape and numpy dtype string of an array of one row."""
         axes, dtype = self._axes(self._shard(index), column)
         return tuple(int(self.column(axis)[index]) if isinstance(axis, str) else axis for axis in axes), dtype
 
