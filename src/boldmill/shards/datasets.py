@@ -29,6 +29,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from boldmill.errors import BoldmillError, ConfigError, nearest
 from boldmill.rng import generator
+from boldmill.shards.buffers import batch_buffer
 from boldmill.shards.select import Words, select
 from boldmill.tables import KEYS
 from boldmill.tables import columns as columns_of
@@ -244,7 +245,7 @@ class ShardDataset(IterableDataset[Batch]):
                 found[name] = [None if array is None else _owned(array) for array in arrays]
             else:
                 shape, dtype = self._rows.kind(int(rows[0]), name)
-                out = _buffer((len(rows), *shape), dtype, pin)
+                out = batch_buffer((len(rows), *shape), dtype, pin)
                 self._rows.read(rows, name, out.numpy())
                 found[name] = out
         return found
@@ -252,14 +253,3 @@ class ShardDataset(IterableDataset[Batch]):
 
 def _owned(values: npt.NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(values if values.flags.writeable else values.copy())
-
-
-def _buffer(shape: tuple[int, ...], dtype: str, pin: bool) -> torch.Tensor:
-    """Return an empty tensor: pinned, or in shared memory where a worker will hand it to the main process."""
-    kind = torch.from_numpy(np.empty(0, dtype)).dtype
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=kind, pin_memory=pin)
-    size = int(np.prod(shape)) * kind.itemsize
-    shared = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
-    buffer: torch.Tensor = torch.empty(0, dtype=kind).set_(shared, 0, shape)  # type: ignore[call-overload]
-    return buffer

@@ -106,8 +106,3 @@ class OpenFiles:
                 first += 1
             if got:
                 views[first] = views[first][got:]
-
-    def expect(self, number: int, offset: int, length: int) -> None:
-        """Tell the system that a stretch of a file will be read soon, where it takes such advice."""
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._file(number).fileno(), offset, length, os.POSIX_FADV_WILLNEED)

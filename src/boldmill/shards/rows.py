@@ -44,7 +44,7 @@ class TableRows:
         self.paths = list(paths)
         self._files = OpenFiles(self.paths)
         self._small: dict[str, npt.NDArray[Any]] = {}
-        self._placed: dict[str, tuple[Ints, Ints]] = {}
+        self._placed: dict[str, Ints] = {}
         self._kinds: dict[tuple[int, str], tuple[tuple[str | int, ...], str]] = {}
         self._decoded: OrderedDict[tuple[int, str], pa.Array] = OrderedDict()
         self._lock = RLock()
@@ -195,13 +195,6 @@ class TableRows:
             self._kinds[shard, column] = (sizes, dtype_of(schema, column))
         return self._kinds[shard, column]
 
-    def expect(self, indices: Sequence[int] | Ints, column: str) -> None:
-        """Tell the system that these rows will be read soon."""
-        offsets, lengths = self._places(column)
-        for index in indices:
-            if offsets[index] >= 0:
-                self._files.expect(self._shard(int(index)), int(offsets[index]), int(lengths[index]))
-
     def kind(self, index: int, column: str) -> tuple[tuple[int, ...], str]:
         """Return shape and numpy dtype string of an array of one row."""
         axes, dtype = self._axes(self._shard(index), column)
@@ -213,7 +206,7 @@ class TableRows:
 
     def _fill(self, rows: Ints, column: str, outs: Sequence[npt.NDArray[Any]]) -> bool:
         """Read rows straight from their place; ``False`` where the column is laid out otherwise."""
-        offsets = self._places(column)[0][rows].tolist()
+        offsets = self._places(column)[rows].tolist()
         if min(offsets, default=0) < 0:
             return False
         shards, n = self._shard_of[rows].tolist(), len(rows)
@@ -228,15 +221,15 @@ class TableRows:
             first = last
         if all(length == out.nbytes for length, out in zip(stored[:, 0].tolist(), outs, strict=True)):
             return True
-        self._placed[column] = (np.full(len(self), -1), self._placed[column][1])  # written by another hand: decode
+        self._placed[column] = np.full(len(self), -1)  # written by another hand: decode
         return False
 
-    def _places(self, column: str) -> tuple[Ints, Ints]:
-        """Offset (-1: must be decoded) and length in bytes of the column's value in every row."""
+    def _places(self, column: str) -> Ints:
+        """Where the column's value of every row begins in its file; -1: it must be decoded."""
         import pyarrow as pa
 
         if column not in self._placed:
-            offsets, lengths = np.full(len(self), -1, np.int64), np.zeros(len(self), np.int64)
+            offsets = np.full(len(self), -1, np.int64)
             for number, (shard, group, rows) in enumerate(self._groups):
                 schema, metadata = self.schemas[shard], self._parquet(shard).metadata
                 field = schema.field(column)
@@ -250,8 +243,8 @@ class TableRows:
                 width = np.full(rows, np.dtype(dtype).itemsize, np.int64)
                 for axis in axes:
                     width *= self.column(axis)[inside] if isinstance(axis, str) else axis
-                lengths[inside], offsets[inside] = width, offsets_before(end, width)
-            self._placed[column] = (offsets, lengths)
+                offsets[inside] = offsets_before(end, width)
+            self._placed[column] = offsets
         return self._placed[column]
 
     def _decode(self, index: int, column: str, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any] | None:
