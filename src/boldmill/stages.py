@@ -77,7 +77,10 @@ STAGES: dict[str, Stage] = {
     "augment": Stage(version=1, reads=("augment",), module="boldmill.represent.augment_command", seeded=True),
     "shards": Stage(
         version=2,
-        reads=("shards.clip_frames", "shards.clip_stride", "shards.row_group_rows", "parcellate.fc_estimator"),
+        reads=(
+            *("shards.clip_frames", "shards.clip_stride", "shards.clip_dtype", "shards.row_group_rows"),
+            *("parcellate.fc_estimator", "parcellate.fisher_z"),
+        ),
         module="boldmill.shards.command",
     ),
     "snapshot": Stage(

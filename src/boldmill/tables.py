@@ -7,6 +7,15 @@ in the metadata of the field. Small arrays of one length (FC, morphometry) are f
 
     values = np.frombuffer(row["values"], dtype="<f2")       # dtype: metadata of the field
     clip = values.reshape(row["n_frames"], row["n_pixels"])  # shape: metadata of the field, names of columns
+
+A flat clip holds z-scores: as float16, or as int8 in steps of ``scale`` (1 for float16). The mean and SD of every
+pixel, in clip 0 of its scan, bring the unit of the cleaned series back::
+
+    z = np.frombuffer(row["values"], "i1").reshape(row["n_frames"], -1) * np.float32(row["scale"])  # "<f2" for float16
+    series = z * np.frombuffer(first["std"], "<f4") + np.frombuffer(first["mean"], "<f4")
+
+``timeseries``, ``fc`` and ``pfc`` have one file per bucket and atlas, whose label is in the column ``atlas``: rows of
+one atlas have one length, whatever the other atlases have.
 """
 
 from __future__ import annotations
@@ -21,12 +30,12 @@ from boldmill.errors import BoldmillError, ConfigError, nearest
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a column is added, removed or changes its meaning."""
 
 MORPHOMETRY_FEATURES = 9
 
-DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
+DTYPES = {"int8": "|i1", "float16": "<f2", "float32": "<f4", "float64": "<f8"}
 """Name in the metadata -> numpy dtype string."""
 
 
@@ -69,6 +78,8 @@ _IDENTITY = (
     Column(name="subject", type="string", description="participant label without prefix", source="ticket"),
 )
 
+_ATLAS = Column(name="atlas", type="string", description="label of the atlas of the parcels", source="parcellate")
+
 _PROVENANCE = (
     Column(name="source_sha256", type="strings", description="sha256 of the raw images", source="ticket"),
     Column(name="pipeline_version", type="string", description="version of boldmill", source="boldmill"),
@@ -84,7 +95,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column(name="task", type="string", description="task label, or empty", source="ticket"),
         Column(name="run", type="string", description="run label, or empty", source="ticket"),
         Column(name="entities", type="map", description="all BIDS entities of the scan", source="ticket"),
-        Column(name="kind", type="string", description="volume, surface or anat", source="ticket"),
+        Column(name="kind", type="string", description="volume, surface, parcels, table or anat", source="ticket"),
         Column(name="bucket", type="int32", description="shard bucket of the subject", source="ticket"),
         Column(name="site", type="string", description="site", source="participants"),
         Column(name="family", type="string", description="family, or empty where unknown", source="participants"),
@@ -108,7 +119,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ),
         Column(name="qc", type="numbers", description="every quality number of the scan", source="preprocess"),
         Column(name="flags", type="strings", description="quality warnings", source="preprocess"),
-        Column(name="has_timeseries", type="bool", description="has a row in timeseries and fc", source="parcellate"),
+        Column(name="atlases", type="strings", description="atlases with a row in timeseries and fc", source="shards"),
         Column(name="n_clips", type="int32", description="rows in flat_clips", source="flatmap"),
         Column(
             name="morphometry",
@@ -123,6 +134,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     ),
     "timeseries": (
         *_IDENTITY,
+        _ATLAS,
         Column(name="tr", type="float64", unit="s", description="repetition time", source="parcellate"),
         Column(name="n_volumes", type="int32", description="T", source="parcellate"),
         Column(name="n_parcels", type="int32", description="P", source="parcellate"),
@@ -139,6 +151,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     ),
     "fc": (
         *_IDENTITY,
+        _ATLAS,
         Column(name="n_volumes", type="int32", description="T", source="parcellate"),
         Column(
             name="values",
@@ -146,13 +159,15 @@ TABLES: dict[str, tuple[Column, ...]] = {
             shape="n_edges",
             dtype="float32",
             unit="correlation",
-            description="functional connectivity, upper triangle row by row; NaN: undefined",
+            description="functional connectivity (estimator and Fisher z: schema metadata), upper triangle row by row; "
+            "NaN: undefined",
             source="shards",
         ),
         *_PROVENANCE,
     ),
     "pfc": (
         *_IDENTITY,
+        _ATLAS,
         Column(name="view", type="int32", description="index of the view", source="augment"),
         Column(name="n_kept", type="int32", description="time points kept", source="augment"),
         Column(name="n_edges", type="int32", description="E", source="augment"),
@@ -172,6 +187,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column(name="clip", type="int32", description="index of the clip in its scan", source="shards"),
         Column(name="start", type="int32", unit="frames", description="first frame", source="shards"),
         Column(name="tr", type="float64", unit="s", description="time between frames", source="flatmap"),
+        Column(name="tr_in", type="float64", unit="s", description="TR of the run before resampling", source="flatmap"),
         Column(name="n_frames", type="int32", description="T", source="shards"),
         Column(name="n_pixels", type="int32", description="X, true pixels of the mask", source="flatmap"),
         Column(
@@ -179,10 +195,11 @@ TABLES: dict[str, tuple[Column, ...]] = {
             type="array",
             shape="n_frames,n_pixels",
             dtype="float16",
-            unit="SD over the run",
+            unit="SD over the run / scale",
             description="flat-map frames, z-scored over the run, valid pixels in row-major order of the mask",
             source="flatmap",
         ),
+        Column(name="scale", type="float64", unit="SD over the run", description="one step of values", source="shards"),
         Column(
             name="mean",
             type="array",
@@ -230,6 +247,7 @@ def schema(
     *,
     sizes: Mapping[str, int] | None = None,
     dtypes: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> pa.Schema:
     """Return the Arrow schema of a table.
@@ -240,9 +258,9 @@ def schema(
         Table.
     sizes : mapping, optional
         Lengths of the axes of ``vector`` columns (``n_parcels``, ``n_edges``, ``n_features``). An axis that is unknown,
-        because the shard has no rows, makes the column a list without a fixed size.
-    dtypes : mapping, optional
-        Element types that differ from the registry (``{"values": "float32"}``).
+        because the bucket has no rows, makes the column a list without a fixed size.
+    dtypes, units : mapping, optional
+        Element types and units that differ from the registry (``{"values": "float32"}``).
     metadata : mapping, optional
         Further texts of the schema (parcel names, mask, estimator).
     """
@@ -258,7 +276,7 @@ def schema(
         "numbers": pa.map_(pa.string(), pa.float64()),
         "array": pa.large_binary(),
     }
-    sizes, dtypes = sizes or {}, dtypes or {}
+    sizes, dtypes, units = sizes or {}, dtypes or {}, units or {}
     fields = []
     for column in columns(name):
         kind = simple.get(column.type)
@@ -267,7 +285,7 @@ def schema(
             kind = pa.list_(pa.float32(), length) if length else pa.list_(pa.float32())
         facts = {
             "description": column.description,
-            "unit": column.unit,
+            "unit": units.get(column.name, column.unit),
             "shape": column.shape,
             "dtype": dtypes.get(column.name, column.dtype),
             "source": column.source,

@@ -10,13 +10,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
-from boldmill.paths import SHARD_TABLES, Layout
+from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
+from boldmill.spaces.names import atlas_labels
 from boldmill.stages import stage_json
 
 if TYPE_CHECKING:
@@ -118,10 +119,24 @@ class Plan:
         """One path per bucket that holds somebody whose images are preprocessed."""
         return [str(path(bucket)) for bucket in self._index.preprocessed_buckets()] if self.index else []
 
+    @cached_property
+    def atlases(self) -> list[str]:
+        """Labels of all atlases, the one models read first."""
+        return atlas_labels(self.config)
+
+    def atlas_shards(self, table: str) -> list[str]:
+        """Outputs of a rule per bucket: the shard of every atlas, with the wildcard ``bucket``."""
+        folder = self.layout.results / "shards" / table
+        return [str(folder / label / "bucket-{bucket}.parquet") for label in self.atlases]
+
+    def shards(self, table: str) -> list[str]:
+        """Every shard of one table."""
+        labels = self.atlases if table in ATLAS_TABLES else [""]
+        return [s for label in labels for s in self.per_bucket(partial(self.layout.shard, table, atlas=label))]
+
     def all_shards(self) -> list[str]:
         """Every shard of every table."""
-        tables = (*SHARD_TABLES, "pfc")
-        return [shard for table in tables for shard in self.per_bucket(partial(self.layout.shard, table))]
+        return [shard for table in (*SHARD_TABLES, "pfc") for shard in self.shards(table)]
 
     def models(self, path: Callable[[str], Path]) -> list[str]:
         """One path per configured model."""
@@ -129,7 +144,7 @@ class Plan:
 
     def status(self) -> str:
         """Return the command that prints progress and the failure table of this configuration."""
-        words = ["python", "-m", "boldmill", "status", "--results", self.config.results]
+        words = ["python", "-m", "boldmill", "status", "--results", self.config.results, "--atlases", *self.atlases]
         return shlex.join([*words, "--snapshot", self.config.snapshot.name, "--models", *self.config.models.train])
 
     def _needs_atlas(self, bucket: int) -> bool:

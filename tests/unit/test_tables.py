@@ -9,7 +9,7 @@ from boldmill.errors import BoldmillError, ConfigError
 
 def one_series(volumes: int = 4) -> pa.Table:
     schema = tables.schema("timeseries", sizes={"n_parcels": 3})
-    row = {"scan_id": "a", "dataset": "d", "subject": "01", "tr": 2.0, "n_volumes": 4, "n_parcels": 3}
+    row = {"scan_id": "a", "dataset": "d", "subject": "01", "atlas": "A", "tr": 2.0, "n_volumes": 4, "n_parcels": 3}
     row |= {"values": np.zeros((volumes, 3), "<f4").tobytes(), "source_sha256": ["0"], "pipeline_version": "1"}
     row |= {"stage_digests": [("shards", "x")]}
     return pa.Table.from_pylist([row], schema=schema)
@@ -44,11 +44,11 @@ def test_a_good_table_is_accepted() -> None:
         (lambda t: t.replace_schema_metadata({**t.schema.metadata, b"schema_version": b"0"}), "schema version is 0"),
         (lambda t: t.replace_schema_metadata({}), "schema version is none"),
         (lambda t: t.drop_columns(["tr"]), "columns are"),
-        (lambda t: t.set_column(3, "tr", pa.array([2])), "column tr is int64, expected double"),
-        (lambda t: t.set_column(6, "values", t["values"]), "values has dtype none"),
+        (lambda t: t.set_column(4, "tr", pa.array([2])), "column tr is int64, expected double"),
+        (lambda t: t.set_column(7, "values", t["values"]), "values has dtype none"),
         (lambda t: pa.concat_tables([t, t]), "not sorted, or not unique"),
         (lambda t: one_series(volumes=3), "values has 36 bytes, its shape needs 48"),
-        (lambda t: t.set_column(4, t.schema.field("n_volumes"), pa.array([None], pa.int32())), "1 missing"),
+        (lambda t: t.set_column(5, t.schema.field("n_volumes"), pa.array([None], pa.int32())), "1 missing"),
     ],
 )
 def test_every_damage_is_named(damage, message: str) -> None:

@@ -77,7 +77,7 @@ rule augment_bucket:
         tickets=plan.bucket_tickets,
         parcellated="<results>/parcellate/bucket-{bucket}.json",
     output:
-        "<results>/shards/pfc/bucket-{bucket}.parquet",
+        plan.atlas_shards("pfc"),
     log:
         "<results>/logs/augment/bucket-{bucket}.log",
     benchmark:
@@ -107,4 +107,4 @@ rule flatmap:
 
 rule augment:
     input:
-        plan.per_bucket(lambda bucket: plan.layout.shard("pfc", bucket)),
+        plan.shards("pfc"),

@@ -10,8 +10,8 @@ rule shard_bucket:
         flat="<results>/flatmap/bucket-{bucket}.json",
     output:
         scans="<results>/shards/scans/bucket-{bucket}.parquet",
-        timeseries="<results>/shards/timeseries/bucket-{bucket}.parquet",
-        fc="<results>/shards/fc/bucket-{bucket}.parquet",
+        timeseries=plan.atlas_shards("timeseries"),
+        fc=plan.atlas_shards("fc"),
         flat_clips="<results>/shards/flat_clips/bucket-{bucket}.parquet",
     log:
         "<results>/logs/shards/bucket-{bucket}.log",
@@ -36,6 +36,7 @@ rule shard_bucket:
 rule snapshot:
     input:
         shards=plan.all_shards(),
+        scans=plan.shards("scans"),
     output:
         plan.layout.snapshot(plan.config.snapshot.name),
     log:
@@ -48,8 +49,8 @@ rule snapshot:
     params:
         cfg=plan.settings("snapshot"),
     shell:
-        "python -m boldmill snapshot --shards {input.shards:q} --out {output:q} --config-json {params.cfg:q}"
-        " > {log:q} 2>&1"
+        "python -m boldmill snapshot --scans {input.scans:q} --atlases {plan.atlases:q} --out {output:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
 rule shards:

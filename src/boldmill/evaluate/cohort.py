@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boldmill.represent.fc import fisher_z
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -32,7 +34,7 @@ class Cohort:
     mean_fd : (N,) array
         Mean framewise displacement, mm; NaN where unknown.
     fc : (N, E) array
-        Fisher z of the correlation (clipped to +-0.999); NaN where undefined.
+        Fisher z of the correlation of the estimator stored (clipped to +-0.999); NaN where undefined.
     phenotypes : DataFrame
         Indexed by scan id.
     """
@@ -75,8 +77,3 @@ def group_of(dataset: str, subject: str, family: Any) -> str:
     """Return the unit that no fold may split: the family where known, else the subject."""
     known = isinstance(family, str) and family.strip() not in ("", "n/a")
     return f"{dataset}/family-{family}" if known else subject
-
-
-def fisher_z(correlation: NDArray[Any]) -> Floats:
-    """Return arctanh of correlations clipped to +-0.999, so that a perfect one stays finite."""
-    return np.arctanh(np.clip(np.asarray(correlation, dtype=np.float64), -0.999, 0.999))

@@ -33,8 +33,9 @@ def scan_features(
 ) -> Floats:
     """Return features (N, D); a row of NaN is a scan the model has no input for.
 
-    BrainMass and FM-APP read the full-length FC (diagonal 1), never a random view. fMRI-MAE reads up to ``max_clips``
-    clips of a scan, evenly spaced, and its mean patch embeddings are averaged over them.
+    BrainMass and FM-APP read the full-length FC (diagonal 1), never a random view: BrainMass Pearson's, as its views
+    were, FM-APP the one stored, as in its training. fMRI-MAE reads up to ``max_clips`` clips of a scan, evenly spaced,
+    and its mean patch embeddings are averaged over them.
     """
     import torch
 
@@ -91,7 +92,8 @@ def _fc_features(model: Any, snapshot: Snapshot, cohort: Cohort, device: str, *,
 
     parts = []
     for start in range(0, len(cohort), BATCH):
-        fc = np.asarray(unvectorise(snapshot.fc(cohort.scan_ids[start : start + BATCH])), dtype=np.float32)
+        ids = cohort.scan_ids[start : start + BATCH]
+        fc = np.asarray(unvectorise(snapshot.pearson(ids) if zero else snapshot.fc(ids)), dtype=np.float32)
         if zero:
             fc = np.nan_to_num(fc, nan=0.0)
             diagonal = np.arange(fc.shape[-1])

@@ -50,7 +50,7 @@ def average(values: Floats, member: NDArray[np.int64], n: int) -> Floats:
 
 def flat_inputs(scans: Scans, modality: Modality) -> tuple[tuple[str, ...], Floats]:
     """Return one feature row per subject for the ridge baselines: mean Fisher z of its scans, or its morphometry."""
-    from boldmill.evaluate.cohort import fisher_z
+    from boldmill.represent.fc import fisher_z
 
     names, values, member = subject_inputs(scans, modality)
     if not names:

@@ -90,6 +90,16 @@ def _refused(entry: Any) -> bool:
     return isinstance(entry, dict) and entry.get("status") == "quarantined"
 
 
+def _by_atlas(scan: Any) -> dict[str, Any] | None:
+    """Return an entry of the atlases a scan was refused for, where it goes on with others."""
+    atlases = (scan.get("atlases") or {}) if isinstance(scan, dict) else {}
+    bad = {label: entry for label, entry in sorted(atlases.items()) if _refused(entry)}
+    if not bad:
+        return None
+    reason = "; ".join(f"not in {label}: {entry.get('reason')}" for label, entry in bad.items())
+    return {"reason": reason, "fix": next(iter(bad.values())).get("fix")}
+
+
 def _row(scan_id: str, dataset: str, subject: str, stage: str, entry: dict[str, Any], file: Path) -> QuarantineRow:
     named = str(entry.get("stage") or stage)
     words = [" ".join(str(entry.get(key) or "").split()) for key in ("reason", "fix")]
@@ -117,7 +127,7 @@ def _of_subjects(layout: Layout, known: dict[str, ScanRow] | None) -> Iterator[Q
 BUCKET_MANIFESTS = {
     "parcellate": "parcellate/bucket-*.json",
     "flatmap": "flatmap/bucket-*.json",
-    "augment": "shards/pfc/bucket-*.quarantine.json",
+    "augment": "shards/pfc/*/bucket-*.quarantine.json",
     "shards": "shards/scans/bucket-*.quarantine.json",
 }
 """Stage that works on buckets -> where its manifests, or its lists of refused scans, lie below the results."""
@@ -129,8 +139,9 @@ def _of_buckets(layout: Layout, known: dict[str, ScanRow] | None) -> Iterator[Qu
         for path in sorted(layout.results.glob(pattern)):
             if path.name.endswith(".prov.json"):
                 continue
-            for scan_id, entry in (_manifest(path).get("scans") or {}).items():
-                if not _refused(entry):
+            for scan_id, scan in (_manifest(path).get("scans") or {}).items():
+                entry = scan if _refused(scan) else _by_atlas(scan)
+                if entry is None:
                     continue
                 if known is None:
                     dataset, _, rest = scan_id.partition("_sub-")

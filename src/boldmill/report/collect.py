@@ -140,10 +140,20 @@ def _tsv(path: Path) -> list[dict[str, str]]:
 def _by_scan(results: Path, manifests: list[Path]) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for manifest in manifests:
-        for scan_id, scan in read_json(manifest)["scans"].items():
+        content = read_json(manifest)
+        for scan_id, scan in content["scans"].items():
             if scan["status"] == "ok":
-                found[scan_id] = {name: results / path for name, path in scan["files"].items() if path}
+                files = _files(scan, content.get("configured") or [])
+                found[scan_id] = {name: results / path for name, path in files.items() if path}
     return found
+
+
+def _files(scan: dict[str, Any], configured: list[str]) -> dict[str, Any]:
+    """Return the files of a scan; of parcel series, those of the first atlas that has them."""
+    atlases = scan.get("atlases") or {}
+    good = [label for label in (*configured, *sorted(atlases)) if atlases.get(label, {}).get("status") == "ok"]
+    files: dict[str, Any] = atlases[good[0]]["files"] if good else scan.get("files") or {}
+    return files
 
 
 def _subject(

@@ -15,9 +15,12 @@ class ParcellateConfig(Section):
     min_coverage: float = Field(
         default=0.5, ge=0, le=1, description="a parcel with a smaller share of its voxels in the mask is NaN"
     )
-    fc_estimator: Literal["pearson", "ledoit_wolf"] = Field(
-        default="pearson", description="estimator of the stored FC (plain Pearson does not depend on scan length)"
+    fc_estimator: Literal["pearson", "ledoit_wolf", "partial"] = Field(
+        default="pearson",
+        description="stored FC: Pearson (amplitude does not depend on scan length), Ledoit-Wolf shrunk, or partial "
+        "correlation from the Ledoit-Wolf precision",
     )
+    fisher_z: bool = Field(default=False, description="store Fisher z (arctanh) of the FC; readers undo it")
 
 
 class FlatmapConfig(Section):

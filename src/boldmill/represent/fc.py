@@ -1,5 +1,10 @@
 """Functional connectivity: correlation of parcel time series, and its storage as an upper triangle.
 
+Three estimators. ``pearson``. ``ledoit_wolf``: the covariance of the z-scored series shrunk towards the identity,
+``(1 - s) r`` off the diagonal; the shrinkage ``s`` falls with the number of time points, so scan length leaks into the
+amplitude. ``partial``: the correlation of two parcels once all others are regressed out, ``-q_ij / sqrt(q_ii q_jj)`` of
+the inverse ``q`` of the Ledoit-Wolf estimate, which has an inverse even with fewer time points than parcels.
+
 Axes: B batch, T time, P parcels, E = P (P - 1) / 2 edges (upper triangle without diagonal, row by row).
 """
 
@@ -14,10 +19,17 @@ import numpy.typing as npt
 from boldmill.errors import DataFault
 
 Floats = npt.NDArray[np.floating[Any]]
+Estimator = Literal["pearson", "ledoit_wolf", "partial"]
+
+FISHER_CLIP = 0.999
+"""Correlations are clipped here before Fisher's transform, so that a perfect one stays finite."""
+
+UNITS = {"pearson": "correlation", "ledoit_wolf": "shrunk correlation", "partial": "partial correlation"}
+"""Unit of FC by estimator; with Fisher z, ``Fisher z of ...``."""
 
 
 def correlation(
-    series: npt.ArrayLike, *, estimator: Literal["pearson", "ledoit_wolf"] = "pearson", where: str = "series"
+    series: npt.ArrayLike, *, estimator: Estimator = "pearson", where: str = "series"
 ) -> npt.NDArray[np.float64]:
     """Return the correlation of parcel series, computed in float64.
 
@@ -25,9 +37,8 @@ def correlation(
     ----------
     series : array (..., T, P)
         Parcel series. A parcel with a NaN anywhere is NaN in the result.
-    estimator : {"pearson", "ledoit_wolf"}
-        Pearson, or the Ledoit-Wolf estimate of the z-scored series, which is ``(1 - s) r`` off the diagonal. The
-        shrinkage ``s`` falls with the number of time points, so scan length leaks into the amplitude.
+    estimator : {"pearson", "ledoit_wolf", "partial"}
+        See the head of this module.
     where : str
         What the message of an error names.
 
@@ -46,9 +57,12 @@ def correlation(
         raise DataFault("cannot correlate", where, f"shape {x.shape} has fewer than 3 time points", "use a longer scan")
     z = standardise(x)
     r: npt.NDArray[np.float64] = (z.mT @ z) / x.shape[-2]
-    if estimator == "ledoit_wolf":
+    if estimator != "pearson":
         shrinkage = np.array([_shrinkage(one) for one in z.reshape(-1, *z.shape[-2:])])
         r *= 1.0 - shrinkage.reshape(*z.shape[:-2], 1, 1)
+    if estimator == "partial":
+        for one in r.reshape(-1, *r.shape[-2:]):
+            _make_partial(one, where)
     np.clip(r, -1.0, 1.0, out=r)
     diagonal = np.einsum("...ii->...i", r)
     diagonal[np.isfinite(diagonal)] = 1.0
@@ -72,6 +86,27 @@ def _shrinkage(z: npt.NDArray[np.float64]) -> float:
 
     covered = z[:, np.isfinite(z).all(axis=0)]
     return float(ledoit_wolf_shrinkage(covered)) if covered.shape[1] > 1 else 0.0
+
+
+def _make_partial(r: npt.NDArray[np.float64], where: str) -> None:
+    """Replace a shrunk correlation (P, P) by the partial correlation of its covered parcels, in place."""
+    from scipy import linalg
+
+    covered = np.flatnonzero(np.isfinite(np.diagonal(r)))
+    inner = r[np.ix_(covered, covered)]
+    np.fill_diagonal(inner, 1.0)  # shrinkage leaves the variance of a z-scored parcel at 1
+    try:
+        precision = linalg.inv(inner, check_finite=False)
+    except linalg.LinAlgError as error:
+        why = "parcels are copies of each other, so that the precision does not exist"
+        raise DataFault("no partial correlation", where, why, "set parcellate.fc_estimator to pearson") from error
+    scale = 1.0 / np.sqrt(np.diagonal(precision))
+    r[np.ix_(covered, covered)] = -precision * scale[:, None] * scale
+
+
+def fisher_z(correlation: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return arctanh of correlations clipped to +-:data:`FISHER_CLIP`; NaN stays NaN."""
+    return np.arctanh(np.clip(np.asarray(correlation, dtype=np.float64), -FISHER_CLIP, FISHER_CLIP))
 
 
 def n_edges(n_parcels: int) -> int:

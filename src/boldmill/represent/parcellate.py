@@ -1,10 +1,11 @@
-"""Parcel means: one sparse product per block of volumes.
+"""Parcel means: one sparse product per block of volumes, for all atlases at once.
 
 Axes: n elements (voxels or vertices), T volumes, P parcels in id order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,36 +41,72 @@ def coverage_of(operator: Any, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def parcel_series(operator: Any, series: Series, min_coverage: float) -> ParcelSeries:
-    """Average a series over each parcel's elements that have data.
+    """Average a series over the parcels of one atlas (:func:`all_parcel_series`); its fault is raised."""
+    found = all_parcel_series({"": operator}, series, min_coverage)[""]
+    if isinstance(found, DataFault):
+        raise found
+    return found
+
+
+def all_parcel_series(
+    operators: Mapping[str, Any], series: Series, min_coverage: float
+) -> dict[str, ParcelSeries | DataFault]:
+    """Average a series over each parcel's elements that have data, for several atlases in one pass over the series.
+
+    The parcels that have enough coverage, of all atlases, are the rows of one matrix, whose columns are the elements
+    that any of them needs: a block of volumes is read once and multiplied once. Sums are float64, because a series that
+    another pipeline made may keep its mean, thousands of times its changes.
 
     Parameters
     ----------
-    operator : csr_array, (P, n)
-        Membership (:func:`boldmill.represent.operators.membership`).
+    operators : mapping
+        Atlas label -> csr_array (P, n), membership (:func:`boldmill.represent.operators.membership`).
     series : Series
     min_coverage : float
         A parcel with a smaller share of its elements in the mask is NaN.
 
+    Returns
+    -------
+    dict
+        Atlas label -> series, or the fault of an atlas no parcel of which has enough coverage.
+
     Raises
     ------
     DataFault
-        No parcel has enough coverage, or the data are not finite.
+        The data are not finite.
     """
-    coverage = coverage_of(operator, series.mask)
-    keep = (coverage >= min_coverage) & (coverage > 0)
-    if not keep.any():
-        why = f"no parcel has {min_coverage:.0%} of its elements in the mask (largest share {coverage.max():.0%})"
-        raise DataFault("no parcel is covered", series.where, why, "check registration and field of view of this run")
-    columns = np.flatnonzero((np.asarray(operator.sum(axis=0)) > 0) & series.mask)
-    inner = operator[:, columns].astype(np.float64)
-    count = np.asarray(inner.sum(axis=1))
-    values = np.full((series.n_volumes, operator.shape[0]), np.nan, np.float32)
+    from scipy.sparse import vstack
+
+    found: dict[str, ParcelSeries | DataFault] = {}
+    rows: dict[str, NDArray[np.int64]] = {}
+    for label, operator in operators.items():
+        coverage = coverage_of(operator, series.mask)
+        kept = np.flatnonzero((coverage >= min_coverage) & (coverage > 0))
+        if not len(kept):
+            why = f"no parcel has {min_coverage:.0%} of its elements in the mask (largest share {coverage.max():.0%})"
+            fix = "check registration and field of view of this run"
+            found[label] = DataFault("no parcel is covered", series.where, why, fix)
+            continue
+        rows[label] = kept
+        values = np.full((series.n_volumes, operator.shape[0]), np.nan, np.float32)
+        found[label] = ParcelSeries(values=values, coverage=coverage)
+    if not rows:
+        return found
+    stacked = vstack([operators[label][kept] for label, kept in rows.items()], format="csr")
+    columns = np.flatnonzero((np.bincount(stacked.indices, minlength=stacked.shape[1]) > 0) & series.mask)
+    inner = stacked[:, columns].astype(np.float64)
+    count = np.asarray(inner.sum(axis=1))[:, None]
     first = 0
     for block in series.blocks(columns):
-        total = inner @ block.astype(np.float64)
-        values[first : first + block.shape[1], keep] = (total[keep] / count[keep, None]).T
+        means = (inner @ block.astype(np.float64)) / count
+        start = 0
+        for label, kept in rows.items():
+            one = found[label]
+            assert isinstance(one, ParcelSeries)
+            one.values[first : first + block.shape[1], kept] = means[start : start + len(kept)].T
+            start += len(kept)
         first += block.shape[1]
-    return ParcelSeries(values=values, coverage=coverage)
+    return found
 
 
 def given_coverage(values: NDArray[np.float32], where: str) -> ParcelSeries:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from boldmill.atomic import read_json
 from boldmill.errors import EXIT_OK, ConfigError, nearest
 from boldmill.index.read import Index, read_index
-from boldmill.paths import SHARD_TABLES, Layout
+from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
 
 KINDS = ("work", "temp", "logs", "orphans", "series")
 DEFAULT = ("work", "temp", "logs", "orphans")
@@ -79,7 +79,9 @@ def _orphans(layout: Layout, index: Index) -> Iterator[Path]:
             if match and match.groups() not in alive:
                 yield path
     buckets = set(index.buckets())
-    for folder in ("flatmap", "parcellate", *(f"shards/{table}" for table in (*SHARD_TABLES, "pfc"))):
+    shards = [f"shards/{table}" for table in SHARD_TABLES if table not in ATLAS_TABLES]
+    shards += [f"shards/{table}/*" for table in ATLAS_TABLES]
+    for folder in ("flatmap", "parcellate", *shards):
         for path in layout.results.glob(f"{folder}/bucket-*"):
             number = re.match(r"bucket-(\d+)\.", path.name)
             if number and int(number[1]) not in buckets:
@@ -108,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     """List, and delete where asked."""
     from boldmill.setup.status import results_of
 
-    results, _, _ = results_of(args.config, args.results)
+    results = results_of(args.config, args.results).results
     if not results.is_dir():
         raise ConfigError("no results", results, "there is no such folder", "give --results DIR")
     wanted = tuple(args.what.split(",")) if args.what else (DEFAULT if args.delete else KINDS)

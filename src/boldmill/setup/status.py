@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from boldmill.errors import EXIT_OK, EXIT_QUARANTINED, ConfigError
 from boldmill.index import quarantine
-from boldmill.paths import MODELS, SHARD_TABLES, Layout
+from boldmill.paths import ATLAS_TABLES, MODELS, SHARD_TABLES, Layout
 
 
 class Progress(NamedTuple):
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", nargs="+", metavar="FILE", help="configuration files, later ones winning")
     parser.add_argument("--results", metavar="DIR", help="results folder (default: the configuration's, else results)")
     parser.add_argument("--models", nargs="*", choices=MODELS, help="models to count (default: the configuration's)")
+    parser.add_argument("--atlases", nargs="*", metavar="LABEL", help="atlases to count (default: the configuration's)")
     parser.add_argument("--snapshot", metavar="NAME", help="snapshot to count (default: the configuration's)")
 
 
@@ -43,17 +44,30 @@ def write_quarantine(results: str | Path) -> list[dict[str, str]]:
     return [row._asdict() for row in quarantine.write_quarantine(results)]
 
 
-def results_of(config: list[str] | None, results: str | None) -> tuple[Path, list[str], str]:
-    """Return results folder, models and snapshot name of a command line (defaults where no configuration is given)."""
+class Counted(NamedTuple):
+    """What a command line asks after; without a configuration, the atlases are those that have shards."""
+
+    results: Path
+    models: list[str]
+    snapshot: str
+    atlases: list[str]
+
+
+def results_of(config: list[str] | None, results: str | None) -> Counted:
+    """Return what a command line asks after (defaults where no configuration is given)."""
     if not config:
-        return Path(results or "results"), list(MODELS), "latest"
+        folder = Path(results or "results")
+        made = sorted(path.name for path in (folder / "shards" / ATLAS_TABLES[0]).glob("*") if path.is_dir())
+        return Counted(folder, list(MODELS), "latest", made)
     from boldmill.config.load import load
+    from boldmill.spaces.names import atlas_labels
 
     loaded = load(*config)
-    return Path(results or loaded.results), list(loaded.models.train), loaded.snapshot.name
+    folder = Path(results or loaded.results)
+    return Counted(folder, list(loaded.models.train), loaded.snapshot.name, atlas_labels(loaded))
 
 
-def progress(results: Path, models: list[str], snapshot: str) -> list[Progress]:
+def progress(results: Path, models: list[str], snapshot: str, atlases: list[str]) -> list[Progress]:
     """Return the progress of every stage, counted by the outputs that are there.
 
     Raises
@@ -70,6 +84,11 @@ def progress(results: Path, models: list[str], snapshot: str) -> list[Progress]:
         return Progress(name, sum(path.is_file() for path in paths), len(paths))
 
     buckets = index.buckets()
+
+    def shards(table: str) -> list[Path]:
+        labels = (atlases or ["unknown"]) if table in ATLAS_TABLES else [""]
+        return [layout.shard(table, bucket, label) for label in labels for bucket in buckets]
+
     return [
         Progress("ingest", len(index.ok), len(index.scans)),
         stage("templates", [layout.template]),
@@ -78,8 +97,8 @@ def progress(results: Path, models: list[str], snapshot: str) -> list[Progress]:
         stage("operators", [layout.operators]),
         stage("parcellate", [layout.parcellated(b) for b in buckets]),
         stage("flatmap", [layout.flat(b) for b in buckets]),
-        stage("augment", [layout.shard("pfc", b) for b in buckets]),
-        stage("shards", [layout.shard(table, b) for table in SHARD_TABLES for b in buckets]),
+        stage("augment", shards("pfc")),
+        stage("shards", [path for table in SHARD_TABLES for path in shards(table)]),
         stage("snapshot", [layout.snapshot(snapshot)]),
         stage("train", [layout.checkpoint(model) for model in models]),
         stage("evaluate", [layout.metrics(model) for model in models]),
@@ -93,12 +112,13 @@ UNITS = {"ingest": "scans", "preprocess": "subjects", "train": "models", "evalua
 
 def run(args: argparse.Namespace) -> int:
     """Print both tables."""
-    results, models, snapshot = results_of(args.config, args.results)
+    results, models, snapshot, atlases = results_of(args.config, args.results)
     models = models if args.models is None else args.models
+    atlases = atlases if args.atlases is None else args.atlases
     snapshot = args.snapshot or snapshot
     if not results.is_dir():
         raise ConfigError("no results", results, "there is no such folder", "run the workflow, or give --results DIR")
-    for name, done, total in progress(results, models, snapshot):
+    for name, done, total in progress(results, models, snapshot, atlases):
         unit = UNITS.get(name, "buckets" if name in ("parcellate", "flatmap", "augment") else "")
         bar = "#" * round(20 * done / total) if total else ""
         print(f"{name:<11} {done:>6} of {total:<6} {unit:<9} |{bar:<20}|".rstrip())

@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,13 @@ import numpy.typing as npt
 from boldmill import __version__
 from boldmill.atomic import canonical_json, read_json
 from boldmill.errors import BoldmillError, DataFault
-from boldmill.represent.fc import correlation, vectorise
+from boldmill.represent.fc import correlation, fisher_z, vectorise
 from boldmill.tables import MORPHOMETRY_FEATURES
+
+if TYPE_CHECKING:
+    from boldmill.represent.config import ParcellateConfig
+
+INT8_MAX = 127
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +72,11 @@ class Bucket:
     def refuse(self, scan_id: str, fault: DataFault) -> None:
         """Remember a fault of a scan; a second one of the same scan is added to the first."""
         first = self.faults.get(scan_id)
-        if first is not None:
-            fault = DataFault(first.what, first.where, f"{first.why}; {fault.why}", f"{first.fix}; {fault.fix}")
-        self.faults[scan_id] = fault
+        if first is not None and fault.why not in first.why:
+            self.faults[scan_id] = DataFault(
+                first.what, first.where, f"{first.why}; {fault.why}", f"{first.fix}; {fault.fix}"
+            )
+        self.faults.setdefault(scan_id, fault)
 
     def check_complete(self) -> None:
         """Refuse a ticket that an upstream manifest says nothing of: no scan is dropped without a reason.
@@ -80,19 +87,31 @@ class Bucket:
             A scan that is missing from its subject's manifest, or from the bucket's parcel series or flat maps.
         """
         for scan_id, ticket in sorted(self.tickets.items()):
+            if ticket["kind"] == "table":
+                if scan_id not in self.parcellated.get("scans", {}):
+                    raise _absent(scan_id, f"the parcellate manifest of bucket {self.number}", "parcellate_bucket")
+                continue
             subject = self.subjects.get(subject_key(ticket))
             if subject is None or (ticket["kind"] != "anat" and scan_id not in subject.get("scans", {})):
                 raise _absent(scan_id, f"the manifest of {subject_key(ticket)}", "preprocess_subject")
         for scan_id, ticket, _ in self.usable():
             for name, manifest in (("parcellate", self.parcellated), ("flatmap", self.flat)):
-                if name == "flatmap" and ticket["kind"] == "parcels":
+                if name == "flatmap" and ticket["kind"] in ("parcels", "table"):
                     continue  # parcel series have nothing to map
                 if ticket["kind"] != "anat" and scan_id not in manifest.get("scans", {}):
                     raise _absent(scan_id, f"the {name} manifest of bucket {self.number}", f"{name}_bucket")
 
     def usable(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-        """Yield scan id, ticket and preprocessing entry of every scan that preprocessing let through, sorted."""
+        """Yield scan id, ticket and entry of every scan that preprocessing let through, sorted.
+
+        A table of parcel series was never preprocessed: its entry is that of parcellation.
+        """
         for scan_id, ticket in sorted(self.tickets.items()):
+            if ticket["kind"] == "table":
+                table = entry_of(self.parcellated, scan_id)
+                if table is not None:
+                    yield scan_id, ticket, table
+                continue
             subject = self.subjects.get(subject_key(ticket), {})
             entry = subject.get("scans", {}).get(scan_id, {})
             if ticket["kind"] == "anat":
@@ -112,6 +131,30 @@ def entry_of(manifest: Mapping[str, Any], scan_id: str) -> dict[str, Any] | None
     return entry if entry is not None and entry.get("status") == "ok" else None
 
 
+def series_entry(manifest: Mapping[str, Any], scan_id: str, atlas: str) -> dict[str, Any] | None:
+    """Return a scan's ``files`` in an atlas, with its ``tr``, or ``None`` where it has no good series there."""
+    scan = entry_of(manifest, scan_id)
+    one = scan["atlases"].get(atlas) if scan is not None else None
+    if scan is None or one is None or one["status"] != "ok":
+        return None
+    return {"tr": scan["tr"], "n_volumes": scan["n_volumes"], **one["files"]}
+
+
+def parcels_of(manifest: Mapping[str, Any], atlas: str) -> list[str]:
+    """Return the parcel names of an atlas; none where it is that of tables only and the bucket has no such table."""
+    return list(manifest.get("atlases", {}).get(atlas, {}).get("parcels", []))
+
+
+def check_atlases(manifest: Mapping[str, Any], labels: Sequence[str], where: Path) -> None:
+    """Refuse shards that would leave out an atlas the bucket has series of, or name one twice."""
+    known = set(manifest.get("atlases", {}))
+    if len(set(labels)) != len(labels) or known - set(labels):
+        why = f"it has series of {sorted(known)}, the shards to write are of {list(labels)}"
+        raise BoldmillError(
+            "inputs do not fit together", where, why, "name one shard per atlas, in a folder of its label"
+        )
+
+
 def read_timeseries(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Return parcel names and the (T, P) series of a TSV; ``n/a`` is NaN."""
     import pandas as pd
@@ -127,7 +170,8 @@ def common(bucket: Bucket, scan_id: str, ticket: Mapping[str, Any]) -> dict[str,
 
 def identity(scan_id: str, ticket: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
     """Return the identity and provenance columns every table carries."""
-    raw = [*ticket.get("bold", []), *ticket.get("t1w", []), *filter(None, [ticket.get("confounds")])]
+    images = [*ticket.get("bold", []), *ticket.get("t1w", []), *ticket.get("series", [])]
+    raw = [*images, *filter(None, [ticket.get("confounds")])]
     return {
         "scan_id": scan_id,
         "dataset": ticket["dataset"],
@@ -144,7 +188,7 @@ def scan_row(
     ticket: Mapping[str, Any],
     entry: Mapping[str, Any],
     *,
-    has_timeseries: bool,
+    atlases: Sequence[str],
     n_clips: int,
     morphometry: npt.NDArray[np.float32] | None,
 ) -> dict[str, Any]:
@@ -165,22 +209,26 @@ def scan_row(
         "mean_fd": qc.get("mean_fd"),
         "qc": sorted(qc.items()),
         "flags": sorted(str(flag) for flag in entry.get("flags") or []),
-        "has_timeseries": has_timeseries,
+        "atlases": list(atlases),
         "n_clips": n_clips,
         "morphometry": None if morphometry is None else morphometry.ravel(),
     }
 
 
-def timeseries_row(base: Mapping[str, Any], series: npt.NDArray[np.float32], tr: float) -> dict[str, Any]:
+def timeseries_row(base: Mapping[str, Any], atlas: str, series: npt.NDArray[np.float32], tr: float) -> dict[str, Any]:
     """Return the row of a scan in ``timeseries``."""
-    values = np.ascontiguousarray(series, dtype="<f4")
-    return {**base, "tr": tr, "n_volumes": len(series), "n_parcels": series.shape[1], "values": values.tobytes()}
+    values = np.ascontiguousarray(series, dtype="<f4").tobytes()
+    shape = {"n_volumes": len(series), "n_parcels": series.shape[1]}
+    return {**base, "atlas": atlas, "tr": tr, **shape, "values": values}
 
 
-def fc_row(base: Mapping[str, Any], series: npt.NDArray[np.float32], estimator: Any) -> dict[str, Any]:
+def fc_row(
+    base: Mapping[str, Any], atlas: str, series: npt.NDArray[np.float32], cfg: ParcellateConfig
+) -> dict[str, Any]:
     """Return the row of a scan in ``fc``."""
-    matrix = correlation(series, estimator=estimator, where=str(base["scan_id"]))
-    return {**base, "n_volumes": len(series), "values": vectorise(matrix).astype(np.float32)}
+    edges = vectorise(correlation(series, estimator=cfg.fc_estimator, where=str(base["scan_id"])))
+    values = (fisher_z(edges) if cfg.fisher_z else edges).astype(np.float32)
+    return {**base, "atlas": atlas, "n_volumes": len(series), "values": values}
 
 
 def morphometry_of(bucket: Bucket, key: str) -> tuple[list[str], npt.NDArray[np.float32]] | None:
@@ -208,22 +256,36 @@ def clip_starts(n_frames: int, length: int, stride: int) -> range:
     return range(0, n_frames - length + 1, stride)
 
 
+def stored_frames(frames: npt.NDArray[Any], dtype: str) -> tuple[npt.NDArray[Any], float]:
+    """Return z-scored frames (T, X) in the dtype they are stored in, and the scale that brings them back.
+
+    ``float16``: as they are, scale 1. ``int8``: the nearest multiple of ``max |z| / 127``; one scale per scan, so that
+    clips of one scan compare; an error is at most half a step.
+    """
+    if dtype == "float16":
+        return np.ascontiguousarray(frames, dtype="<f2"), 1.0
+    largest = float(np.abs(frames).max(initial=0.0))
+    scale = largest / INT8_MAX if largest > 0 else 1.0
+    return np.rint(frames.astype(np.float32) * np.float32(1.0 / scale)).astype(np.int8), scale
+
+
 def clip_rows(
-    base: Mapping[str, Any], flat: Mapping[str, npt.NDArray[Any]], *, length: int, stride: int
+    base: Mapping[str, Any], flat: Mapping[str, npt.NDArray[Any]], *, length: int, stride: int, dtype: str = "float16"
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of a scan in ``flat_clips``; ``flat`` is the content of its npz."""
-    frames = flat["frames"]
+    frames, scale = stored_frames(flat["frames"], dtype)
     for clip, start in enumerate(clip_starts(len(frames), length, stride)):
-        values = np.ascontiguousarray(frames[start : start + length], dtype="<f2")
         first = clip == 0
         yield {
             **base,
             "clip": clip,
             "start": start,
             "tr": float(flat["tr"]),
+            "tr_in": float(flat["tr_in"]),
             "n_frames": length,
             "n_pixels": frames.shape[1],
-            "values": values.tobytes(),
+            "values": frames[start : start + length].tobytes(),
+            "scale": scale,
             "mean": flat["mean"].astype("<f4").tobytes() if first else None,
             "std": flat["std"].astype("<f4").tobytes() if first else None,
         }
@@ -266,6 +328,9 @@ def load_bucket(
     lineage = Lineage()
     read_tickets = [read_json(path) for path in tickets]
     manifests = {subject_key(m): (path, m) for path in subjects for m in [read_json(path)]}
+    digests = {key: lineage.digests(parcellated, flat, path) for key, (path, _) in manifests.items()}
+    of_tables = lineage.digests(parcellated, leave=subjects)
+    digests |= {subject_key(ticket): of_tables for ticket in read_tickets if ticket["kind"] == "table"}
     bucket = Bucket(
         number=number,
         results=results,
@@ -274,7 +339,7 @@ def load_bucket(
         participants=read_json(participants),
         parcellated=read_json(parcellated),
         flat=read_json(flat),
-        digests={key: lineage.digests(parcellated, flat, path) for key, (path, _) in manifests.items()},
+        digests={key: dict(found) for key, found in digests.items()},
     )
     bucket.check_complete()
     return bucket

@@ -1,4 +1,6 @@
-r"""Write the Parquet shards of one bucket: scans, timeseries, fc and flat_clips.
+r"""Write the Parquet shards of one bucket: scans, flat_clips, and timeseries and fc of every atlas.
+
+The folder of a shard of timeseries or fc is the label of its atlas.
 
 A scan that a stage quarantined is left out of the tables of that stage; a bucket without scans gives empty tables. A
 scan with a fault found here (no FC from so few points, fewer frames than a clip, flat frames that are not finite) is
@@ -9,14 +11,15 @@ Example
 boldmill shards --bucket 3 --tickets results/index/tickets/demo_sub-01_task-rest.json \
     --participants results/index/participants/bucket-003.json --subjects results/preprocess/demo/sub-01.json \
     --parcellated results/parcellate/bucket-003.json --flat results/flatmap/bucket-003.json --results results \
-    --out-scans results/shards/scans/bucket-003.parquet --out-timeseries results/shards/timeseries/bucket-003.parquet \
-    --out-fc results/shards/fc/bucket-003.parquet --out-flat-clips results/shards/flat_clips/bucket-003.parquet \
-    --config-json "$(cat shards.json)"
+    --out-scans results/shards/scans/bucket-003.parquet --out-flat-clips results/shards/flat_clips/bucket-003.parquet \
+    --out-timeseries results/shards/timeseries/Schaefer2018-100Parcels7Networks/bucket-003.parquet \
+    --out-fc results/shards/fc/Schaefer2018-100Parcels7Networks/bucket-003.parquet --config-json "$(cat shards.json)"
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from boldmill.errors import EXIT_OK, BoldmillError, DataFault
 
 if TYPE_CHECKING:
+    from boldmill.represent.config import ParcellateConfig
     from boldmill.shards.build import Bucket
     from boldmill.shards.config import ShardsConfig
     from boldmill.stages import Settings
@@ -38,15 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parcellated", type=Path, required=True, help="manifest of the parcel series")
     parser.add_argument("--flat", type=Path, required=True, help="manifest of the flat maps")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
-    for table in ("scans", "timeseries", "fc", "flat-clips"):
+    for table in ("scans", "flat-clips"):
         parser.add_argument(f"--out-{table}", type=Path, required=True, help=f"shard to write: {table}")
+    for table in ("timeseries", "fc"):
+        words = f"shards to write: {table}, one per atlas"
+        parser.add_argument(f"--out-{table}", type=Path, nargs="+", required=True, help=words)
     parser.add_argument("--config-json", required=True, help="settings of the stage (canonical JSON)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the four shards."""
     from boldmill.provenance.record import Recorder
-    from boldmill.shards.build import load_bucket
+    from boldmill.shards.build import check_atlases, load_bucket
     from boldmill.shards.config import ShardsConfig
     from boldmill.shards.write import write_quarantine
     from boldmill.stages import Settings
@@ -66,59 +73,78 @@ def run(args: argparse.Namespace) -> int:
         )
         for digests in bucket.digests.values():
             digests[settings.stage] = settings.digest
+        series_of = {path.parent.name: path for path in args.out_timeseries}
+        fc_of = {path.parent.name: path for path in args.out_fc}
+        if list(series_of) != list(fc_of):
+            raise _mismatch(args.out_scans, f"atlases {list(series_of)} and {list(fc_of)} of its tables", "shards")
+        check_atlases(bucket.parcellated, [path.parent.name for path in args.out_timeseries], args.parcellated)
         clips = _write_flat_clips(bucket, args.out_flat_clips, cfg)
-        parcels, series = _write_series(bucket, args.out_timeseries, args.out_fc, cfg, settings)
-        rows = _write_scans(bucket, args.out_scans, cfg, clips, series, parcels)
+        atlases: dict[str, list[str]] = {}
+        for label, path in series_of.items():
+            for scan_id in _write_series(bucket, label, path, fc_of[label], cfg, settings):
+                atlases.setdefault(scan_id, []).append(label)
+        rows = _write_scans(bucket, args.out_scans, cfg, clips, atlases)
         record.add_output(write_quarantine(args.out_scans, settings.stage, bucket.faults))
         for path in bucket.read:
             record.add_input(path)
-        for path in (args.out_timeseries, args.out_fc, args.out_flat_clips):
+        for path in (*args.out_timeseries, *args.out_fc, args.out_flat_clips):
             record.add_output(path, own_record=True)
-        record.note(bucket=args.bucket, scans=rows, quarantined=len(bucket.faults))
+        record.note(bucket=args.bucket, scans=rows, quarantined=len(bucket.faults), atlases=list(series_of))
     return EXIT_OK
 
 
 def _write_series(
-    bucket: Bucket, out_series: Path, out_fc: Path, cfg: ShardsConfig, settings: Settings
-) -> tuple[int, set[str]]:
-    """Write timeseries and fc; return the number of parcels (0 where no scan has any) and the scans written."""
+    bucket: Bucket, atlas: str, out_series: Path, out_fc: Path, cfg: ShardsConfig, settings: Settings
+) -> list[str]:
+    """Write timeseries and fc of one atlas; return the scans written."""
     from tqdm import tqdm
 
     from boldmill import tables
     from boldmill.atomic import canonical_json
     from boldmill.represent.config import ParcellateConfig
     from boldmill.represent.fc import n_edges
-    from boldmill.shards.build import common, entry_of, fc_row, read_timeseries, timeseries_row
+    from boldmill.shards.build import common, fc_row, parcels_of, read_timeseries, series_entry, timeseries_row
     from boldmill.shards.write import shard_writer
 
-    found = [(s, t, e) for s, t, _ in bucket.usable() if (e := entry_of(bucket.parcellated, s)) is not None]
-    names: list[str] = []
-    if found:
-        names, _ = read_timeseries(bucket.results / found[0][2]["files"]["timeseries"])
+    found = [(s, t, e) for s, t, _ in bucket.usable() if (e := series_entry(bucket.parcellated, s, atlas)) is not None]
+    names = parcels_of(bucket.parcellated, atlas)
     sizes = {"n_parcels": len(names), "n_edges": n_edges(len(names))} if names else {}
-    texts = {"parcels": canonical_json(names)}
+    texts = {"atlas": atlas, "parcels": canonical_json(names)}
     datasets = sorted({ticket["dataset"] for _, ticket, _ in found})
-    estimators = {d: settings.section("parcellate", ParcellateConfig, d).fc_estimator for d in datasets}
-    written: set[str] = set()
+    configs = {d: settings.section("parcellate", ParcellateConfig, d) for d in datasets}
+    unit, fc_texts = fc_metadata(configs, settings.section("parcellate", ParcellateConfig))
+    written: list[str] = []
     with ExitStack() as stack:
         schema = tables.schema("timeseries", sizes=sizes, metadata=texts)
         series_out = stack.enter_context(shard_writer(out_series, schema, cfg.row_group_rows))
-        schema = tables.schema("fc", sizes=sizes, metadata={**texts, "estimators": canonical_json(estimators)})
+        schema = tables.schema("fc", sizes=sizes, units={"values": unit}, metadata={**texts, **fc_texts})
         fc_out = stack.enter_context(shard_writer(out_fc, schema, cfg.row_group_rows))
-        for scan_id, ticket, entry in tqdm(found, desc="series", unit="scan", disable=None):
-            path = bucket.path(entry["files"]["timeseries"])
+        for scan_id, ticket, entry in tqdm(found, desc=atlas, unit="scan", disable=None):
+            path = bucket.path(entry["timeseries"])
             columns, series = read_timeseries(path)
             if columns != names:
-                raise _mismatch(path, f"its parcels are not those of {found[0][0]}", "parcellate")
+                raise _mismatch(path, f"its parcels are not those of {atlas} in the manifest", "parcellate")
             base = common(bucket, scan_id, ticket)
             try:
-                fc_out.add(fc_row(base, series, estimators[ticket["dataset"]]))
+                fc_out.add(fc_row(base, atlas, series, configs[ticket["dataset"]]))
             except DataFault as fault:
                 bucket.refuse(scan_id, fault)
                 continue
-            series_out.add(timeseries_row(base, series, float(entry["tr"])))
-            written.add(scan_id)
-    return len(names), written
+            series_out.add(timeseries_row(base, atlas, series, float(entry["tr"])))
+            written.append(scan_id)
+    return written
+
+
+def fc_metadata(configs: Mapping[str, ParcellateConfig], default: ParcellateConfig) -> tuple[str, dict[str, str]]:
+    """Return the unit of FC and the texts of its schema: estimator and Fisher z, by data set."""
+    from boldmill.atomic import canonical_json
+    from boldmill.represent.fc import UNITS
+
+    units = [f"{'Fisher z of ' if c.fisher_z else ''}{UNITS[c.fc_estimator]}" for c in configs.values() or [default]]
+    return " or ".join(dict.fromkeys(units)), {
+        "estimators": canonical_json({name: c.fc_estimator for name, c in configs.items()}),
+        "fisher_z": canonical_json({name: c.fisher_z for name, c in configs.items()}),
+    }
 
 
 def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str, int]:
@@ -132,18 +158,21 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str,
     from boldmill.shards.write import shard_writer
 
     found = [(s, t, e) for s, t, _ in bucket.usable() if (e := entry_of(bucket.flat, s)) is not None]
-    texts: dict[str, str] = {"grid": canonical_json(bucket.flat.get("grid") or {})}
+    methods = {entry["method"] for _, _, entry in found if entry.get("method")}
+    grid = canonical_json(bucket.flat.get("grid") or {})
+    texts = {"grid": grid, "method": "; ".join(sorted(methods))}
     mask = None
     if found:
         with np.load(bucket.results / found[0][2]["files"]["frames"], allow_pickle=False) as flat:
             mask = flat["mask"]
         texts["mask"] = encode_mask(mask)
     counts: dict[str, int] = {}
-    with shard_writer(out, tables.schema("flat_clips", metadata=texts), cfg.row_group_rows) as writer:
+    schema = tables.schema("flat_clips", dtypes={"values": cfg.clip_dtype}, metadata=texts)
+    with shard_writer(out, schema, cfg.row_group_rows) as writer:
         for scan_id, ticket, entry in tqdm(found, desc="flat clips", unit="scan", disable=None):
             path = bucket.path(entry["files"]["frames"])
             with np.load(path, allow_pickle=False) as archive:
-                flat = {name: archive[name] for name in ("frames", "mean", "std", "mask", "tr")}
+                flat = {name: archive[name] for name in ("frames", "mean", "std", "mask", "tr", "tr_in")}
             if mask is None or not np.array_equal(flat["mask"], mask):
                 raise _mismatch(path, f"its mask is not that of {found[0][0]}", "flatmap")
             if not np.isfinite(flat["frames"]).all():
@@ -159,19 +188,20 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str,
                 continue
             base = common(bucket, scan_id, ticket)
             counts[scan_id] = 0
-            for row in clip_rows(base, flat, length=cfg.clip_frames, stride=cfg.clip_stride):
+            shape = {"length": cfg.clip_frames, "stride": cfg.clip_stride}
+            for row in clip_rows(base, flat, **shape, dtype=cfg.clip_dtype):
                 writer.add(row)
                 counts[scan_id] += 1
     return counts
 
 
 def _write_scans(
-    bucket: Bucket, out: Path, cfg: ShardsConfig, clips: dict[str, int], series: set[str], parcels: int
+    bucket: Bucket, out: Path, cfg: ShardsConfig, clips: dict[str, int], atlases: dict[str, list[str]]
 ) -> int:
-    """Write scans; return the number of rows."""
+    """Write scans; return the number of rows. Morphometry is of the first configured atlas."""
     from boldmill import tables
     from boldmill.atomic import canonical_json
-    from boldmill.shards.build import morphometry_of, phenotype_descriptions, scan_row, subject_key
+    from boldmill.shards.build import morphometry_of, parcels_of, phenotype_descriptions, scan_row, subject_key
     from boldmill.shards.write import shard_writer
 
     scans = list(bucket.usable())
@@ -180,14 +210,18 @@ def _write_scans(
     }
     known = [found for _, found in sorted(features.items()) if found is not None]
     names = known[0][0] if known else []
-    parcels = parcels or (len(known[0][1]) if known else 0)
+    first = next(iter(bucket.parcellated.get("configured", [])), "")
+    parcels = len(parcels_of(bucket.parcellated, first))
     for key, found in features.items():
         if found is not None and (found[0] != names or len(found[1]) != parcels):
-            raise _mismatch(
-                key, f"its morphometry has {found[1].shape} values, others have {parcels} rows", "parcellate"
-            )
+            why = f"its morphometry has {found[1].shape} values, {first} has {parcels} parcels"
+            raise _mismatch(key, why, "parcellate")
     sizes = {"n_parcels": parcels, "n_features": tables.MORPHOMETRY_FEATURES} if parcels else {}
-    texts = {"features": canonical_json(names), "phenotype_descriptions": phenotype_descriptions(bucket)}
+    texts = {
+        "atlas": first,
+        "features": canonical_json(names),
+        "phenotype_descriptions": phenotype_descriptions(bucket),
+    }
     with shard_writer(out, tables.schema("scans", sizes=sizes, metadata=texts), cfg.row_group_rows) as writer:
         for scan_id, ticket, entry in scans:
             found = features[subject_key(ticket)]
@@ -197,7 +231,7 @@ def _write_scans(
                     scan_id,
                     ticket,
                     entry,
-                    has_timeseries=scan_id in series,
+                    atlases=atlases.get(scan_id, []),
                     n_clips=clips.get(scan_id, 0),
                     morphometry=None if found is None else found[1],
                 )

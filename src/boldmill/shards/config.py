@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from boldmill.config.base import Section
 
 MAX_BUCKETS = 512
-"""All shard paths travel on the one command line of the snapshot, and Linux takes 128 KiB."""
+"""One shard path per bucket travels on the command line of the snapshot, and Linux takes 128 KiB."""
 
 
 class ShardsConfig(Section):
@@ -18,6 +20,9 @@ class ShardsConfig(Section):
     )
     clip_frames: int = Field(default=16, ge=2, description="frames of one flat clip")
     clip_stride: int = Field(default=16, ge=1, description="frames between starts of consecutive clips")
+    clip_dtype: Literal["float16", "int8"] = Field(
+        default="float16", description="stored precision of flat clips; int8: half the size, steps of max|z|/127"
+    )
     row_group_rows: int = Field(default=256, ge=1, description="rows of one Parquet row group")
 
 

@@ -1,6 +1,6 @@
 """Read a data snapshot: the one way models, evaluation and report reach the shards.
 
-Axes: T time, P parcels, K views, E edges, N scans.
+Axes: T time, P parcels, K views, E edges, N scans. Tables of parcels are of one atlas: the first, or the one named.
 
 A row is decoded in two lines, also without this module::
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from boldmill.atomic import read_json, sha256_file
 from boldmill.errors import BoldmillError, ConfigError, DataFault, nearest
+from boldmill.paths import ATLAS_TABLES
 from boldmill.shards.rows import TableRows
 from boldmill.tables import SCHEMA_VERSION
 from boldmill.tables import columns as columns_of
@@ -44,7 +45,7 @@ class Snapshot:
 
     def __init__(self, manifest: dict[str, Any], folder: Path) -> None:
         self.manifest, self.folder = manifest, folder
-        self._rows: dict[str, TableRows] = {}
+        self._rows: dict[tuple[str, str], TableRows] = {}
 
     @classmethod
     def load(cls, path: str | Path) -> Snapshot:
@@ -94,15 +95,32 @@ class Snapshot:
                     "shard changed", self._path(shard), "its sha256 is not that of the snapshot", "take a new snapshot"
                 )
 
-    def paths(self, table: str) -> list[Path]:
-        """Return the shards of a table that have rows, by bucket."""
-        return [self._path(s) for s in self.manifest["shards"] if s["table"] == table and s["rows"]]
+    @property
+    def atlases(self) -> list[str]:
+        """Labels of the atlases; the first is read where none is named."""
+        return list(self.manifest["atlases"])
 
-    def rows(self, table: str) -> TableRows:
-        """Return random access to the rows of a table."""
-        if table not in self._rows:
-            self._rows[table] = TableRows(self.paths(table))
-        return self._rows[table]
+    def paths(self, table: str, atlas: str | None = None) -> list[Path]:
+        """Return the shards of a table that have rows, by bucket; of one atlas, where the table is one of parcels."""
+        label = self._atlas(table, atlas)
+        shards = (s for s in self.manifest["shards"] if s["table"] == table and s.get("atlas", "") == label)
+        return [self._path(shard) for shard in shards if shard["rows"]]
+
+    def rows(self, table: str, atlas: str | None = None) -> TableRows:
+        """Return random access to the rows of a table; of one atlas, where the table is one of parcels."""
+        place = (table, self._atlas(table, atlas))
+        if place not in self._rows:
+            self._rows[place] = TableRows(self.paths(table, atlas))
+        return self._rows[place]
+
+    def _atlas(self, table: str, atlas: str | None) -> str:
+        """Return the label the shards of a table bear: the empty text where it is no table of parcels."""
+        if atlas is not None and atlas not in self.atlases:
+            why = f"the snapshot has {', '.join(self.atlases)}{nearest(atlas, self.atlases)}"
+            raise ConfigError("unknown atlas", atlas, why, "use one of them, or add it to spaces.further_atlases")
+        if table not in ATLAS_TABLES:
+            return ""
+        return self.atlases[0] if atlas is None else atlas
 
     @cached_property
     def _scans(self) -> pd.DataFrame:
@@ -129,6 +147,7 @@ class Snapshot:
         site: str | Sequence[str] | None = None,
         kind: str | Sequence[str] | None = None,
         having: str | None = None,
+        atlas: str | None = None,
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Return the scans table, one row per scan sorted by scan id, with the column ``split`` added.
@@ -139,6 +158,8 @@ class Snapshot:
             Keep only these values.
         having : {"timeseries", "fc", "pfc", "flat_clips"}, optional
             Keep only scans that have rows in this table.
+        atlas : str, optional
+            Of which atlas those rows are; the first one by default.
         columns : sequence of str, optional
             Keep only these columns; all but ``morphometry`` by default (:meth:`morphometry`).
         """
@@ -152,17 +173,18 @@ class Snapshot:
                 raise ConfigError("unknown split", unknown[0], f"splits are {SPLITS}{hint}", "use one of them")
             table = table[table[column].isin(values)]
         if having is not None and len(table):
-            table = table[self._has(table, having)]
+            table = table[self._has(table, having, atlas)]
         table = table.reset_index(drop=True)
         return table if columns is None else table.loc[:, list(columns)]
 
-    def _has(self, table: pd.DataFrame, other: str) -> pd.Series[bool]:
+    def _has(self, table: pd.DataFrame, other: str, atlas: str | None) -> pd.Series[bool]:
         columns_of(other)  # an unknown table is refused by name
+        label = self._atlas(other, atlas)
         if other == "flat_clips":
             return table["n_clips"] > 0
         if other in ("timeseries", "fc"):
-            return table["has_timeseries"]
-        return table["scan_id"].isin(set(self.rows(other).scan_ids))
+            return table["atlases"].map(lambda labels: label in labels)
+        return table["scan_id"].isin(set(self.rows(other, atlas).scan_ids))
 
     def phenotypes(self, scan_ids: Iterable[str] | None = None) -> pd.DataFrame:
         """Return one column per phenotype, indexed by scan id (all scans, or ``scan_ids`` in their order)."""
@@ -180,39 +202,62 @@ class Snapshot:
             merged.update(json.loads(text))
         return merged
 
-    @cached_property
-    def parcels(self) -> list[str]:
-        """Parcel names in the order of the columns."""
-        texts = set(self._texts("timeseries", "parcels"))
+    def parcels(self, atlas: str | None = None) -> list[str]:
+        """Return the parcel names of an atlas in the order of the columns."""
+        texts = set(self._texts("timeseries", "parcels", atlas))
         if len(texts) > 1:
             raise BoldmillError("shards do not fit", "timeseries", "their parcels differ", "rebuild all shards")
         return list(json.loads(texts.pop())) if texts else []
 
-    def timeseries(self, scan_id: str) -> npt.NDArray[np.float32]:
+    def timeseries(self, scan_id: str, atlas: str | None = None) -> npt.NDArray[np.float32]:
         """Return the parcel series of a scan: (T, P); NaN columns are parcels that are not covered."""
-        rows = self.rows("timeseries")
+        rows = self.rows("timeseries", atlas)
         series: npt.NDArray[np.float32] = rows.array(rows.at(scan_id), "values")
         return series
 
-    def fc(self, scan_ids: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return the FC of scans as upper triangles: (N, E)."""
+    def fc(self, scan_ids: Sequence[str], atlas: str | None = None) -> npt.NDArray[np.float32]:
+        """Return the FC of scans as upper triangles: (N, E), correlations of the estimator stored.
+
+        Fisher z, where it was stored, is undone, so that no reader takes one for the other; :meth:`fc_estimators` tells
+        a partial correlation from a full one. The stored numbers are those of ``rows("fc")``.
+        """
         import numpy as np
 
-        rows = self.rows("fc")
-        return np.stack([rows.array(rows.at(scan_id), "values") for scan_id in scan_ids])
+        rows, transformed = self.rows("fc", atlas), self._of_datasets("fisher_z", atlas)
+        values = np.stack([rows.array(rows.at(scan_id), "values") for scan_id in scan_ids])
+        if any(transformed.values()):
+            owners = [rows.row(rows.at(scan_id), ["dataset"])["dataset"] for scan_id in scan_ids]
+            z = np.array([transformed[owner] for owner in owners])
+            values[z] = np.tanh(values[z])
+        return values
 
-    def fc_matrix(self, scan_id: str) -> npt.NDArray[np.float32]:
+    def fc_estimators(self, atlas: str | None = None) -> dict[str, str]:
+        """Return data set -> estimator of its stored FC (``pearson``, ``ledoit_wolf``, ``partial``)."""
+        return self._of_datasets("estimators", atlas)
+
+    def fc_matrix(self, scan_id: str, atlas: str | None = None) -> npt.NDArray[np.float32]:
         """Return the FC of a scan: (P, P), diagonal 1, NaN for parcels without FC."""
         from boldmill.represent.fc import unvectorise
 
-        matrix: npt.NDArray[np.float32] = unvectorise(self.fc([scan_id])[0])
+        matrix: npt.NDArray[np.float32] = unvectorise(self.fc([scan_id], atlas)[0])
         return matrix
 
-    def pfc(self, scan_id: str) -> npt.NDArray[np.floating[Any]]:
+    def pearson(self, scan_ids: Sequence[str], atlas: str | None = None) -> npt.NDArray[np.float32]:
+        """Return the Pearson FC of scans, (N, E), whatever estimator was stored: what pFC views are parts of."""
+        import numpy as np
+
+        from boldmill.represent.fc import correlation, vectorise
+
+        if set(self.fc_estimators(atlas).values()) <= {"pearson"}:
+            return self.fc(scan_ids, atlas)
+        found = (vectorise(correlation(self.timeseries(s, atlas), where=s)) for s in scan_ids)
+        return np.stack([edges.astype(np.float32) for edges in found])
+
+    def pfc(self, scan_id: str, atlas: str | None = None) -> npt.NDArray[np.floating[Any]]:
         """Return the stored pFC views of a scan: (K, E), in the stored precision."""
         import numpy as np
 
-        rows = self.rows("pfc")
+        rows = self.rows("pfc", atlas)
         return np.stack([rows.array(row, "values") for row in rows.all_of(scan_id)])
 
     def morphometry(self, scan_id: str) -> npt.NDArray[np.float32]:
@@ -240,10 +285,17 @@ class Snapshot:
             raise BoldmillError("no flat-map mask", "flat_clips", why, "rebuild all shards with one operator")
         return decode_mask(texts.pop())
 
-    def _texts(self, table: str, key: str) -> list[str]:
+    def _of_datasets(self, key: str, atlas: str | None) -> dict[str, Any]:
+        """Return what the FC shards say by data set."""
+        merged: dict[str, Any] = {}
+        for text in self._texts("fc", key, atlas):
+            merged.update(json.loads(text))
+        return merged
+
+    def _texts(self, table: str, key: str, atlas: str | None = None) -> list[str]:
         import pyarrow.parquet as pq
 
-        found = (pq.read_schema(path).metadata.get(key.encode()) for path in self.paths(table))
+        found = (pq.read_schema(path).metadata.get(key.encode()) for path in self.paths(table, atlas))
         return [text.decode() for text in found if text is not None]
 
     def _path(self, shard: dict[str, Any]) -> Path:

@@ -4,10 +4,13 @@ Training and evaluation read nothing but the snapshot. Splits are made over all 
 that another threshold moves nobody between splits. A scan that an inclusion rule leaves out keeps its row and its
 reason (`excluded`); one whose figure is unknown is kept and named (`unchecked`).
 
+The shards of a bucket are those beside its shard of `scans`: one per table, and one per atlas for tables of parcels.
+The first atlas is the one models read.
+
 Example
 -------
-boldmill snapshot --shards results/shards/*/bucket-*.parquet --out results/datasets/latest/manifest.json \
-    --config-json "$(cat snapshot.json)"
+boldmill snapshot --scans results/shards/scans/bucket-*.parquet --atlases Schaefer2018-100Parcels7Networks HO111 \
+    --out results/datasets/latest/manifest.json --config-json "$(cat snapshot.json)"
 """
 
 from __future__ import annotations
@@ -21,12 +24,13 @@ from typing import Any
 
 from boldmill.errors import EXIT_OK, BoldmillError, ConfigError, nearest
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--shards", type=Path, nargs="+", required=True, help="Parquet shards of all tables")
+    parser.add_argument("--scans", type=Path, nargs="+", required=True, help="shards of scans, one per bucket")
+    parser.add_argument("--atlases", nargs="+", required=True, help="labels of the atlases, the one models read first")
     parser.add_argument("--out", type=Path, required=True, help="manifest to write")
     parser.add_argument("--config-json", required=True, help="settings of the stage (canonical JSON)")
 
@@ -46,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
         return settings.section("inclusion", InclusionConfig, dataset)
 
     with Recorder(settings, out=args.out) as record:
-        manifest = take(args.shards, args.out.parent, cfg, rules, settings.seed)
+        shards = beside(args.scans, args.atlases)
+        manifest = take(shards, args.atlases, args.out.parent, cfg, rules, settings.seed)
         for shard in manifest["shards"]:
             path = Path(os.path.normpath(args.out.parent / shard["path"]))
             record.add_input(path, {"path": path.as_posix(), "size": shard["size"], "sha256": shard["sha256"]})
@@ -55,16 +60,41 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def take(shards: Sequence[Path], folder: Path, cfg: Any, rules: Any, seed: int) -> dict[str, Any]:
+def beside(scans: Sequence[Path], atlases: Sequence[str]) -> list[Path]:
+    """Return every shard of the buckets whose shards of ``scans`` are given.
+
+    Only those are on the command line: with several atlases the others would not fit there.
+    """
+    from boldmill.paths import ATLAS_TABLES, SHARD_TABLES
+
+    found: list[Path] = []
+    for path in scans:
+        root = path.parent.parent
+        found += [root / table / path.name for table in SHARD_TABLES if table not in ATLAS_TABLES]
+        found += [root / table / atlas / path.name for table in ATLAS_TABLES for atlas in atlases]
+    for path in found:
+        if not path.is_file():
+            raise BoldmillError("cannot take a snapshot", path, "there is no such shard", "run `snakemake shards`")
+    return found
+
+
+def take(
+    shards: Sequence[Path], atlases: Sequence[str], folder: Path, cfg: Any, rules: Any, seed: int
+) -> dict[str, Any]:
     """Return the manifest of a snapshot; paths of shards are relative to ``folder``, where it will lie."""
     from boldmill.atomic import canonical_json, sha256_text
     from boldmill.shards.splits import Person, assign
     from boldmill.tables import SCHEMA_VERSION
 
-    listed = sorted((_describe(path, folder) for path in shards), key=lambda s: (s["table"], s["bucket"], s["path"]))
-    twice = [key for key, n in Counter((s["table"], s["bucket"]) for s in listed).items() if n > 1]
+    listed = sorted((_describe(path, folder) for path in shards), key=_place)
+    twice = [key for key, n in Counter(map(_place, listed)).items() if n > 1]
     if twice:
-        raise BoldmillError("cannot take a snapshot", folder, f"two shards are {twice[0]}", "name each shard once")
+        raise BoldmillError(
+            "cannot take a snapshot",
+            folder,
+            f"two shards are {' '.join(filter(None, twice[0]))}",
+            "name each shard once",
+        )
     _check_fit(shards)
     scans = _scans([path for path in shards if _table_of(path) == "scans"])
     people = {
@@ -87,6 +117,7 @@ def take(shards: Sequence[Path], folder: Path, cfg: Any, rules: Any, seed: int) 
         "schema": SCHEMA,
         "table_schema": SCHEMA_VERSION,
         "name": cfg.name,
+        "atlases": list(atlases),
         "settings": {**cfg.model_dump(mode="json"), "seed": seed},
         "inclusion": {name: limit.model_dump(mode="json") for name, limit in limits.items()},
         "shards": listed,
@@ -97,7 +128,7 @@ def take(shards: Sequence[Path], folder: Path, cfg: Any, rules: Any, seed: int) 
             split: {
                 "subjects": sum(s == split for s in subjects.values()),
                 "scans": split_of.count(split),
-                "series": sum(r["has_timeseries"] for r, s in zip(kept, split_of, strict=True) if s == split),
+                "series": sum(bool(r["atlases"]) for r, s in zip(kept, split_of, strict=True) if s == split),
                 "clips": sum(r["n_clips"] for r, s in zip(kept, split_of, strict=True) if s == split),
             }
             for split in ("train", "validation", "heldout")
@@ -107,23 +138,30 @@ def take(shards: Sequence[Path], folder: Path, cfg: Any, rules: Any, seed: int) 
 
 
 SHARED = {b"parcels": "parcels", b"features": "morphometry features", b"mask": "flat-map masks"}
-"""Texts of the shards' schemas that must be the same in all shards with rows, and what they are."""
+"""Texts of the shards' schemas that must be the same in all shards with rows of an atlas, and what they are."""
+
+
+def _place(shard: dict[str, Any]) -> tuple[str, str, str]:
+    return shard["table"], shard.get("atlas", ""), shard["bucket"]
 
 
 def _check_fit(shards: Sequence[Path]) -> None:
-    """Refuse shards of different atlases or flat grids: their rows have the same length and other meanings."""
+    """Refuse shards of an atlas or a flat grid that differ: their rows may have one length and several meanings."""
     import pyarrow.parquet as pq
 
-    first: dict[bytes, tuple[bytes, Path]] = {}
+    first: dict[tuple[bytes, bytes], tuple[bytes, Path]] = {}
     for path in sorted(shards):
         if not pq.read_metadata(path).num_rows:
             continue
         texts = pq.read_schema(path).metadata or {}
         for key, what in SHARED.items():
             text = texts.get(key, b"[]")
-            known, where = first.setdefault(key, (text, path)) if text != b"[]" else (text, path)
+            place = (key, texts.get(b"atlas", b""))
+            known, where = first.setdefault(place, (text, path)) if text != b"[]" else (text, path)
             if text != known:
-                fix = "build all with one atlas and one flat grid: snakemake shards -R parcellate_bucket flatmap_bucket"
+                fix = (
+                    "build all with the same atlas and flat grid: snakemake shards -R parcellate_bucket flatmap_bucket"
+                )
                 raise BoldmillError("shards do not fit together", path, f"its {what} are not those of {where}", fix)
 
 
@@ -131,14 +169,17 @@ def _describe(path: Path, folder: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     from boldmill.atomic import sha256_file
+    from boldmill.paths import ATLAS_TABLES
     from boldmill.tables import SCHEMA_VERSION
 
     metadata = pq.read_metadata(path)
     texts = pq.read_schema(path).metadata or {}
     if texts.get(b"schema_version", b"").decode() != str(SCHEMA_VERSION):
         raise BoldmillError("not a shard", path, f"its schema version is not {SCHEMA_VERSION}", "rebuild the shards")
+    table = texts[b"table"].decode()
     return {
-        "table": texts[b"table"].decode(),
+        "table": table,
+        **({"atlas": texts[b"atlas"].decode()} if table in ATLAS_TABLES else {}),
         "bucket": path.stem,
         "path": Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix(),
         "rows": metadata.num_rows,
@@ -156,7 +197,7 @@ def _table_of(path: Path) -> str:
 def _scans(paths: Sequence[Path]) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    names = ["scan_id", "dataset", "subject", "kind", "site", "family", "mean_fd", "qc", "has_timeseries", "n_clips"]
+    names = ["scan_id", "dataset", "subject", "kind", "site", "family", "mean_fd", "qc", "atlases", "n_clips"]
     rows: list[dict[str, Any]] = []
     for path in paths:
         rows += pq.read_table(path, columns=names, use_threads=False).to_pylist()

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from boldmill.errors import ConfigError, LeakageError
-from boldmill.evaluate.cohort import fisher_z, group_of
+from boldmill.evaluate.cohort import group_of
 from boldmill.evaluate.config import TaskConfig
 from boldmill.evaluate.leakage import pretraining_subjects, refuse_overlap
 from boldmill.evaluate.tasks import CannotEvaluate, label_text, make_task
+from boldmill.represent.fc import fisher_z
 
 
 def test_overlap_is_refused_by_name():

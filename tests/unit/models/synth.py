@@ -16,6 +16,7 @@ import pandas as pd
 
 from boldmill.config.load import parse
 from boldmill.config.model import Config
+from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
 from boldmill.represent import augment_command
 from boldmill.rng import bucket_of, generator
 from boldmill.shards import command as shards_command
@@ -23,6 +24,7 @@ from boldmill.shards import snapshot_command
 from boldmill.stages import stage_json
 
 DATASET = "toy"
+ATLAS = "Toy"
 SHA = "0" * 64
 
 
@@ -85,11 +87,13 @@ def snapshot(
     buckets: dict[int, list[int]] = {number: [] for number in range(n_buckets)}
     for number in range(n_subjects):
         buckets[bucket_of(DATASET, f"{number:02d}", n_buckets)].append(number)
-    shards: list[Path] = []
-    for bucket, members in buckets.items():
-        shards += _bucket(root, cfg, bucket, members, parcels, lengths, mask, n_frames, changed)
+    scans = [
+        _bucket(root, cfg, bucket, members, parcels, lengths, mask, n_frames, changed)
+        for bucket, members in buckets.items()
+    ]
     manifest = root / "datasets" / "latest" / "manifest.json"
-    _call(snapshot_command, ["--shards", *map(str, shards), "--out", str(manifest)], stage_json(cfg, "snapshot"))
+    words = ["--scans", *map(str, scans), "--atlases", ATLAS, "--out", str(manifest)]
+    _call(snapshot_command, words, stage_json(cfg, "snapshot"))
     return manifest
 
 
@@ -111,9 +115,11 @@ def _bucket(
     mask: npt.NDArray[np.bool_],
     n_frames: int,
     changed: Callable[[str, npt.NDArray[np.float32]], npt.NDArray[np.float32]],
-) -> list[Path]:
+) -> Path:
     tickets, manifests, participants = [], [], {}
-    parcellated: dict[str, Any] = {"scans": {}, "subjects": {}}
+    names = [f"parcel-{i:03d}" for i in range(parcels)]
+    atlases = {ATLAS: {"name": ATLAS, "parcels": names}}
+    parcellated: dict[str, Any] = {"configured": [ATLAS], "atlases": atlases, "scans": {}, "subjects": {}}
     flat: dict[str, Any] = {"scans": {}, "grid": {"name": "toy", "n_pixels": int(mask.sum())}}
     for number in members:
         subject, scan = f"{number:02d}", f"{DATASET}_sub-{number:02d}_task-rest"
@@ -137,8 +143,8 @@ def _bucket(
             "phenotypes": {"age": 20.0 + number, "score": float(number % 2) + 0.1 * number, "group": number % 2},
         }
         _subject_arrays(root, scan, subject, number, parcels, length, mask, n_frames, changed)
-        parcellated["scans"][scan] = {"status": "ok", "tr": 2.0, "n_volumes": length,
-                                      "files": {"timeseries": f"parcellate/{scan}.tsv"}}  # fmt: skip
+        series = {"status": "ok", "files": {"timeseries": f"parcellate/{scan}.tsv"}}
+        parcellated["scans"][scan] = {"status": "ok", "tr": 2.0, "n_volumes": length, "atlases": {ATLAS: series}}
         parcellated["subjects"][f"{DATASET}/{subject}"] = {"morphometry": f"parcellate/sub-{subject}_morph.tsv"}
         flat["scans"][scan] = {"status": "ok", "tr": 1.0, "n_frames": n_frames,
                                "files": {"frames": f"flatmap/{scan}.npz"}}  # fmt: skip
@@ -150,8 +156,8 @@ def _bucket(
     )
     at_parcels = _write_json(root / "parcellate" / f"bucket-{bucket:03d}.json", parcellated)
     at_flat = _write_json(root / "flatmap" / f"bucket-{bucket:03d}.json", flat)
-    out = {table: root / "shards" / table / f"bucket-{bucket:03d}.parquet"
-           for table in ("scans", "timeseries", "fc", "flat_clips", "pfc")}  # fmt: skip
+    out = {table: Layout.at(root).shard(table, bucket, ATLAS if table in ATLAS_TABLES else "")
+           for table in (*SHARD_TABLES, "pfc")}  # fmt: skip
     common = ["--parcellated", str(at_parcels), "--results", str(root), "--tickets", *map(str, tickets)]
     _call(
         shards_command,
@@ -162,7 +168,7 @@ def _bucket(
         stage_json(cfg, "shards"),
     )  # fmt: skip
     _call(augment_command, [*common, "--out", str(out["pfc"])], stage_json(cfg, "augment"))
-    return list(out.values())
+    return out["scans"]
 
 
 def _subject_arrays(
@@ -194,4 +200,4 @@ def _subject_arrays(
     frames = changed(subject, frames.astype(np.float32))
     mean, std = frames.mean(0), frames.std(0)
     np.savez(root / f"flatmap/{scan}.npz", frames=((frames - mean) / std).astype(np.float16), mean=mean, std=std,
-             mask=mask, tr=np.float64(1.0))  # fmt: skip
+             mask=mask, tr=np.float64(1.0), tr_in=np.float64(2.0))  # fmt: skip

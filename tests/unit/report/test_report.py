@@ -116,8 +116,9 @@ def manifests(layout: Layout) -> None:
     lines = ["\t".join(f"{v:.6g}" for v in values) for values in rng.standard_normal((T, 2))]
     text = "\n".join(["\t".join(names), *(f"{line}\tn/a" for line in lines)])
     write_text(results / "parcellate/ts.tsv", text + "\n")
-    scans = {OK: {"status": "ok", "files": {"timeseries": "parcellate/ts.tsv", "coverage": None}}}
-    write_json(layout.parcellated(0), {"scans": scans})
+    atlas = {"status": "ok", "files": {"timeseries": "parcellate/ts.tsv", "coverage": None}}
+    scans = {OK: {"status": "ok", "atlases": {"Toy": atlas}}}
+    write_json(layout.parcellated(0), {"configured": ["Toy"], "scans": scans})
     still, movie = layout.flat_scan("ds", OK, ".png"), layout.flat_scan("ds", OK, ".webp")
     still.parent.mkdir(parents=True)
     Image.new("L", (8, 8), 120).save(still)

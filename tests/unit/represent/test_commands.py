@@ -153,9 +153,12 @@ def test_operators_carry_their_grid_and_hashes(results: Path) -> None:
 
 
 def test_parcel_series_are_the_planted_signals(results: Path) -> None:
-    scan = _bucket(results, "parcellate")["scans"]["demo_sub-01_task-rest"]
+    manifest = _bucket(results, "parcellate")
+    scan = manifest["scans"]["demo_sub-01_task-rest"]["atlases"]["Schaefer2018embedded"]
+    assert scan["files"]["timeseries"].endswith("task-rest_atlas-Schaefer2018embedded_timeseries.tsv")
     lines = (results / scan["files"]["timeseries"]).read_text().splitlines()
-    assert len(lines) == VOLUMES + 1 and lines[0].split("\t")[0] == "LH_Vis_1"
+    assert len(lines) == VOLUMES + 1 and lines[0].split("\t") == manifest["atlases"]["Schaefer2018embedded"]["parcels"]
+    assert manifest["configured"] == ["Schaefer2018embedded"] and lines[0].startswith("LH_Vis_1\t")
     values = np.array([[np.nan if v == "n/a" else float(v) for v in line.split("\t")] for line in lines[1:]])
     truth = np.load(results / "truth.npy")[1:].T * 10
     assert np.isnan(values[:, 6]).all() and scan["qc"]["n_parcels_missing"] == 1

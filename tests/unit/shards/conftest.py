@@ -10,11 +10,14 @@ import pytest
 
 from boldmill.atomic import canonical_json, write_json
 from boldmill.cli import main
-from boldmill.paths import SHARD_TABLES, Layout
+from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
 from boldmill.rng import bucket_of, generator
 from boldmill.shards.reader import Snapshot
 
-PARCELS = 6
+ATLASES = {"Toy-6": 6, "Toy-4": 4}
+"""Label -> parcels; the series of the second are the first columns of the first."""
+FIRST = "Toy-6"
+PARCELS = ATLASES[FIRST]
 GRID = (8, 10)
 MASK = np.arange(80).reshape(GRID) % 3 != 0
 FEATURES = ["volume", "gm", "wm", "csf", "thickness", "t1w_mean", "t1w_sd", "jacobian", "asymmetry"]
@@ -45,7 +48,9 @@ class Cohort:
             self.buckets[bucket_of("toy", name, n_buckets)].append(name)
         self.tickets: dict[str, list[str]] = {}
         for bucket, names in self.buckets.items():
-            parcellated: dict[str, Any] = {"scans": {}, "subjects": {}}
+            atlases = {a: {"name": a, "parcels": [f"p{i}" for i in range(n)]} for a, n in ATLASES.items()}
+            parcellated: dict[str, Any] = {"schema": 2, "configured": list(ATLASES), "atlases": atlases}
+            parcellated |= {"scans": {}, "subjects": {}}
             grid = {"name": "toy", "mask_sha256": "0", "n_pixels": int(MASK.sum()), "shape": list(GRID)}
             flat: dict[str, Any] = {"scans": {}, "grid": grid}
             people: dict[str, Any] = {}
@@ -122,12 +127,17 @@ class Cohort:
 
     def _series(self, scan_id: str, volumes: int) -> dict[str, Any]:
         series = generator("series", scan_id).standard_normal((volumes, PARCELS)).astype(np.float32)
-        path = self.results / "parcels" / f"{scan_id}.tsv"
-        lines = ["\t".join(f"p{i}" for i in range(PARCELS))]
-        lines += ["\t".join("n/a" if i == 2 else repr(float(v)) for i, v in enumerate(row)) for row in series]
-        path.write_text("\n".join(lines) + "\n")
-        files = {"timeseries": path.relative_to(self.results).as_posix()}
-        return {"status": "ok", "tr": 2.0, "n_volumes": volumes, "files": files}
+        atlases = {}
+        for atlas, parcels in ATLASES.items():
+            path = self.results / "parcels" / f"{scan_id}_{atlas}.tsv"
+            lines = ["\t".join(f"p{i}" for i in range(parcels))]
+            lines += [
+                "\t".join("n/a" if i == 2 else repr(float(v)) for i, v in enumerate(row[:parcels])) for row in series
+            ]
+            path.write_text("\n".join(lines) + "\n")
+            files = {"timeseries": path.relative_to(self.results).as_posix()}
+            atlases[atlas] = {"status": "ok", "files": files}
+        return {"status": "ok", "tr": 2.0, "n_volumes": volumes, "atlases": atlases}
 
     def _flat(self, scan_id: str, frames: int) -> dict[str, Any]:
         path = self.layout.flat_scan("toy", scan_id)
@@ -141,9 +151,10 @@ class Cohort:
             std=rng.random(pixels).astype(np.float32),
             mask=MASK,
             tr=np.float64(1.0),
+            tr_in=np.float64(2.0),
         )
         files = {"frames": path.relative_to(self.results).as_posix()}
-        return {"status": "ok", "tr": 1.0, "n_frames": frames, "files": files}
+        return {"status": "ok", "tr": 1.0, "n_frames": frames, "method": "as published", "files": files}
 
     def series(self, scan_id: str, volumes: int = 40) -> np.ndarray:
         series = generator("series", scan_id).standard_normal((volumes, PARCELS)).astype(np.float32)
@@ -159,13 +170,20 @@ class Cohort:
         words += ["--participants", str(layout.participants(bucket))]
         words += ["--parcellated", str(layout.parcellated(bucket)), "--flat", str(layout.flat(bucket))]
         for table in SHARD_TABLES:
-            words += [f"--out-{table.replace('_', '-')}", str(layout.shard(table, bucket))]
+            words += [f"--out-{table.replace('_', '-')}", *map(str, self.shards_of(table, bucket))]
         return words
+
+    def shard(self, table: str, bucket: int, atlas: str = FIRST) -> Path:
+        return self.layout.shard(table, bucket, atlas if table in ATLAS_TABLES else "")
+
+    def shards_of(self, table: str, bucket: int) -> list[Path]:
+        labels = ATLASES if table in ATLAS_TABLES else [""]
+        return [self.layout.shard(table, bucket, label) for label in labels]
 
     def augment_words(self, bucket: int) -> list[str]:
         layout = self.layout
         words = ["augment", "--parcellated", str(layout.parcellated(bucket)), "--results", str(self.results)]
-        return [*words, "--out", str(layout.shard("pfc", bucket)), "--config-json", AUGMENT]
+        return [*words, "--out", *map(str, self.shards_of("pfc", bucket)), "--config-json", AUGMENT]
 
     def build(self, *, snapshot: str = SNAPSHOT) -> Path:
         """Run shards, augment and snapshot; return the path of the manifest."""
@@ -176,12 +194,16 @@ class Cohort:
 
     def shards(self) -> list[Path]:
         tables = (*SHARD_TABLES, "pfc")
-        return [self.layout.shard(table, bucket) for table in tables for bucket in range(self.n_buckets)]
+        return [path for table in tables for bucket in range(self.n_buckets) for path in self.shards_of(table, bucket)]
 
     def snapshot(self, config: str = SNAPSHOT) -> Path:
         out = self.layout.snapshot("latest")
-        assert main(["snapshot", "--shards", *map(str, self.shards()), "--out", str(out), "--config-json", config]) == 0
+        assert main([*self.snapshot_words(), "--out", str(out), "--config-json", config]) == 0
         return out
+
+    def snapshot_words(self) -> list[str]:
+        scans = [str(self.layout.shard("scans", bucket)) for bucket in range(self.n_buckets)]
+        return ["snapshot", "--scans", *scans, "--atlases", *ATLASES]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def test_series_fc_and_morphometry_are_those_of_the_inputs(cohort, snapshot) -> 
         np.testing.assert_array_equal(series, cohort.series(scan, volumes))
         expected = np.corrcoef(series.astype(np.float64), rowvar=False)
         np.testing.assert_allclose(snapshot.fc_matrix(scan), expected, atol=1e-7)
-    assert snapshot.parcels == [f"p{i}" for i in range(6)]
+    assert snapshot.parcels() == [f"p{i}" for i in range(6)]
     assert snapshot.morphometry(cohort.tickets["00"][0]).shape == (6, 9)
     with pytest.raises(DataFault, match="no usable T1w"):
         snapshot.morphometry(cohort.tickets["07"][0])
@@ -91,9 +91,9 @@ def test_a_moved_results_folder_still_reads(cohort, tmp_path) -> None:
 def test_changed_missing_and_foreign_shards_are_refused(cohort, tmp_path) -> None:
     shutil.copytree(cohort.results, tmp_path / "r")
     manifest = tmp_path / "r" / "datasets" / "latest" / "manifest.json"
-    shard = tmp_path / "r" / "shards" / "fc" / "bucket-001.parquet"
+    shard = tmp_path / "r" / "shards" / "fc" / "Toy-6" / "bucket-001.parquet"
     shard.write_bytes(shard.read_bytes() + b" ")
-    with pytest.raises(BoldmillError, match=r"fc/bucket-001.parquet: its sha256"):
+    with pytest.raises(BoldmillError, match=r"fc/Toy-6/bucket-001.parquet: its sha256"):
         Snapshot.load(manifest).verify()
     shard.unlink()
     with pytest.raises(BoldmillError, match="shard is missing"):
@@ -113,7 +113,7 @@ def test_a_cohort_without_scans_reads_as_empty(make_cohort, tmp_path) -> None:
     snapshot = Snapshot.load(make_cohort(tmp_path, {}, n_buckets=1).build())
     assert len(snapshot.scans()) == len(snapshot.scans(split="train", having="pfc")) == 0
     assert list(snapshot.scans(columns=["scan_id", "mean_fd"]).columns) == ["scan_id", "mean_fd"]
-    assert snapshot.parcels == []
+    assert snapshot.parcels() == []
     assert len(snapshot.phenotypes()) == 0
     with pytest.raises(BoldmillError, match="no shard has flat clips"):
         _ = snapshot.flat_mask

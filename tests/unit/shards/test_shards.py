@@ -26,7 +26,7 @@ ALL = (*SHARD_TABLES, "pfc")
 
 @pytest.mark.parametrize("table", ALL)
 def test_every_shard_is_valid(cohort, table: str) -> None:
-    read = [pq.read_table(cohort.layout.shard(table, bucket)) for bucket in range(3)]
+    read = [pq.read_table(cohort.shard(table, bucket)) for bucket in range(3)]
     for one in read:
         tables.validate(one, table)
     assert sum(len(one) for one in read) > 0
@@ -36,7 +36,7 @@ def test_tables_hold_exactly_the_scans_that_came_so_far(cohort, subjects) -> Non
     found = {t: set() for t in ALL}
     for table in ALL:
         for bucket in range(3):
-            found[table] |= set(pq.read_table(cohort.layout.shard(table, bucket))["scan_id"].to_pylist())
+            found[table] |= set(pq.read_table(cohort.shard(table, bucket))["scan_id"].to_pylist())
     every = {scan for names in cohort.tickets.values() for scan in names}
     refused = set(cohort.tickets["05"])
     assert found["scans"] == found["timeseries"] == found["fc"] == every - refused
@@ -47,7 +47,7 @@ def test_tables_hold_exactly_the_scans_that_came_so_far(cohort, subjects) -> Non
 def test_a_short_scan_is_listed_beside_the_pfc_shard(cohort) -> None:
     listed = {}
     for bucket in range(3):
-        path = cohort.layout.shard("pfc", bucket)
+        path = cohort.shard("pfc", bucket)
         sidecar = read_json(path.with_suffix(".quarantine.json"))
         assert sidecar["stage"] == "augment"
         assert json.loads(pq.read_schema(path).metadata[b"quarantine"]) == sidecar["scans"]
@@ -58,10 +58,10 @@ def test_a_short_scan_is_listed_beside_the_pfc_shard(cohort) -> None:
 
 @pytest.mark.parametrize("table", ALL)
 def test_the_same_input_gives_the_same_bytes(cohort, table: str) -> None:
-    before = {bucket: sha256_file(cohort.layout.shard(table, bucket)) for bucket in range(3)}
+    before = {bucket: sha256_file(cohort.shard(table, bucket)) for bucket in range(3)}
     for bucket in range(3):
         assert main(cohort.augment_words(bucket) if table == "pfc" else cohort.shard_words(bucket)) == 0
-        assert sha256_file(cohort.layout.shard(table, bucket)) == before[bucket]
+        assert sha256_file(cohort.shard(table, bucket)) == before[bucket]
 
 
 def test_a_new_subject_changes_its_own_bucket_only(make_cohort, cohort, subjects, tmp_path) -> None:
@@ -69,11 +69,7 @@ def test_a_new_subject_changes_its_own_bucket_only(make_cohort, cohort, subjects
     other.build()
     (bucket,) = [b for b, names in other.buckets.items() if "new" in names]
     for table in ALL:
-        changed = {
-            b
-            for b in range(3)
-            if sha256_file(other.layout.shard(table, b)) != sha256_file(cohort.layout.shard(table, b))
-        }
+        changed = {b for b in range(3) if sha256_file(other.shard(table, b)) != sha256_file(cohort.shard(table, b))}
         assert changed == {bucket}, table
 
 
@@ -82,7 +78,7 @@ def test_an_empty_bucket_is_valid(make_cohort, tmp_path) -> None:
     cohort.build()
     empty = next(b for b, names in cohort.buckets.items() if not names)
     for table in ALL:
-        read = pq.read_table(cohort.layout.shard(table, empty))
+        read = pq.read_table(cohort.shard(table, empty))
         tables.validate(read, table)
         assert len(read) == 0
 
@@ -90,7 +86,7 @@ def test_an_empty_bucket_is_valid(make_cohort, tmp_path) -> None:
 def test_pandas_reads_every_table_and_two_lines_decode_a_row(cohort) -> None:
     scan = cohort.tickets["00"][0]
     bucket = next(b for b, names in cohort.buckets.items() if "00" in names)
-    frames = {t: pd.read_parquet(cohort.layout.shard(t, bucket)).set_index("scan_id") for t in ALL}
+    frames = {t: pd.read_parquet(cohort.shard(t, bucket)).set_index("scan_id") for t in ALL}
     row = frames["timeseries"].loc[scan]
     values = np.frombuffer(row["values"], dtype="<f4")
     series = values.reshape(row["n_volumes"], row["n_parcels"])
@@ -112,10 +108,10 @@ def test_pandas_reads_every_table_and_two_lines_decode_a_row(cohort) -> None:
 
 def test_row_groups_are_sorted_small_and_zstd(cohort) -> None:
     bucket = max(cohort.buckets, key=lambda b: len(cohort.buckets[b]))
-    file = pq.ParquetFile(cohort.layout.shard("pfc", bucket))
+    file = pq.ParquetFile(cohort.shard("pfc", bucket))
     groups = [file.metadata.row_group(g) for g in range(file.metadata.num_row_groups)]
     assert {g.column(c).compression for g in groups for c in range(g.num_columns)} == {"ZSTD"}
-    scans = pq.ParquetFile(cohort.layout.shard("scans", bucket)).metadata
+    scans = pq.ParquetFile(cohort.shard("scans", bucket)).metadata
     assert all(scans.row_group(g).num_rows <= 3 for g in range(scans.num_row_groups))
     statistics = scans.row_group(0).column(0).statistics
     assert statistics.min == sorted(s for n in cohort.buckets[bucket] for s in cohort.tickets[n])[0]
@@ -123,7 +119,14 @@ def test_row_groups_are_sorted_small_and_zstd(cohort) -> None:
 
 def test_large_rows_close_a_row_group_by_bytes(tmp_path) -> None:
     path = tmp_path / "x.parquet"
-    base = {"dataset": "d", "subject": "s", "source_sha256": [], "pipeline_version": "", "stage_digests": []}
+    base = {
+        "dataset": "d",
+        "subject": "s",
+        "atlas": "A",
+        "source_sha256": [],
+        "pipeline_version": "",
+        "stage_digests": [],
+    }
     with shard_writer(path, tables.schema("pfc"), 1000) as writer:
         for view in range(5):
             values = np.zeros(300_000, "<f2").tobytes()  # 600 kB
@@ -134,7 +137,14 @@ def test_large_rows_close_a_row_group_by_bytes(tmp_path) -> None:
 
 def test_unsorted_rows_are_refused_and_leave_no_file(tmp_path) -> None:
     path = tmp_path / "x.parquet"
-    row = {"dataset": "d", "subject": "s", "source_sha256": [], "pipeline_version": "", "stage_digests": []}
+    row = {
+        "dataset": "d",
+        "subject": "s",
+        "atlas": "A",
+        "source_sha256": [],
+        "pipeline_version": "",
+        "stage_digests": [],
+    }
     row |= {"scan_id": "a", "n_kept": 9, "n_edges": 0, "values": b""}
     with pytest.raises(BoldmillError, match="sorted"), shard_writer(path, tables.schema("pfc"), 10) as writer:
         writer.add({**row, "view": 1})
@@ -167,24 +177,24 @@ def test_digests_of_all_upstream_stages_are_in_every_row(make_cohort, tmp_path) 
     assert main(cohort.shard_words(0)) == 0
     assert main(cohort.augment_words(0)) == 0
     for table, stage in (("fc", "shards"), ("pfc", "augment")):
-        expected = {**shared, stage: read_json(prov_path(layout.shard(table, 0)))["settings_digest"]}
+        expected = {**shared, stage: read_json(prov_path(cohort.shard(table, 0)))["settings_digest"]}
         if stage == "augment":
             del expected["flatmap"]
-        for row in pq.read_table(layout.shard(table, 0), columns=["subject", "stage_digests"]).to_pylist():
+        for row in pq.read_table(cohort.shard(table, 0), columns=["subject", "stage_digests"]).to_pylist():
             assert dict(row["stage_digests"]) == {**expected, "preprocess": own[row["subject"]]}
 
 
 def test_a_subject_without_bold_has_a_row_in_scans_only(make_cohort, tmp_path) -> None:
     cohort = make_cohort(tmp_path, {"01": {"anat": True}, "02": {"anat": True, "t1w": False}}, n_buckets=1)
     cohort.build()
-    rows = pq.read_table(cohort.layout.shard("scans", 0)).to_pylist()
+    rows = pq.read_table(cohort.shard("scans", 0)).to_pylist()
     assert [(r["scan_id"], r["kind"], r["n_volumes"], r["tr"], r["n_clips"]) for r in rows] == [
         ("toy_sub-01_T1w", "anat", 0, None, 0)
     ]
     assert len(rows[0]["morphometry"]) == 54
     assert rows[0]["qc"] == [("cnr", 3.0)]
     for table in ("timeseries", "fc", "pfc", "flat_clips"):
-        assert pq.read_metadata(cohort.layout.shard(table, 0)).num_rows == 0
+        assert pq.read_metadata(cohort.shard(table, 0)).num_rows == 0
 
 
 def test_quality_and_flags_of_a_t1w_come_from_its_own_entry(make_cohort, tmp_path) -> None:
@@ -196,17 +206,17 @@ def test_quality_and_flags_of_a_t1w_come_from_its_own_entry(make_cohort, tmp_pat
     empty = {"stage": "preprocess", "kind": "anat", "status": "ok", "files": {}, "qc": {}, "flags": []}
     write_json(path, {**manifest, "scans": {"toy_sub-01_T1w": empty}})
     cohort.build()
-    (row,) = pq.read_table(cohort.layout.shard("scans", 0)).to_pylist()
+    (row,) = pq.read_table(cohort.shard("scans", 0)).to_pylist()
     assert (row["qc"], row["flags"]) == ([("cnr", 3.0)], ["several_t1w"])
 
 
 def test_every_output_has_a_record_that_names_the_files_read(cohort) -> None:
     bucket = next(b for b, names in cohort.buckets.items() if "00" in names)
     for table in ALL:
-        record = read_json(prov_path(cohort.layout.shard(table, bucket)))
+        record = read_json(prov_path(cohort.shard(table, bucket)))
         inputs = {Path(i["path"]).name for i in record["inputs"]}
-        assert f"{cohort.tickets['00'][0]}.tsv" in inputs
-        assert f"{cohort.layout.shard(table, bucket)}" in {o["path"] for o in record["outputs"]}
+        assert f"{cohort.tickets['00'][0]}_Toy-6.tsv" in inputs
+        assert f"{cohort.shard(table, bucket)}" in {o["path"] for o in record["outputs"]}
 
 
 def test_faults_found_here_are_listed_and_stop_nobody(make_cohort, tmp_path) -> None:
@@ -218,26 +228,26 @@ def test_faults_found_here_are_listed_and_stop_nobody(make_cohort, tmp_path) -> 
     arrays["frames"][3, 5] = np.inf
     np.savez(path, **arrays)
     assert main(cohort.shard_words(0)) == 0
-    sidecar = read_json(cohort.layout.shard("scans", 0).with_suffix(".quarantine.json"))
+    sidecar = read_json(cohort.shard("scans", 0).with_suffix(".quarantine.json"))
     assert sidecar["stage"] == "shards"
     assert {s: e["status"] for s, e in sidecar["scans"].items()} == {short: "quarantined", broken: "quarantined"}
     assert "fewer than 3" in sidecar["scans"][short]["reason"]
     assert "finite" in sidecar["scans"][broken]["reason"]
-    ids = {t: set(pq.read_table(cohort.layout.shard(t, 0))["scan_id"].to_pylist()) for t in SHARD_TABLES}
+    ids = {t: set(pq.read_table(cohort.shard(t, 0))["scan_id"].to_pylist()) for t in SHARD_TABLES}
     assert ids["timeseries"] == ids["fc"] == {broken, good}
     assert ids["flat_clips"] == {short, good}
-    scans = {r["scan_id"]: r for r in pq.read_table(cohort.layout.shard("scans", 0)).to_pylist()}
-    assert [scans[s]["has_timeseries"] for s in (short, broken, good)] == [False, True, True]
+    scans = {r["scan_id"]: r for r in pq.read_table(cohort.shard("scans", 0)).to_pylist()}
+    assert [scans[s]["atlases"] for s in (short, broken, good)] == [[], ["Toy-6", "Toy-4"], ["Toy-6", "Toy-4"]]
     assert [scans[s]["n_clips"] for s in (short, broken, good)] == [2, 0, 2]
 
 
 def test_a_series_with_other_parcels_is_refused(make_cohort, tmp_path) -> None:
     cohort = make_cohort(tmp_path, {"01": {"scans": 2}}, n_buckets=1)
-    path = tmp_path / "parcels" / f"{cohort.tickets['01'][1]}.tsv"
+    path = tmp_path / "parcels" / f"{cohort.tickets['01'][1]}_Toy-4.tsv"
     path.write_text(path.read_text().replace("p3", "q3", 1))
     assert main(cohort.shard_words(0)) == 1
     assert main(cohort.augment_words(0)) == 1
-    assert not cohort.layout.shard("scans", 0).exists()
+    assert not cohort.shard("scans", 0).exists()
 
 
 LOOP = """
@@ -245,7 +255,7 @@ import sys
 import numpy as np
 from boldmill import tables
 from boldmill.shards.write import shard_writer
-base = {"dataset": "d", "subject": "s", "source_sha256": [], "pipeline_version": "", "stage_digests": []}
+base = {"dataset": "d", "subject": "s", "atlas": "A", "source_sha256": [], "pipeline_version": "", "stage_digests": []}
 values = np.random.default_rng(0).random(50_000).astype("<f2").tobytes()
 while True:
     with shard_writer(sys.argv[1], tables.schema("pfc"), 4) as writer:
@@ -286,7 +296,7 @@ def test_clips_lie_inside_the_run(frames: int) -> None:
 
 def test_a_run_shorter_than_a_clip_is_listed_with_its_reason(cohort) -> None:
     bucket = next(b for b, names in cohort.buckets.items() if "07" in names)
-    sidecar = read_json(cohort.layout.shard("scans", bucket).with_suffix(".quarantine.json"))
+    sidecar = read_json(cohort.shard("scans", bucket).with_suffix(".quarantine.json"))
     assert set(cohort.tickets["07"]) == set(sidecar["scans"])
     assert "3 frames of 1 s, a clip has 4" in sidecar["scans"][cohort.tickets["07"][0]]["reason"]
 
@@ -294,7 +304,7 @@ def test_a_run_shorter_than_a_clip_is_listed_with_its_reason(cohort) -> None:
 def test_two_faults_of_one_scan_are_both_told(make_cohort, tmp_path) -> None:
     cohort = make_cohort(tmp_path, {"01": {"volumes": 2, "frames": 3}}, n_buckets=1)
     assert main(cohort.shard_words(0)) == 0
-    (entry,) = read_json(cohort.layout.shard("scans", 0).with_suffix(".quarantine.json"))["scans"].values()
+    (entry,) = read_json(cohort.shard("scans", 0).with_suffix(".quarantine.json"))["scans"].values()
     assert "3 frames" in entry["reason"] and "fewer than 3 time points" in entry["reason"]
 
 
@@ -317,4 +327,4 @@ def test_a_bucket_whose_every_scan_was_refused_gives_empty_shards_and_a_snapshot
     manifest = read_json(cohort.build())
     assert {shard["rows"] for shard in manifest["shards"]} == {0}
     for table in ALL:
-        tables.validate(pq.read_table(cohort.layout.shard(table, 0)), table)
+        tables.validate(pq.read_table(cohort.shard(table, 0)), table)

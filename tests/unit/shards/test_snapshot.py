@@ -1,4 +1,5 @@
 import json
+import shutil
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -114,7 +115,8 @@ def test_manifest_counts_and_id(cohort, snapshot) -> None:
     assert sum(c["scans"] for c in manifest["counts"].values()) == len(snapshot.scans())
     assert sum(c["clips"] for c in manifest["counts"].values()) == len(snapshot.rows("flat_clips"))
     assert manifest["subjects"]["toy/03"] == manifest["subjects"]["toy/06"]  # one family, two sites
-    assert len(manifest["shards"]) == 15
+    assert len(manifest["shards"]) == 3 * (2 + 3 * 2)  # two tables of scans, three of parcels in two atlases
+    assert manifest["atlases"] == snapshot.atlases == ["Toy-6", "Toy-4"]
 
 
 def test_the_same_shards_give_the_same_manifest(cohort) -> None:
@@ -126,7 +128,7 @@ def test_the_same_shards_give_the_same_manifest(cohort) -> None:
 
 def test_motion_filter_lists_what_it_left_out_and_moves_nobody(cohort, snapshot, tmp_path) -> None:
     out = tmp_path / "x" / "manifest.json"
-    words = ["snapshot", "--shards", *map(str, cohort.shards()), "--out", str(out)]
+    words = [*cohort.snapshot_words(), "--out", str(out)]
     assert main([*words, "--config-json", config(inclusion={"max_mean_fd": 0.5})]) == 0
     strict = type(snapshot).load(out)
     assert list(strict.excluded) == cohort.tickets["07"]
@@ -139,7 +141,7 @@ def test_motion_filter_lists_what_it_left_out_and_moves_nobody(cohort, snapshot,
 def test_every_rule_reaches_the_snapshot_and_an_unknown_figure_excludes_nothing(cohort, snapshot, tmp_path) -> None:
     """The rows of ``scans`` carry tSNR 50 for every run, and no kept minutes."""
     out = tmp_path / "manifest.json"
-    words = ["snapshot", "--shards", *map(str, cohort.shards()), "--out", str(out)]
+    words = [*cohort.snapshot_words(), "--out", str(out)]
     assert main([*words, "--config-json", config(inclusion={"min_tsnr": 50.0, "min_minutes": 3.0})]) == 0
     manifest = read_json(out)
     assert manifest["excluded"] == {}
@@ -156,29 +158,33 @@ def test_every_rule_reaches_the_snapshot_and_an_unknown_figure_excludes_nothing(
 def test_the_rules_of_a_data_set_win(cohort, tmp_path) -> None:
     out, text = tmp_path / "manifest.json", json.loads(config(inclusion={"min_tsnr": 60.0}))
     text["overrides"] = {"toy": {"inclusion": {"min_tsnr": 40.0}}}
-    words = ["snapshot", "--shards", *map(str, cohort.shards()), "--out", str(out)]
+    words = [*cohort.snapshot_words(), "--out", str(out)]
     assert main([*words, "--config-json", canonical_json(text)]) == 0
     assert read_json(out)["excluded"] == {}
 
 
-def test_a_shard_named_twice_is_refused(cohort, tmp_path, capsys) -> None:
-    shards = [str(p) for p in (*cohort.shards(), cohort.shards()[0])]
-    out = str(tmp_path / "m.json")
-    assert main(["snapshot", "--shards", *shards, "--out", out, "--config-json", config()]) == 1
+def test_a_bucket_named_twice_is_refused(cohort, tmp_path, capsys) -> None:
+    words = cohort.snapshot_words()
+    words.insert(2, words[2])
+    assert main([*words, "--out", str(tmp_path / "m.json"), "--config-json", config()]) == 1
     assert "two shards" in capsys.readouterr().err
+
+
+def test_a_shard_that_is_not_there_is_named(cohort, tmp_path, capsys) -> None:
+    words = [*cohort.snapshot_words(), "Other", "--out", str(tmp_path / "m.json"), "--config-json", config()]
+    assert main(words) == 1
+    assert "timeseries/Other/bucket-000.parquet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["parcels", "features", "mask"])
 def test_shards_of_another_atlas_or_flat_grid_are_refused(cohort, tmp_path, capsys, key: str) -> None:
     """The masks of two grids may hold equally many pixels: only their text tells them apart."""
     table = {"parcels": "timeseries", "features": "scans", "mask": "flat_clips"}[key]
-    shards = [p for p in cohort.shards() if pq.read_metadata(p).num_rows]
-    changed = [p for p in shards if p.parent.name == table][-1]
+    shutil.copytree(cohort.results / "shards", tmp_path / "shards")
+    changed = [p for p in sorted((tmp_path / "shards" / table).rglob("*.parquet")) if pq.read_metadata(p).num_rows][-1]
     content = pq.read_table(changed)
-    other = tmp_path / table / changed.name
-    other.parent.mkdir()
-    pq.write_table(content.replace_schema_metadata({**content.schema.metadata, key.encode(): b'["other"]'}), other)
-    words = ["snapshot", "--shards", *(str(other if p == changed else p) for p in shards)]
+    pq.write_table(content.replace_schema_metadata({**content.schema.metadata, key.encode(): b'["other"]'}), changed)
+    words = [word.replace(str(cohort.results), str(tmp_path)) for word in cohort.snapshot_words()]
     assert main([*words, "--out", str(tmp_path / "m.json"), "--config-json", config()]) == 1
     assert "shards do not fit together" in capsys.readouterr().err
     assert not (tmp_path / "m.json").exists()
@@ -186,7 +192,7 @@ def test_shards_of_another_atlas_or_flat_grid_are_refused(cohort, tmp_path, caps
 
 def test_a_held_out_site_that_does_not_exist_is_refused(cohort, tmp_path, capsys) -> None:
     """A misspelt site would be trained on."""
-    words = ["snapshot", "--shards", *map(str, cohort.shards()), "--out", str(tmp_path / "m.json"), "--config-json"]
+    words = [*cohort.snapshot_words(), "--out", str(tmp_path / "m.json"), "--config-json"]
     assert main([*words, config(heldout_sites=["A"])]) == 0
     assert main([*words, config(heldout_sites=["A", "a"])]) == 2
     assert "'a' is no site" in capsys.readouterr().err

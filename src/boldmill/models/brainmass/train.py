@@ -108,7 +108,7 @@ def train(
     skipped = sorted({*scans.train["scan_id"], *scans.validation["scan_id"]} - {*kept, *kept_validation})
     require(len(kept), 2, "scans with a parcel series", "models.brainmass")
 
-    arch = design(config.preset, len(snapshot.parcels), width=config.width, style=config.forward_style)
+    arch = design(config.preset, len(snapshot.parcels()), width=config.width, style=config.forward_style)
     seed_step("init", NAME, settings.seed)
     module = BrainMass(arch).to(device)
     views: Views = (

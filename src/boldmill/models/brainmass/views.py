@@ -120,7 +120,7 @@ class ShardViews:
 
     def __init__(self, snapshot: Snapshot, device: str) -> None:
         self.rows, self.device = snapshot.rows("pfc"), device
-        self.parcels = len(snapshot.parcels)
+        self.parcels = len(snapshot.parcels())
 
     def pair(self, scan_ids: Sequence[str], epoch: int) -> tuple[Tensor, Tensor]:
         """Return views 2 * epoch and 2 * epoch + 1 of each scan, modulo the stored ones."""

@@ -30,7 +30,7 @@ class Scans:
     ids, subjects : tuple of str
         Scan id and ``"<dataset>/<subject>"`` of each scan with FC.
     fc : (B, R, R) float32 array
-        Correlation, NaN where undefined.
+        Correlation of the estimator stored (never Fisher z), NaN where undefined.
     table : DataFrame
         One row of phenotypes per subject, indexed by ``"<dataset>/<subject>"`` (every subject, also without FC).
     morphometry : dict
@@ -59,7 +59,7 @@ def read_scans(snapshot: Snapshot, split: str | tuple[str, ...]) -> Scans:
             morphometry[key] = values
     functional = snapshot.scans(split=split, having="timeseries").sort_values("scan_id")
     ids = tuple(functional["scan_id"])
-    rois = len(snapshot.parcels)
+    rois = len(snapshot.parcels())
     fc = unvectorise(snapshot.fc(ids)) if ids else np.zeros((0, rois, rois), dtype=np.float32)
     return Scans(
         ids=ids,

@@ -47,7 +47,6 @@ class ToySnapshot:
         self.descriptions = {"toy": {name: words[name] for name in order}}
         self.split = ["train" if i < 0.6 * n else "validation" if i < 0.7 * n else "heldout" for i in range(n)]
         self.ids = [f"toy_sub-{i:02d}_task-rest" for i in range(n)]
-        self.parcels = [f"p{i}" for i in range(ROIS)]
         self.subjects = {f"toy/{i:02d}": split for i, split in enumerate(self.split)}
         self.order = list(rng.permutation(n)) if reverse else list(range(n))
 
@@ -55,6 +54,9 @@ class ToySnapshot:
     def id(self) -> str:
         """Digest of the labels and the FC: another cohort is another snapshot."""
         return sha256_text(f"{self.table.sort_index(axis=1).to_json()}{self.matrix.tobytes().hex()}")[:16]
+
+    def parcels(self) -> list[str]:
+        return [f"p{i}" for i in range(ROIS)]
 
     def scans(self, split: Any = None, having: str | None = None) -> pd.DataFrame:
         rows = [i for i in self.order if split is None or self.split[i] == split]
