@@ -27,8 +27,9 @@ rule operators:
 rule parcellate_bucket:
     input:
         subjects=plan.bucket_subjects,
-        operators="<results>/operators/operators.json",
-        atlas="<results>/atlas/atlas.json",
+        tables=plan.bucket_tables,
+        operators=plan.operators,
+        atlas=plan.atlas,
     output:
         "<results>/parcellate/bucket-{bucket}.json",
     log:
@@ -44,8 +45,8 @@ rule parcellate_bucket:
     params:
         cfg=plan.settings("parcellate"),
     shell:
-        "python -m boldmill parcellate --subjects {input.subjects:q} --operators {input.operators:q}"
-        " --atlas {input.atlas:q} --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q}"
+        "python -m boldmill parcellate --subjects {input.subjects:q} --tables {input.tables:q}"
+        " --operators {input.operators:q} --atlas {input.atlas:q} --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q}"
         " > {log:q} 2>&1"
 
 
@@ -102,7 +103,7 @@ rule parcellate:
 
 rule flatmap:
     input:
-        plan.per_bucket(plan.layout.flat),
+        plan.per_preprocessed(plan.layout.flat),
 
 
 rule augment:

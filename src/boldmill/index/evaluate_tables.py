@@ -20,6 +20,7 @@ from boldmill.index.parcel_tables import read_labels
 from boldmill.index.scans import Scan
 from boldmill.index.table_files import column_names
 from boldmill.index.table_scans import SHOWN, TableSeries, base_folder
+from boldmill.spaces.names import atlas_label
 
 
 class TableEvaluator:
@@ -78,15 +79,17 @@ class TableEvaluator:
                 which = ", ".join(names[i] if names else str(i + 1) for i in columns[:SHOWN])
                 more = ", ..." if len(columns) > SHOWN else ""
                 flags.append(f"{len(columns)} of {self.n_columns} columns {what}: {which}{more}")
-        entry: dict[str, Any] = {"path": one.path, "sha256": one.facts.sha256}
+        size = one.facts.size if one.member else one.file.size
         ticket = {
-            "bold": [{**entry, "member": one.member} if one.member else entry],
+            "series": [{"path": one.path, "member": one.member, "size": size, "sha256": one.facts.sha256}],
+            "bold": [],
             "t1w": [],
             "confounds": None,
             "metadata": {} if tr is None else {"RepetitionTime": tr},
             "sidecars": [],
             "layout": "tables",
-            "atlas": self.dataset.atlas,
+            "atlas": atlas_label(self.dataset.atlas),
+            "atlas_name": self.dataset.atlas,
             "name": one.name,
             "tr": tr,
             "n_volumes": n_volumes,

@@ -42,6 +42,8 @@ class SeriesFacts:
         Member of the archive; empty for a file that is one series.
     sha256 : str
         Of the member's content (:func:`array_sha256`), or of the file's bytes.
+    size : int
+        Bytes of the array.
     shape : tuple of int
         (T, C).
     empty, constant : tuple of int
@@ -52,6 +54,7 @@ class SeriesFacts:
 
     member: str
     sha256: str = ""
+    size: int = 0
     shape: tuple[int, ...] = ()
     empty: tuple[int, ...] = ()
     constant: tuple[int, ...] = ()
@@ -217,6 +220,7 @@ def _facts(member: str, values: Array, sha256: str = "") -> SeriesFacts:
     return SeriesFacts(
         member=member,
         sha256=sha256 or array_sha256(values),
+        size=values.nbytes,
         shape=values.shape,
         empty=tuple(np.flatnonzero(empty).tolist()),
         constant=tuple(np.flatnonzero(constant).tolist()),

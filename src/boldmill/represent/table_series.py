@@ -29,9 +29,8 @@ def table_series(ticket: Mapping[str, Any]) -> tuple[list[str], NDArray[np.float
     MachineFault
         The file is gone, or it is not what ingest saw: then the ticket must be made again.
     """
-    entry = ticket["bold"][0]
-    path = Path(ticket["root"]) / entry["path"]
-    member = str(entry.get("member") or "")
+    entry = ticket["series"][0]
+    path, member = Path(ticket["root"]) / entry["path"], str(entry["member"])
     again = "snakemake ingest, then run again"
     try:
         values, given, sha256 = read_series(path, member)
