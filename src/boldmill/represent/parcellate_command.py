@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 scans[ticket["scan_id"]] = _one_table(bench, args.results, record, ticket, atlases)
             except DataFault as fault:
-                scans[ticket["scan_id"]] = quarantined("parcellate", fault)
+                scans[ticket["scan_id"]] = {"kind": "table", **quarantined("parcellate", fault)}
         content = {"schema": SCHEMA, "configured": configured, "atlases": atlases}
         write_json(args.out, {**content, "scans": scans, "subjects": subjects})
     bad = sum(s["status"] != "ok" for s in scans.values())
@@ -191,7 +191,7 @@ def _entry(
     if not good:
         first = atlases[next(iter(found))]
         said = first["reason"] if len(found) == 1 else "; ".join(f"{k}: {a['reason']}" for k, a in atlases.items())
-        return {**first, "reason": said, "atlases": atlases}
+        return {**first, "kind": kind, "reason": said, "atlases": atlases}
     return {
         "status": "ok",
         "kind": kind,
