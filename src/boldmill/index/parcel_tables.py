@@ -45,6 +45,8 @@ def read_parcels(path: Path) -> tuple[list[str], Array]:
         raise DataFault("cannot read parcel series", path, str(error), fix) from error
     if names and len(names) == values.shape[1] + 1:  # an index column without values is not a parcel
         names = names[1:]
+    if names and names[0] in ("", "Unnamed: 0") and np.array_equal(values[:, 0], np.arange(len(values))):
+        names, values = names[1:], values[:, 1:]  # nor is that of a written data frame
     if names and len(names) != values.shape[1]:
         why = f"{len(names)} names for {values.shape[1]} columns"
         raise DataFault("cannot read parcel series", path, why, fix)
