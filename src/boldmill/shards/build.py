@@ -131,30 +131,6 @@ def entry_of(manifest: Mapping[str, Any], scan_id: str) -> dict[str, Any] | None
     return entry if entry is not None and entry.get("status") == "ok" else None
 
 
-def series_entry(manifest: Mapping[str, Any], scan_id: str, atlas: str) -> dict[str, Any] | None:
-    """Return a scan's ``files`` in an atlas, with its ``tr``, or ``None`` where it has no good series there."""
-    scan = entry_of(manifest, scan_id)
-    one = scan["atlases"].get(atlas) if scan is not None else None
-    if scan is None or one is None or one["status"] != "ok":
-        return None
-    return {"tr": scan["tr"], "n_volumes": scan["n_volumes"], **one["files"]}
-
-
-def parcels_of(manifest: Mapping[str, Any], atlas: str) -> list[str]:
-    """Return the parcel names of an atlas; none where it is that of tables only and the bucket has no such table."""
-    return list(manifest.get("atlases", {}).get(atlas, {}).get("parcels", []))
-
-
-def check_atlases(manifest: Mapping[str, Any], labels: Sequence[str], where: Path) -> None:
-    """Refuse shards that would leave out an atlas the bucket has series of, or name one twice."""
-    known = set(manifest.get("atlases", {}))
-    if len(set(labels)) != len(labels) or known - set(labels):
-        why = f"it has series of {sorted(known)}, the shards to write are of {list(labels)}"
-        raise BoldmillError(
-            "inputs do not fit together", where, why, "name one shard per atlas, in a folder of its label"
-        )
-
-
 def read_timeseries(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Return parcel names and the (T, P) series of a TSV; ``n/a`` is NaN."""
     import pandas as pd
@@ -215,7 +191,9 @@ def scan_row(
     }
 
 
-def timeseries_row(base: Mapping[str, Any], atlas: str, series: npt.NDArray[np.float32], tr: float) -> dict[str, Any]:
+def timeseries_row(
+    base: Mapping[str, Any], atlas: str, series: npt.NDArray[np.float32], tr: float | None
+) -> dict[str, Any]:
     """Return the row of a scan in ``timeseries``."""
     values = np.ascontiguousarray(series, dtype="<f4").tobytes()
     shape = {"n_volumes": len(series), "n_parcels": series.shape[1]}
@@ -320,7 +298,7 @@ def load_bucket(
     participants: Path,
     subjects: list[Path],
     parcellated: Path,
-    flat: Path,
+    flat: Path | None,
 ) -> Bucket:
     """Read and join the manifests of a bucket, and refuse any that lack one of its scans."""
     from boldmill.shards.lineage import Lineage
@@ -328,7 +306,7 @@ def load_bucket(
     lineage = Lineage()
     read_tickets = [read_json(path) for path in tickets]
     manifests = {subject_key(m): (path, m) for path in subjects for m in [read_json(path)]}
-    digests = {key: lineage.digests(parcellated, flat, path) for key, (path, _) in manifests.items()}
+    digests = {key: lineage.digests(*filter(None, [parcellated, flat, path])) for key, (path, _) in manifests.items()}
     of_tables = lineage.digests(parcellated, leave=subjects)
     digests |= {subject_key(ticket): of_tables for ticket in read_tickets if ticket["kind"] == "table"}
     bucket = Bucket(
@@ -338,7 +316,7 @@ def load_bucket(
         subjects={key: manifest for key, (_, manifest) in manifests.items()},
         participants=read_json(participants),
         parcellated=read_json(parcellated),
-        flat=read_json(flat),
+        flat=read_json(flat) if flat else {},
         digests={key: dict(found) for key, found in digests.items()},
     )
     bucket.check_complete()

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--participants", type=Path, required=True, help="phenotypes of the bucket's subjects")
     parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests")
     parser.add_argument("--parcellated", type=Path, required=True, help="manifest of the parcel series")
-    parser.add_argument("--flat", type=Path, required=True, help="manifest of the flat maps")
+    parser.add_argument("--flat", type=Path, nargs="?", help="manifest of the flat maps; none where all are tables")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
     for table in ("scans", "flat-clips"):
         parser.add_argument(f"--out-{table}", type=Path, required=True, help=f"shard to write: {table}")
@@ -53,14 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the four shards."""
     from boldmill.provenance.record import Recorder
-    from boldmill.shards.build import check_atlases, load_bucket
+    from boldmill.shards.build import load_bucket
     from boldmill.shards.config import ShardsConfig
+    from boldmill.shards.parcel_series import check_atlases
     from boldmill.shards.write import write_quarantine
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
     cfg = settings.section("shards", ShardsConfig)
-    manifests = [*args.tickets, args.participants, *args.subjects, args.parcellated, args.flat]
+    manifests = [*args.tickets, args.participants, *args.subjects, args.parcellated, *filter(None, [args.flat])]
     with Recorder(settings, out=args.out_scans, inputs=manifests) as record:
         bucket = load_bucket(
             number=args.bucket,
@@ -103,7 +104,8 @@ def _write_series(
     from boldmill.atomic import canonical_json
     from boldmill.represent.config import ParcellateConfig
     from boldmill.represent.fc import n_edges
-    from boldmill.shards.build import common, fc_row, parcels_of, read_timeseries, series_entry, timeseries_row
+    from boldmill.shards.build import common, fc_row, read_timeseries, timeseries_row
+    from boldmill.shards.parcel_series import parcels_of, series_entry
     from boldmill.shards.write import shard_writer
 
     found = [(s, t, e) for s, t, _ in bucket.usable() if (e := series_entry(bucket.parcellated, s, atlas)) is not None]
@@ -130,7 +132,7 @@ def _write_series(
             except DataFault as fault:
                 bucket.refuse(scan_id, fault)
                 continue
-            series_out.add(timeseries_row(base, atlas, series, float(entry["tr"])))
+            series_out.add(timeseries_row(base, atlas, series, entry["tr"]))
             written.append(scan_id)
     return written
 
@@ -201,7 +203,8 @@ def _write_scans(
     """Write scans; return the number of rows. Morphometry is of the first configured atlas."""
     from boldmill import tables
     from boldmill.atomic import canonical_json
-    from boldmill.shards.build import morphometry_of, parcels_of, phenotype_descriptions, scan_row, subject_key
+    from boldmill.shards.build import morphometry_of, phenotype_descriptions, scan_row, subject_key
+    from boldmill.shards.parcel_series import parcels_of
     from boldmill.shards.write import shard_writer
 
     scans = list(bucket.usable())

@@ -129,7 +129,7 @@ def test_numbers_are_stored_as_they_are_and_all_else_as_zstd(cohort, table: str)
 
 @pytest.mark.parametrize("table", ["timeseries", "pfc", "flat_clips"])
 def test_the_bytes_of_an_array_lie_together_in_the_file(cohort, table: str) -> None:
-    """As the head of boldmill.shards.write says: a reader may map them."""
+    """As the head of boldmill.shards.write says: a reader may fetch them from their place."""
     bucket = max(cohort.buckets, key=lambda b: len(cohort.buckets[b]))
     path = cohort.shard(table, bucket)
     file, content = pq.ParquetFile(path), path.read_bytes()
@@ -154,7 +154,8 @@ def test_row_groups_are_sorted_and_small(cohort) -> None:
     assert statistics.min == sorted(s for n in cohort.buckets[bucket] for s in cohort.tickets[n])[0]
 
 
-def test_large_rows_close_a_row_group_by_bytes(tmp_path) -> None:
+def test_large_rows_close_a_row_group_by_bytes(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("boldmill.shards.write.GROUP_BYTES", 1 << 20)
     path = tmp_path / "x.parquet"
     base = {
         "dataset": "d",
