@@ -6,6 +6,7 @@ Pieces have a size of their own and write to places of their own, so the bytes d
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -46,10 +47,29 @@ def each(work: Callable[[Any], object], items: Iterable[Any]) -> None:
 
 
 @contextmanager
-def blas_threads(limit: int) -> Iterator[None]:
-    """Hold numpy's BLAS to ``limit`` threads: products of 100 x 100 run slower on several, and ours run at once."""
-    with _blas().limit(limits=limit):
+def one_blas_thread() -> Iterator[None]:
+    """Hold numpy's BLAS to one thread, as long as any caller in this process is inside.
+
+    Products of 100 x 100 run slower on several threads than on one, ours run at once on threads of our own, and BLAS
+    threads that wait for the next product keep a core busy.
+    """
+    global _inside, _held
+    with _lock:
+        if _inside == 0:
+            _held = _blas().limit(limits=1)
+        _inside += 1
+    try:
         yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _held.restore_original_limits()
+
+
+_lock = threading.Lock()
+_inside = 0
+_held: Any = None
 
 
 @lru_cache(maxsize=1)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from boldmill.errors import DataFault
 from boldmill.represent.config import AugmentConfig
 from boldmill.represent.fc import correlation, n_edges, standardise, vectorise
-from boldmill.represent.parallel import blas_threads, each, pieces, workers
+from boldmill.represent.parallel import each, one_blas_thread, pieces, workers
 from boldmill.rng import generator
 
 GENERATOR_VERSION = 1
@@ -161,7 +161,8 @@ def pfc_views(series: Any, scan_id: str, views: Sequence[int], seed: int, cfg: A
     if isinstance(series, np.ndarray):
         z = standardise(series.astype(np.float64))
         edges = np.empty((len(dropped), n_edges(z.shape[1])), dtype=np.float32)
-        weak = _downdate(z.astype(np.float32), (z.mT @ z).astype(np.float32), dropped, edges)
+        with one_blas_thread():
+            weak = _downdate(z.astype(np.float32), (z.mT @ z).astype(np.float32), dropped, edges)
         if len(rows := np.flatnonzero(weak)):
             edges[rows] = _direct(series, dropped[rows])
         return edges
@@ -206,12 +207,14 @@ def _downdate(
     blocks = pieces(len(dropped), max(1, BLOCK_BYTES // (4 * parcels * parcels)))
     threads = min(workers(), len(blocks))
 
-    def share(first: int) -> None:
+    todo = iter(blocks)
+
+    def share(_: int) -> None:
         size = blocks[0].stop
         out_of = np.empty((size, padded.shape[1], parcels), np.float32)
         other = np.empty_like(out_of)
         product = np.empty((size, parcels, parcels), np.float32)
-        for block in blocks[first::threads]:
+        for block in todo:  # whichever thread is free takes the next
             k = block.stop - block.start
             out, copy, r = out_of[:k], other[:k], product[:k]
             np.take(z, padded[block], axis=0, out=out, mode="clip")  # the mode spares a buffer
@@ -229,11 +232,7 @@ def _downdate(
             np.take(r.reshape(k, -1), triangle, axis=1, out=edges[block], mode="clip")
             np.clip(edges[block], -1.0, 1.0, out=edges[block])
 
-    if len(blocks) == 1:
-        share(0)
-    elif blocks:
-        with blas_threads(1):
-            each(share, range(threads))
+    each(share, range(threads))
     return weak
 
 

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 import numpy as np
 import pytest
 
-from boldmill.bench import representations, representations_maps, representations_memory, representations_pfc
-from boldmill.bench.preprocess_run import measured
+from boldmill.bench import (
+    representations,
+    representations_maps,
+    representations_memory,
+    representations_pfc,
+    representations_shards,
+)
 from boldmill.bench.representations_case import QUICK, Case, Size, draw, frame_of, read_once
 from boldmill.bench.table import Row
 from boldmill.represent import project
+from boldmill.shards.rows import TableRows
 
 TINY = dataclasses.replace(QUICK, mm=8.0, volumes=5, peer_frames=1, views=9, clips=3, pixels=64, long_volumes=34)
 
@@ -56,7 +61,7 @@ def test_floors_read_every_element(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_parcels_equal_nilearn_and_a_wrong_result_misses_the_goal(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     against, floor = representations_maps.parcel_rows(case, 1)
-    assert "nilearn" in against.name and "8e" not in against.unit and against.peer and against.ratio
+    assert "nilearn" in against.name and against.peer and against.ratio
     assert "max difference 0e+00" in against.name and floor.met is None and "floor" in floor.name
     true = project.Projector.__call__
     monkeypatch.setattr(project.Projector, "__call__", lambda self, block, out=None: true(self, block, out) + 0.01)
@@ -105,21 +110,36 @@ def test_the_memory_row_is_that_of_the_child(case: Case, tmp_path) -> None:
     assert np.allclose(image.affine, TINY.affine)
 
 
+def test_clips_come_back_from_the_shard_and_the_tar(tmp_path) -> None:
+    clips = np.random.default_rng(0).standard_normal((5, 16, 40)).astype(np.float16)
+    representations_shards.write_shard(tmp_path / "bucket-000.parquet", clips)
+    assert np.array_equal(TableRows([tmp_path / "bucket-000.parquet"]).read(range(5), "values"), clips)
+    representations_shards.write_tar(tmp_path / "clips.tar", clips)
+    total = representations_shards.webdataset_total(tmp_path / "clips.tar")
+    assert total == pytest.approx(float(clips[:, 0, 0].astype(np.float64).sum()), abs=1e-6)
+    with pytest.raises(AssertionError, match="clip 0"):
+        representations_shards._check(TableRows([tmp_path / "bucket-000.parquet"]), clips + np.float16(1))
+
+
+def test_reading_rows_and_a_webdataset_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = representations_shards.rows(TINY, 1)
+    assert len(made) == 3 and all(row.unit == "GB/s" and row.goal and row.ratio for row in made)
+    monkeypatch.setattr(representations_shards, "find_spec", lambda name: None)
+    absent = representations_shards.rows(TINY, 1)[2]
+    assert absent.peer is None and absent.met is None and "not installed" in absent.name
+
+
 def test_quick_has_no_goals_and_long_adds_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     row = Row(name="x", ours=1.0, peer=2.0, unit="ms", ratio=2.0, goal="ratio >= 1", met=True)
     for module, name in (
         (representations_maps, "parcel_rows"),
         (representations_maps, "flat_rows"),
         (representations_pfc, "rows"),
-        (sys.modules["boldmill.bench.representations_memory"], "rows"),
+        (representations_memory, "rows"),
+        (representations_shards, "rows"),
     ):
         monkeypatch.setattr(module, name, lambda *a: [row])
-    monkeypatch.setattr("boldmill.bench.representations_shards.rows", lambda *a: [row])
     monkeypatch.setattr("boldmill.bench.representations_case.draw", lambda size: size)
     quick = representations.measure(1, quick=True)
     assert len(quick) == 4 and all(one.goal == "" and one.met is None for one in quick)
     assert [one.met for one in representations.measure(1, long=True)] == [True] * 5
-
-
-def test_the_child_command_can_be_measured(tmp_path) -> None:
-    assert measured([sys.executable, "-c", "pass"], tmp_path).peak_bytes > 1e6

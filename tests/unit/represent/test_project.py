@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array, random_array
 
 from boldmill.represent.operators import membership
-from boldmill.represent.parallel import each, pieces, workers
+from boldmill.represent.parallel import each, one_blas_thread, pieces, workers
 from boldmill.represent.project import Projector, apply, columns_of, gather, relabelled
 
 RNG = np.random.default_rng(3)
@@ -152,3 +152,20 @@ def test_an_error_of_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None
 
     with pytest.raises(ValueError, match="piece 3"):
         each(work, range(5))
+
+
+def test_blas_is_held_to_one_thread_until_the_last_caller_is_out() -> None:
+    from threadpoolctl import threadpool_info
+
+    def count() -> int:
+        return max(item["num_threads"] for item in threadpool_info() if item["user_api"] == "blas")
+
+    before = count()
+    first, second = one_blas_thread(), one_blas_thread()
+    first.__enter__()
+    assert count() == 1
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert count() == 1
+    second.__exit__(None, None, None)
+    assert count() == before
