@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
-from boldmill.spaces.names import atlas_labels
+from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
 from boldmill.stages import stage_json
 
 if TYPE_CHECKING:
@@ -74,9 +74,22 @@ class Plan:
 
         def text(wildcards: Any) -> str:
             name = stage.format(**dict(wildcards.items()))
-            return stage_json(self.config, name, wildcards.get("dataset"))
+            config = self.config
+            if name == "atlas":  # one job per atlas, each with the settings of its own
+                config = config.model_copy(update={"spaces": for_atlas(config.spaces, wildcards.atlas)})
+            return stage_json(config, name, wildcards.get("dataset"))
 
         return text
+
+    def parcel_operators(self, wildcards: Any) -> list[str]:
+        """Operators of every configured atlas, the one models read first, where a scan of the bucket needs one."""
+        if not self._needs_atlas(int(wildcards.bucket)):
+            return []
+        return [str(self.layout.operator(f"parcels-{label}")) for label in configured_atlases(self.config.spaces)]
+
+    def flat_operators(self, _wildcards: Any) -> list[str]:
+        """Operators that bring any series to the flat grid."""
+        return [str(self.layout.operator(name)) for name in ("ribbon", "flat", "meshes")]
 
     def tickets(self, wildcards: Any) -> list[str]:
         """Tickets of one subject's scans."""
@@ -89,14 +102,6 @@ class Plan:
     def bucket_tables(self, wildcards: Any) -> list[str]:
         """Tickets of one bucket's tables of parcel series, which no job preprocesses."""
         return self._index.tables_in(int(wildcards.bucket))
-
-    def operators(self, wildcards: Any) -> list[str]:
-        """Manifest of the operators, where a scan of the bucket is brought to a configured atlas."""
-        return [str(self.layout.operators)] if self._needs_atlas(int(wildcards.bucket)) else []
-
-    def atlas(self, wildcards: Any) -> list[str]:
-        """Manifest of the atlas, where a scan of the bucket is brought to a configured one."""
-        return [str(self.layout.atlas)] if self._needs_atlas(int(wildcards.bucket)) else []
 
     def flat(self, wildcards: Any) -> list[str]:
         """Manifest of one bucket's flat maps, where somebody of it has images to map."""

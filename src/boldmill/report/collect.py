@@ -65,17 +65,25 @@ def collect(results: Path, snapshot: Path) -> Collected:
     subjects = [layout.subject(dataset, subject) for dataset, subject in index.subjects()]
     scans = [scan for path in subjects for scan in _subject(results, path, index, parcellated, flat)]
     scans += _tables(parcels, index, parcellated)
-    sources = [path for path in (layout.template, layout.atlas, layout.operators) if path.is_file()]
+    sources = {
+        **({"template": layout.template} if layout.template.is_file() else {}),
+        **{f"atlas {path.parent.name}": path for path in sorted(results.glob("atlas/*/atlas.json"))},
+        **{
+            f"operators {path.stem}": path
+            for path in sorted(results.glob("operators/*.json"))
+            if ".prov" not in path.name
+        },
+    }
     models = [model for model in MODELS if layout.checkpoint(model).with_name(HISTORY).exists()]
     tables = {model: layout.metrics(model) for model in MODELS if layout.metrics(model).exists()}
     beside = [layout.checkpoint(model).with_name(name) for model in models for name in (HISTORY, CONFIG)]
     refused = [layout.index_quarantine, *sorted(results.glob("shards/*/bucket-*.quarantine.json"))]
-    read = [snapshot, layout.index, *subjects, *parcels, *flats, *sources, *tables.values(), *beside, *refused]
+    read = [snapshot, layout.index, *subjects, *parcels, *flats, *sources.values(), *tables.values(), *beside, *refused]
     return Collected(
         scans=sorted(scans, key=lambda scan: scan.scan_id),
         quarantine=[dict(row) for row in collect_quarantine(results)],
         cohort=cohort_table(index),
-        sources={path.stem: read_json(path) for path in sources},
+        sources={name: read_json(path) for name, path in sources.items()},
         snapshot=read_json(snapshot),
         metrics={model: _tsv(path) for model, path in tables.items()},
         history={model: read_history(layout.checkpoint(model).with_name(HISTORY)) for model in models},

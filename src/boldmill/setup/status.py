@@ -96,9 +96,9 @@ def progress(results: Path, models: list[str], snapshot: str, atlases: list[str]
     return [
         Progress("ingest", len(index.ok), len(index.scans)),
         stage("templates", once(layout.template)),
-        stage("atlas", once(layout.atlas)),
+        stage("atlas", sorted(results.glob("atlas/*/atlas.json"))),
         stage("preprocess", [layout.subject(*who) for who in index.subjects()]),
-        stage("operators", once(layout.operators)),
+        stage("operators", [path for name in ("ribbon", "flat", "meshes") for path in once(layout.operator(name))]),
         stage("parcellate", [layout.parcellated(b) for b in buckets]),
         stage("flatmap", [layout.flat(b) for b in index.preprocessed_buckets()]),
         stage("augment", shards("pfc")),

@@ -117,26 +117,3 @@ def test_a_cohort_without_scans_reads_as_empty(make_cohort, tmp_path) -> None:
     assert len(snapshot.phenotypes()) == 0
     with pytest.raises(BoldmillError, match="no shard has flat clips"):
         _ = snapshot.flat_mask
-
-
-def test_a_row_group_is_decoded_once_for_its_neighbours(snapshot, monkeypatch) -> None:
-    rows = snapshot.rows("pfc")
-    reads = []
-    original = rows._file
-
-    class Counting:
-        def __init__(self, file) -> None:
-            self.file = file
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def read_row_group(self, *args, **kwargs):
-            reads.append(args)
-            return self.file.read_row_group(*args, **kwargs)
-
-    monkeypatch.setattr(rows, "_file", lambda shard: Counting(original(shard)))
-    for index in range(3):
-        rows.row(index, ["scan_id", "view"])
-        rows.array(index, "values")
-    assert len(reads) == 2

@@ -1,0 +1,108 @@
+"""Plain pages: where each value of a binary column lies in its Parquet file, so that one read() fetches it.
+
+Shards keep large arrays uncompressed in one PLAIN data page per row group (:mod:`boldmill.shards.write`). Such a page
+is a header and then, for every row, 4 bytes of length (little endian) and the value. All lengths are known from the
+shapes, so positions are counted back from the end of the page. A value is read together with its stored length: where
+that is not the expected one, the file is laid out otherwise and the caller decodes it in the usual way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from io import FileIO
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from boldmill.errors import BoldmillError
+
+PREFIX = 4
+"""Bytes of the stored length before each value."""
+
+MAX_OPEN = 256
+"""Files kept open by one process."""
+
+MAX_BUFFERS = 1024
+"""Buffers the system takes in one call (IOV_MAX)."""
+
+
+def plain_end(chunk: Any) -> int | None:
+    """Return where the page of a column chunk ends in its file; ``None`` where its bytes are not plain.
+
+    ``chunk`` is the metadata of a column chunk as pyarrow gives it.
+    """
+    plain = chunk.compression == "UNCOMPRESSED" and set(chunk.encodings) <= {"PLAIN", "RLE"}
+    if not plain or chunk.has_dictionary_page:
+        return None
+    return int(chunk.data_page_offset + chunk.total_compressed_size)
+
+
+def offsets_before(end: int, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return where each value of a plain page begins, its stored length excluded.
+
+    >>> offsets_before(100, np.array([10, 20]))
+    array([66, 80])
+    """
+    steps = lengths + PREFIX
+    return end - np.cumsum(steps[::-1])[::-1] + PREFIX
+
+
+class OpenFiles:
+    """Some files, opened when first read, for any number of threads.
+
+    A forked process shares them safely, because every read names its position; one that is sent a copy opens its own.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The files, named by their position.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self._open: OrderedDict[int, FileIO] = OrderedDict()
+        self._lock = Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"paths": self.paths}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["paths"])  # type: ignore[misc]
+
+    def _file(self, number: int) -> FileIO:
+        with self._lock:
+            if number not in self._open:
+                self._open[number] = FileIO(self.paths[number])
+                if len(self._open) > MAX_OPEN:  # closed when the last thread that reads it lets go
+                    self._open.popitem(last=False)
+            self._open.move_to_end(number)
+            return self._open[number]
+
+    def fill(self, number: int, offset: int, buffers: Sequence[Any]) -> None:
+        """Fill writable buffers, one after the other, from a file at ``offset``.
+
+        Raises
+        ------
+        BoldmillError
+            The file ends before.
+        """
+        file = self._file(number)
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        views = [view for view in views if len(view)]
+        first = 0
+        while first < len(views):
+            got = os.preadv(file.fileno(), views[first : first + MAX_BUFFERS], offset)
+            if got == 0:
+                why = f"it ends before byte {offset}"
+                raise BoldmillError("shard is cut short", self.paths[number], why, "rebuild the shard")
+            offset += got
+            while first < len(views) and got >= len(views[first]):
+                got -= len(views[first])
+                first += 1
+            if got:
+                views[first] = views[first][got:]
