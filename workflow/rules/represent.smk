@@ -106,8 +106,8 @@ rule parcellate_bucket:
         cfg=plan.settings("parcellate"),
     shell:
         "python -m boldmill parcellate --subjects {input.subjects:q} --tables {input.tables:q}"
-        " --operators {input.operators:q} --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q}"
-        " > {log:q} 2>&1"
+        " --operators {input.operators:q} --results $BOLDMILL_RESULTS --out {output:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
 rule flatmap_bucket:

@@ -65,8 +65,8 @@ def collect(results: Path, snapshot: Path) -> Collected:
     subjects = [layout.subject(dataset, subject) for dataset, subject in index.subjects()]
     scans = [scan for path in subjects for scan in _subject(results, path, index, parcellated, flat)]
     scans += _tables(parcels, index, parcellated)
-    sources = {
-        **({"template": layout.template} if layout.template.is_file() else {}),
+    found = {
+        "template": layout.template,
         **{f"atlas {path.parent.name}": path for path in sorted(results.glob("atlas/*/atlas.json"))},
         **{
             f"operators {path.stem}": path
@@ -74,6 +74,7 @@ def collect(results: Path, snapshot: Path) -> Collected:
             if ".prov" not in path.name
         },
     }
+    sources = {name: path for name, path in found.items() if path.is_file()}
     models = [model for model in MODELS if layout.checkpoint(model).with_name(HISTORY).exists()]
     tables = {model: layout.metrics(model) for model in MODELS if layout.metrics(model).exists()}
     beside = [layout.checkpoint(model).with_name(name) for model in models for name in (HISTORY, CONFIG)]

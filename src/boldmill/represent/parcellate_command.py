@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `boldmill parcellate`."""
     parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests of the bucket")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="tickets of tables of parcel series")
-    parser.add_argument("--operators", type=Path, nargs="*", default=[], help="manifests of parcels, one per atlas")
+    own = "none where all scans are tables of atlases of their own"
+    parser.add_argument(
+        "--operators", type=Path, nargs="*", default=[], help=f"manifests of parcels, one per atlas; {own}"
+    )
     parser.add_argument("--results", type=Path, required=True, help="results folder")
     parser.add_argument("--out", type=Path, required=True, help="bucket manifest to write")
     parser.add_argument("--config-json", required=True, help="settings of stage `parcellate` (JSON text)")
