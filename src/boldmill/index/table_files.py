@@ -184,7 +184,7 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     try:
         with archive.open(info) as handle:
             return _read_npy(handle, name, info.file_size)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise DataFault("cannot read member", name, f"the member is damaged ({error})", AGAIN) from error
 
 
