@@ -129,7 +129,7 @@ def number(value: float) -> str:
     >>> number(0.1), number(float("nan"))
     ('0.1', 'n/a')
     """
-    return "n/a" if np.isnan(value) else f"{value:.7g}"
+    return f"{value:.7g}" if value == value else "n/a"  # a table has millions: numpy's isnan takes three times as long
 
 
 def series_tsv(names: list[str], values: NDArray[np.float32]) -> str:

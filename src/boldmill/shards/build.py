@@ -205,7 +205,9 @@ def scan_row(
     }
 
 
-def timeseries_row(base: Mapping[str, Any], atlas: str, series: npt.NDArray[np.float32], tr: float) -> dict[str, Any]:
+def timeseries_row(
+    base: Mapping[str, Any], atlas: str, series: npt.NDArray[np.float32], tr: float | None
+) -> dict[str, Any]:
     """Return the row of a scan in ``timeseries``."""
     values = np.ascontiguousarray(series, dtype="<f4").tobytes()
     shape = {"n_volumes": len(series), "n_parcels": series.shape[1]}
@@ -310,7 +312,7 @@ def load_bucket(
     participants: Path,
     subjects: list[Path],
     parcellated: Path,
-    flat: Path,
+    flat: Path | None,
 ) -> Bucket:
     """Read and join the manifests of a bucket, and refuse any that lack one of its scans."""
     from boldmill.shards.lineage import Lineage
@@ -318,7 +320,7 @@ def load_bucket(
     lineage = Lineage()
     read_tickets = [read_json(path) for path in tickets]
     manifests = {subject_key(m): (path, m) for path in subjects for m in [read_json(path)]}
-    digests = {key: lineage.digests(parcellated, flat, path) for key, (path, _) in manifests.items()}
+    digests = {key: lineage.digests(*filter(None, [parcellated, flat, path])) for key, (path, _) in manifests.items()}
     of_tables = lineage.digests(parcellated, leave=subjects)
     digests |= {subject_key(ticket): of_tables for ticket in read_tickets if ticket["kind"] == "table"}
     bucket = Bucket(
@@ -328,7 +330,7 @@ def load_bucket(
         subjects={key: manifest for key, (_, manifest) in manifests.items()},
         participants=read_json(participants),
         parcellated=read_json(parcellated),
-        flat=read_json(flat),
+        flat=read_json(flat) if flat else {},
         digests={key: dict(found) for key, found in digests.items()},
     )
     bucket.check_complete()

@@ -139,7 +139,7 @@ def tree(results: Path, preset: str = "tiny") -> Path:
     early = QuarantineRow(REFUSED, "ds", "04", "ingest", "no RepetitionTime", "add it", "sub-04/func/x.nii.gz")
     write_text(layout.index_quarantine, to_tsv([early], QuarantineRow._fields))
     manifests(layout)
-    for path in (layout.template, layout.atlas, layout.operators):
+    for path in (layout.template, layout.atlas("Toy"), layout.operator("flat")):
         write_json(path, {"source": HOSTILE, "space": "MNI"})
     write_json(layout.snapshot("latest"), {"id": "abc123", "shards": []})
     weights = layout.checkpoint("brainmass")
@@ -246,7 +246,7 @@ def test_the_same_results_give_the_same_bytes_and_the_record_names_what_was_read
     record = json.loads(Path(f"{Layout.at(results).report}.prov.json").read_text())
     read = {Path(item["path"]).name for item in record["inputs"]}
     assert {"runs.parquet", "quarantine.tsv", "manifest.json", "sub-01.json", "sub-05.json", "bucket-000.json"} <= read
-    assert {"history.jsonl", "config.json", "metrics.tsv", "template.json", "atlas.json", "operators.json"} <= read
+    assert {"history.jsonl", "config.json", "metrics.tsv", "template.json", "atlas.json", "flat.json"} <= read
     assert {"ts.tsv", "c.tsv", "boldref.nii.gz", "t1w.nii.gz", f"{OK}.png", f"{OK}.webp"} <= read
     assert {Path(item["path"]).name for item in record["outputs"]} == {"index.html", "quarantine.tsv"}
 
@@ -255,7 +255,7 @@ def test_a_run_without_models_scans_or_faults_has_a_page(tmp_path: Path) -> None
     results = tmp_path / "results"
     layout = Layout.at(results)
     write_index(layout.index, [], "digest", 1)
-    for path in (layout.template, layout.atlas, layout.operators, layout.snapshot("latest")):
+    for path in (layout.template, layout.atlas("Toy"), layout.operator("flat"), layout.snapshot("latest")):
         write_json(path, {})
     page = Page(report(results))
     assert "No scan was quarantined." in page.text
