@@ -73,7 +73,8 @@ class Line:
         for manifest in sorted(self.results.glob("parcellate/bucket-*[0-9].json")):
             scan = json.loads(manifest.read_text())["scans"].get(scan_id)
             if scan is not None:
-                return np.genfromtxt(self.results / scan["files"]["timeseries"], skip_header=1, delimiter="\t")
+                (atlas,) = scan["atlases"].values()
+                return np.genfromtxt(self.results / atlas["files"]["timeseries"], skip_header=1, delimiter="\t")
         raise KeyError(scan_id)
 
 
