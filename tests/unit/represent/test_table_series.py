@@ -84,7 +84,7 @@ def parcellate(tmp_path: Path, **dataset):
     cfg = config(tmp_path, **dataset)
     paths = sorted((tmp_path / "results" / "index" / "tickets").glob("*.json"))
     out = tmp_path / "results" / "parcellate" / "bucket-000.json"
-    words = ["parcellate", "--subjects", "--tables", *map(str, paths), "--operators", "--atlas"]
+    words = ["parcellate", "--subjects", "--tables", *map(str, paths), "--operators"]
     words += ["--results", str(tmp_path / "results"), "--out", str(out), "--config-json", stage_json(cfg, "parcellate")]
     assert main(words) == 0
     return json.loads(out.read_text())
@@ -120,8 +120,8 @@ class Bench:
 
     atlases = ("Schaefer2018-5Parcels7Networks",)
 
-    def __init__(self, *_args) -> None:
-        pass
+    def __init__(self, results: Path = Path()) -> None:
+        self.results = results
 
     def atlas_name(self, _label: str) -> str:
         return "Schaefer2018 5Parcels7Networks"
@@ -145,7 +145,7 @@ def test_columns_are_matched_to_the_configured_atlas(tmp_path, monkeypatch, name
     np.savez(tmp_path / "all.npz", **members)
     found = tickets(tmp_path, atlas=atlas, pattern="{sub}")
     (ticket,) = found.values()
-    entry = parcellate_command._one_table(Bench(), tmp_path / "results", _Record(), ticket, _known())
+    entry = parcellate_command._one_table(Bench(tmp_path / "results"), _Record(), ticket, _known())
     if reason:
         assert entry["status"] == "quarantined" and reason in entry["reason"] and entry["kind"] == "table"
         return
