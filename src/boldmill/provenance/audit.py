@@ -3,7 +3,7 @@
 Examples:
   boldmill audit verify                                   re-hash every recorded file, name every mismatch
   boldmill audit trace results/evaluate/brainmass/metrics.tsv
-  boldmill audit trace 'results/shards/fc/bucket-000.parquet#scan=demo_sub-01_task-rest'
+  boldmill audit trace 'results/shards/fc/Schaefer2018embedded/bucket-000.parquet#scan=demo_sub-01_task-rest'
 
 Both read results/provenance/ledger.parquet; `snakemake audit` brings it up to date.
 """
