@@ -122,7 +122,8 @@ def ticket(results: Path, name: str, atlas: str = "") -> str:
     series = {"path": "all.npz", "member": name, "size": 1, "sha256": "ab"}
     words = {"scan_id": f"tab_sub-{name}", "dataset": "tab", "subject": name, "kind": "table", "root": str(results)}
     path = results / "index" / f"{name}.json"
-    write_json(path, {**words, "atlas": atlas, "series": [series], "metadata": {"RepetitionTime": 1.5}})
+    about = {"atlas": atlas, "atlas_name": atlas, "columns": {"named": True}, "flags": [], "tr": 1.5}
+    write_json(path, {**words, **about, "series": [series]})
     return str(path)
 
 
