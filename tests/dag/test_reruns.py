@@ -84,6 +84,8 @@ SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
         {"parcellate": {"fc_estimator": "ledoit_wolf"}},
         per_bucket("shard_bucket") | AFTER_SHARDS,
     ),
+    ("parcellate.fisher_z", {"parcellate": {"fisher_z": True}}, per_bucket("shard_bucket") | AFTER_SHARDS),
+    ("shards.clip_dtype", {"shards": {"clip_dtype": "int8"}}, per_bucket("shard_bucket") | AFTER_SHARDS),
     (
         "parcellate.min_coverage",
         {"parcellate": {"min_coverage": 0.4}},

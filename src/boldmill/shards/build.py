@@ -132,11 +132,25 @@ def entry_of(manifest: Mapping[str, Any], scan_id: str) -> dict[str, Any] | None
 
 
 def read_timeseries(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """Return parcel names and the (T, P) series of a TSV; ``n/a`` is NaN."""
-    import pandas as pd
+    """Return parcel names and the (T, P) series of a TSV; ``n/a`` is NaN.
 
-    table = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype=np.float32)
-    return [str(name) for name in table.columns], np.ascontiguousarray(table.to_numpy(dtype=np.float32))
+    Raises
+    ------
+    BoldmillError
+        A value is no number, or a row has another length.
+    """
+    head, _, body = path.read_text(encoding="utf-8").partition("\n")
+    names = head.rstrip("\r").split("\t")
+    shape = (body.count("\n") + (not body.endswith("\n") and bool(body)), len(names))
+    fix = "run the parcellate stage again"
+    try:
+        values = np.fromstring(body.replace("n/a", "nan"), dtype=np.float64, sep=" ")
+    except ValueError as error:
+        raise BoldmillError("cannot read parcel series", path, "a value is no number", fix) from error
+    if values.size != shape[0] * shape[1]:
+        why = f"{values.size} numbers, {shape[0]} rows of {shape[1]} parcels would have {shape[0] * shape[1]}"
+        raise BoldmillError("cannot read parcel series", path, why, fix)
+    return names, values.reshape(shape).astype(np.float32)
 
 
 def common(bucket: Bucket, scan_id: str, ticket: Mapping[str, Any]) -> dict[str, Any]:
