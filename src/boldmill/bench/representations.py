@@ -43,7 +43,7 @@ def measure(repeats: int, *, quick: bool = False, long: bool = False) -> list[Ro
         "shard reading": lambda: shards.rows(size, repeats),
     }
     if long:
-        parts["memory of a long run"] = lambda: memory.rows(size)
+        parts["memory of a long run"] = lambda: memory.rows(case)
     rows: list[Row] = []
     for name, part in parts.items():
         _say(name)

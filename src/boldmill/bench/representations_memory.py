@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from boldmill.bench.preprocess_run import measured
-from boldmill.bench.representations_case import Case, Size, frame_of, place
+from boldmill.bench.representations_case import Case, Size, frame_of
 from boldmill.bench.table import Row
 
 GIB = 2.0**30
@@ -25,16 +25,14 @@ CYCLE = 40
 """Distinct volumes of the long run: the rest repeat them, since only memory and time count."""
 
 
-def rows(size: Size) -> list[Row]:
+def rows(case: Case) -> list[Row]:
     """Return the row: peak memory of the child process, with its time in the name."""
     from boldmill.represent.operators import membership, save_arrays, save_operator
 
     with tempfile.TemporaryDirectory(prefix="boldmill-bench-") as folder:
-        root = Path(folder)
-        mask, labels = place(size)
-        write_run(root, size, mask, labels)
-        case = Case(size=size, frames=np.empty((0, labels.size), np.float32), mask=mask, labels=labels)
-        ids = [int(i) for i in np.unique(labels[mask]) if i]
+        root, size, labels = Path(folder), case.size, case.labels
+        write_run(root, size, case.mask, labels)
+        ids = [int(i) for i in np.unique(labels[case.mask]) if i]
         for name, matrix in (
             ("parcels", membership(labels, ids)),
             ("ribbon", case.ribbon),

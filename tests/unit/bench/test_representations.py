@@ -99,7 +99,7 @@ def test_pfc_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_memory_row_is_that_of_the_child(case: Case, tmp_path) -> None:
-    (row,) = representations_memory.rows(TINY)
+    (row,) = representations_memory.rows(case)
     assert row.unit == "GiB" and row.met and 0.05 < row.ours < 1.5
     representations_memory.write_run(tmp_path, TINY, case.mask, case.labels)
     import nibabel as nib
