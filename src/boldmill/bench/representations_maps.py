@@ -25,11 +25,14 @@ def series_in_memory(case: Case) -> Any:
     from boldmill.represent.project import gather
     from boldmill.represent.series import BLOCK, Series
 
-    def read(columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    def whole() -> Iterator[NDArray[np.float32]]:
         for first in range(0, len(case.frames), BLOCK):
-            yield gather(case.frames[first : first + BLOCK], columns)
+            yield case.frames[first : first + BLOCK].T
 
-    return Series(where=Path("bench"), n_volumes=len(case.frames), mask=case.mask, read=read)
+    def read(columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        return (gather(block.T, columns) for block in whole())
+
+    return Series(where=Path("bench"), n_volumes=len(case.frames), mask=case.mask, read=read, whole=whole)
 
 
 def parcel_rows(case: Case, repeats: int) -> list[Row]:
@@ -90,25 +93,21 @@ def flat_rows(case: Case, repeats: int) -> list[Row]:
     """Vertices to pixels beside scipy, and volumes to pixels beside reading frames and operators once."""
     from boldmill.represent.project import Projector, columns_of
 
-    columns = columns_of(case.ribbon, case.mask)
-    to_mesh, to_pixels = Projector(case.ribbon, columns), Projector(case.grid.operator)
+    to_mesh = Projector(case.ribbon, columns_of(case.ribbon, case.mask), pick=True)
+    to_pixels = Projector(case.grid.operator)
     series = series_in_memory(case)
-    vertices = np.empty((case.ribbon.shape[0], len(case.frames)), np.float32)
     pixels = np.empty((case.grid.operator.shape[0], len(case.frames)), np.float32)
 
     def path() -> NDArray[np.float32]:
         first = 0
-        for block in series.blocks(columns):
+        for block in series.whole():
             to_pixels(to_mesh(block), pixels[:, first : first + block.shape[1]])
             first += block.shape[1]
         return pixels
 
     operators = [a for m in (case.ribbon, case.grid.operator) for a in (m.data, m.indices, m.indptr)]
     read, shape = [case.frames, *operators], "x".join(str(n) for n in (*case.size.shape, len(case.frames)))
-    first = 0
-    for block in series.blocks(columns):
-        to_mesh(block, vertices[:, first : first + block.shape[1]])
-        first += block.shape[1]
+    vertices = series.through(case.ribbon)
     vertices -= vertices.mean(1, keepdims=True)
     vertices /= np.maximum(vertices.std(1, keepdims=True), 1e-6)  # SD 1: the difference is in its unit
     rows = [_interpolation(case, vertices, to_pixels, pixels, repeats)]

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from boldmill.errors import DataFault
 from boldmill.represent.parallel import each, pieces
-from boldmill.represent.project import Projector, columns_of
 from boldmill.represent.series import Series
 from boldmill.represent.timeresample import n_resampled, resample
 
@@ -75,13 +74,7 @@ def vertex_series(series: Series, operator: Any | None) -> tuple[NDArray[np.floa
         return whole, series.mask.copy()
     weight = operator @ series.mask.astype(np.float32)
     covered = weight >= MIN_WEIGHT
-    columns = columns_of(operator, series.mask)
-    project = Projector(operator, columns)
-    whole = np.zeros((operator.shape[0], series.n_volumes), np.float32)
-    first = 0
-    for block in series.blocks(columns):
-        project(block, whole[:, first : first + block.shape[1]])
-        first += block.shape[1]
+    whole = series.through(operator)
     whole /= np.where(covered, weight, 1)[:, None]
     return whole, covered & (whole.max(1) - whole.min(1) > EPSILON)
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.errors import DataFault
-from boldmill.represent.project import Projector, columns_of
 from boldmill.represent.series import Series
 
 
@@ -94,19 +93,14 @@ def all_parcel_series(
     if not rows:
         return found
     stacked = vstack([operators[label][kept] for label, kept in rows.items()], format="csr")
-    columns = columns_of(stacked, series.mask, by_row=True)
-    project = Projector(stacked, columns, exact=True)
-    count = project(np.ones((len(columns), 1), np.float32))
-    first = 0
-    for block in series.blocks(columns):
-        means = project(block) / count
-        start = 0
-        for label, kept in rows.items():
-            one = found[label]
-            assert isinstance(one, ParcelSeries)
-            one.values[first : first + block.shape[1], kept] = means[start : start + len(kept)].T
-            start += len(kept)
-        first += block.shape[1]
+    count = stacked @ series.mask.astype(np.float64)
+    means = series.through(stacked, exact=True) / count[:, None]
+    start = 0
+    for label, kept in rows.items():
+        one = found[label]
+        assert isinstance(one, ParcelSeries)
+        one.values[:, kept] = means[start : start + len(kept)].T
+        start += len(kept)
     return found
 
 

@@ -80,6 +80,8 @@ class Projector:
     operator : csr_array, (R, X)
     columns : (n,) array of int, optional
         The elements a block holds (:func:`columns_of`); by default all. Weights of other elements are left out.
+    pick : bool
+        Blocks hold all X elements and ``columns`` are picked from them on the way: spares a copy.
     exact : bool
         Add up in float64 and return float64: for sums of many elements.
     device : str
@@ -88,7 +90,13 @@ class Projector:
     """
 
     def __init__(
-        self, operator: Any, columns: NDArray[np.int64] | None = None, *, exact: bool = False, device: str = "cpu"
+        self,
+        operator: Any,
+        columns: NDArray[np.int64] | None = None,
+        *,
+        exact: bool = False,
+        pick: bool = False,
+        device: str = "cpu",
     ) -> None:
         from scipy.sparse import csr_array
 
@@ -105,6 +113,7 @@ class Projector:
         self._matrix: Any = csr_array((weights, index[kept], ends), shape=(rows, len(chosen)))
         self.shape: tuple[int, int] = (rows, len(chosen))
         self.exact, self.device = exact, device
+        self._picked = chosen if pick else None
         self._parts: list[tuple[NDArray[np.int64], Any]] = []
         self._torch: dict[str, Any] = {}
         if not exact:
@@ -145,6 +154,8 @@ class Projector:
     def _sums(self, block: NDArray[np.float32]) -> NDArray[np.float64]:
         frames = np.ascontiguousarray(block.T, np.float32)  # no copy of a block from a file
         index = self._matrix.indices.astype(np.intp)
+        if self._picked is not None:
+            index = self._picked[index]
         in_order = len(index) == frames.shape[1] and bool((index == np.arange(len(index))).all())
         weights = None if (self._matrix.data == 1).all() else self._matrix.data
         filled = np.flatnonzero(np.diff(self._matrix.indptr))
@@ -169,7 +180,7 @@ class Projector:
         if out is None:
             out = np.empty((self.shape[0], block.shape[1]), np.float32)
         for frames in pieces(block.shape[1], PANEL):
-            panel = turned(block[:, frames])
+            panel = turned(block[:, frames], self._picked)
 
             def some(part: tuple[NDArray[np.int64], Any], frames: slice = frames, panel: Any = panel) -> None:
                 out[part[0], frames] = part[1] @ panel
@@ -189,31 +200,24 @@ class Projector:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
                 self._torch[where] = torch.sparse_csr_tensor(ends, index, weights, self.shape, check_invariants=False)
+        if self._picked is not None:
+            block = block[torch.from_numpy(self._picked).to(block.device)]
         matrix = self._torch[where]
         return matrix @ block.to(matrix.dtype)
 
 
-def all_finite(block: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which frames (b,) of a block (n, b) have finite values only."""
-    good = np.zeros(block.shape[1], bool)
-
-    def some(part: slice) -> None:
-        good[part] = np.isfinite(block[:, part]).all(0)
-
-    each(some, pieces(block.shape[1], 4))
-    return good
-
-
-def turned(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a block (n, b) with the frames of an element side by side; one that lies so is returned as it is."""
+def turned(block: NDArray[np.float32], columns: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    """Return chosen elements of a block (n, b) with the frames of an element side by side; all, if none are named."""
     if block.flags.c_contiguous:
-        return block
-    panel = np.empty(block.shape, np.float32)
+        return block if columns is None else block[columns]
+    panel = np.empty((len(block) if columns is None else len(columns), block.shape[1]), np.float32)
+    frames = np.ascontiguousarray(block.T)  # no copy of a block from a file
 
     def some(part: slice) -> None:
-        panel[part] = block[part]
+        chosen = frames[:, part] if columns is None else np.take(frames, columns[part], axis=1, mode="clip")
+        panel[part] = chosen.T
 
-    each(some, pieces(len(block), TURN))
+    each(some, pieces(len(panel), TURN))
     return panel
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.errors import DataFault, MachineFault
-from boldmill.represent.project import all_finite, gather
+from boldmill.represent.project import Projector, columns_of, gather
 from boldmill.spaces.meshes import N_VERTICES, check_mesh
 
 if TYPE_CHECKING:
@@ -37,12 +37,47 @@ class Series:
         Elements with data: inside the run's mask, or vertices with a finite, varying series.
     read : callable
         ``read(columns)`` yields blocks (len(columns), b) of float32, in time order.
+    whole : callable, optional
+        ``whole()`` yields blocks (n, b) of all elements as they lie in memory, each frame in one piece (Fortran order):
+        where there is one, an operator picks its elements from them, without a copy.
     """
 
     where: Path
     n_volumes: int
     mask: NDArray[np.bool_]
     read: Callable[[NDArray[np.int64]], Iterator[NDArray[np.float32]]]
+    whole: Callable[[], Iterator[NDArray[np.float32]]] | None = None
+
+    def through(self, operator: Any, *, exact: bool = False) -> NDArray[Any]:
+        """Return an operator (R, n) times the series, over the elements with data: (R, T).
+
+        Parameters
+        ----------
+        operator : csr_array
+        exact : bool
+            Sums in float64, returned as such; else float32.
+
+        Raises
+        ------
+        DataFault
+            A value that the operator reads is NaN or infinite: sums pass that on, so only they are looked at.
+        """
+        columns = columns_of(operator, self.mask, by_row=exact and self.whole is None)
+        project = Projector(operator, columns, exact=exact, pick=self.whole is not None)
+        found = np.zeros((operator.shape[0], self.n_volumes), np.float64 if exact else np.float32)
+        first = 0
+        for block in self.read(columns) if self.whole is None else self.whole():
+            part = project(block, found[:, first : first + block.shape[1]])
+            with np.errstate(invalid="ignore"):
+                sums: NDArray[np.floating[Any]] = part.sum(0)
+            self._refuse(np.isfinite(sums), first)
+            first += block.shape[1]
+        return found
+
+    def _refuse(self, good: NDArray[np.bool_], first: int) -> None:
+        if not good.all():
+            why = f"volume {first + int(np.argmin(good))} has values that are not finite"
+            raise DataFault("unusable series", self.where, why, "check the raw run")
 
     def blocks(self, columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         """Yield blocks (len(columns), b), refusing values that are not finite.
@@ -54,12 +89,7 @@ class Series:
         """
         start = 0
         for block in self.read(columns):
-            good = all_finite(block)
-            if not good.all():
-                first = start + int(np.argmin(good))
-                raise DataFault(
-                    "unusable series", self.where, f"volume {first} has values that are not finite", "check the raw run"
-                )
+            self._refuse(np.isfinite(block).all(0), start)
             start += block.shape[1]
             yield block
 
@@ -100,12 +130,15 @@ def volume_series(clean: Path, mask: Path, affine: NDArray[np.float64], shape: t
         raise DataFault("unusable series", mask, "its brain mask is empty", "check the registration of this run")
     total = int(image.shape[3])
 
-    def read(columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    def whole() -> Iterator[NDArray[np.float32]]:
         for first in range(0, total, BLOCK):
             block = np.asarray(image.dataobj[..., first : first + BLOCK], np.float32)
-            yield gather(block.reshape(-1, block.shape[3], order="F").T, columns)
+            yield block.reshape(-1, block.shape[3], order="F")
 
-    return Series(where=clean, n_volumes=total, mask=inside, read=read)
+    def read(columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        return (gather(block.T, columns) for block in whole())
+
+    return Series(where=clean, n_volumes=total, mask=inside, read=read, whole=whole)
 
 
 def surface_series(left: Path, right: Path, mesh: str = "fsaverage5") -> Series:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array, random_array
 
+from boldmill.errors import DataFault
 from boldmill.represent.operators import membership
 from boldmill.represent.parallel import each, one_blas_thread, pieces, workers
 from boldmill.represent.project import Projector, apply, columns_of, gather, relabelled
+from boldmill.represent.series import Series
 
 RNG = np.random.default_rng(3)
 THREADS = "OMP_NUM_THREADS"
@@ -69,6 +73,44 @@ def test_elements_without_data_do_not_count_and_their_values_are_not_read() -> N
         assert block.flags.f_contiguous and np.array_equal(block, frames.T[columns])
         for exact in (False, True):
             np.testing.assert_allclose(Projector(operator, columns, exact=exact)(block), expected, atol=1e-5)
+
+
+def test_elements_picked_on_the_way_give_the_same_bytes() -> None:
+    operator = _operator(700, 9000, 0.01)
+    mask = RNG.random(9000) > 0.4
+    frames = (1000 + RNG.standard_normal((70, 9000))).astype(np.float32)
+    frames[:, ~mask] = np.nan
+    columns = columns_of(operator, mask)
+    for exact in (False, True):
+        expected = Projector(operator, columns, exact=exact)(gather(frames, columns))
+        pick = Projector(operator, columns, exact=exact, pick=True)
+        for whole in (frames.T, np.ascontiguousarray(frames.T)):
+            assert np.array_equal(pick(whole), expected)
+        np.testing.assert_allclose(pick(torch.from_numpy(frames).T).numpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_series_is_projected_the_same_whole_or_by_elements(exact: bool) -> None:
+    operator, mask = _operator(), RNG.random(300) > 0.3
+    frames = RNG.standard_normal((11, 300)).astype(np.float32)
+    frames[:, ~mask] = np.inf
+    shared = {"where": Path("run.nii"), "n_volumes": 11, "mask": mask}
+
+    def whole() -> Iterator[np.ndarray]:
+        yield from (frames[:4].T, frames[4:].T)
+
+    by_element = Series(**shared, read=lambda c: iter([frames[:4].T[c], frames[4:].T[c]]))
+    in_place = Series(**shared, read=by_element.read, whole=whole)
+    found = by_element.through(operator, exact=exact)
+    assert found.shape == (40, 11) and found.dtype == (np.float64 if exact else np.float32)
+    assert np.array_equal(found, in_place.through(operator, exact=exact))
+    np.testing.assert_allclose(found, operator.toarray()[:, mask] @ frames.T[mask], atol=1e-5)
+    used = int(np.flatnonzero(mask & (np.asarray(operator.sum(0)) != 0))[0])
+    for value in (np.nan, np.inf):
+        frames[6, used] = value
+        for series in (by_element, in_place):
+            with pytest.raises(DataFault, match=r"volume 6 .*not finite"):
+                series.through(operator, exact=exact)
 
 
 def test_parcels_lie_side_by_side_by_row_and_the_order_of_columns_changes_no_byte() -> None:
