@@ -69,8 +69,8 @@ class Series:
         for block in self.read(columns) if self.whole is None else self.whole():
             part = project(block, found[:, first : first + block.shape[1]])
             with np.errstate(invalid="ignore"):
-                sums: NDArray[np.floating[Any]] = part.sum(0)
-            self._refuse(np.isfinite(sums), first)
+                good: Any = np.isfinite(part.sum(0))
+            self._refuse(good, first)
             first += block.shape[1]
         return found
 
