@@ -20,8 +20,8 @@ from boldmill.spaces.meshes import N_VERTICES, check_mesh
 if TYPE_CHECKING:
     from boldmill.preprocess.recipe import Recipe
 
-BLOCK = 32
-"""Volumes per block: at 2 mm a block of whole volumes is 116 MB."""
+BLOCK = 64
+"""Volumes per block: at 2 mm a block of whole volumes is 231 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,12 +69,12 @@ class Series:
         for block in self.read(columns) if self.whole is None else self.whole():
             part = project(block, found[:, first : first + block.shape[1]])
             with np.errstate(invalid="ignore"):
-                good: Any = np.isfinite(part.sum(0))
+                good = np.isfinite(part.sum(0))
             self._refuse(good, first)
             first += block.shape[1]
         return found
 
-    def _refuse(self, good: NDArray[np.bool_], first: int) -> None:
+    def _refuse(self, good: Any, first: int) -> None:
         if not good.all():
             why = f"volume {first + int(np.argmin(good))} has values that are not finite"
             raise DataFault("unusable series", self.where, why, "check the raw run")
