@@ -81,9 +81,12 @@ class Plan:
 
         return text
 
-    def parcel_operators(self, wildcards: Any) -> list[str]:
-        """Operators of every configured atlas, the one models read first, where a scan of the bucket needs them."""
-        if not self._needs_atlas(int(wildcards.bucket)):
+    def parcel_operators(self, _wildcards: Any) -> list[str]:
+        """Operators of every configured atlas, the one models read first, in projects that bring a scan to one.
+
+        Then every bucket gets them, one of tables alone too, so that all shards of a table have one schema.
+        """
+        if not self._needs_atlas:
             return []
         return [str(self.layout.operator(f"parcels-{label}")) for label in configured_atlases(self.config.spaces)]
 
@@ -152,10 +155,11 @@ class Plan:
         words = ["python", "-m", "boldmill", "status", "--results", self.config.results, "--atlases", *self.atlases]
         return shlex.join([*words, "--snapshot", self.config.snapshot.name, "--models", *self.config.models.train])
 
-    def _needs_atlas(self, bucket: int) -> bool:
-        """Return whether a bucket holds more than tables of atlases of their own."""
+    @cached_property
+    def _needs_atlas(self) -> bool:
+        """Whether there is more than tables of atlases of their own."""
         own = {dataset.name for dataset in self.config.datasets if dataset.atlas}
-        return any(scan.dataset not in own for scan in self._index.scans_in(bucket))
+        return any(scan.dataset not in own for scan in self._index.ok)
 
     @property
     def _index(self) -> Index:

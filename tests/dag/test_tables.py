@@ -8,6 +8,8 @@ from boldmill.rng import bucket_of
 N_BUCKETS = 3
 PEOPLE = [f"p{i}" for i in range(1, 7)]
 BUCKETS = {f"{bucket_of('tables', name, N_BUCKETS):03d}" for name in PEOPLE}
+LABEL = "Schaefer2018-100Parcels7Networks"
+ATLAS = (f"atlas {LABEL}", f"operator_parcels {LABEL}")
 TABLES = {"name": "tables", "root": "series.npz", "kind": "tables", "atlas": "HO111"}
 SHARDS = {
     *(f"{job} {bucket}" for job in ("parcellate_bucket", "augment_bucket", "shard_bucket") for bucket in BUCKETS),
@@ -42,7 +44,7 @@ def test_tables_of_the_configured_atlas_need_it(tables) -> None:
     tables.config["datasets"] = [{**TABLES, "atlas": ""}]
     tables.write_config()
     tables.ingest()
-    assert set(tables.jobs("shards")) == SHARDS | {"templates", "atlas", "operators"}
+    assert set(tables.jobs("shards")) == SHARDS | {"templates", *ATLAS}
 
 
 def test_beside_images_tables_join_their_buckets(tables) -> None:
@@ -53,7 +55,8 @@ def test_beside_images_tables_join_their_buckets(tables) -> None:
     images = {f"{bucket_of('beta', s, N_BUCKETS):03d}" for s in ("01", "02")}
     jobs = set(tables.jobs("shards"))
     assert jobs - alone - {f"{j}_bucket {b}" for j in ("parcellate", "augment", "shard") for b in images} == {
-        *("templates", "atlas", "operators", "preprocess_subject beta 01", "preprocess_subject beta 02"),
+        *("templates", *ATLAS, "preprocess_subject beta 01", "preprocess_subject beta 02"),
+        *(f"operator_{name}" for name in ("ribbon", "flat", "meshes")),
         *(f"flatmap_bucket {bucket}" for bucket in images),
     }
 

@@ -89,7 +89,7 @@ def test_every_table_has_both(real) -> None:
 
     for table in ("scans", "timeseries", "fc", "pfc", "flat_clips"):
         ids: set[str] = set()
-        for shard in real.results.glob(f"shards/{table}/**/*.parquet"):
+        for shard in (real.results / "shards" / table).rglob("*.parquet"):
             ids |= set(pq.read_table(shard, columns=["scan_id"])["scan_id"].to_pylist())
         assert ids == set(SCANS), table
 

@@ -29,6 +29,8 @@ ARRAYS = (".npz", ".npy")
 TEXTS = (".tsv", ".csv", ".1D")
 NAMES = ("__roi__", "__rois__", "__names__", "__labels__", "names", "labels", "roi", "rois", "roi_names", "parcels")
 """Members of an archive that name the columns, the first that is there counts."""
+LARGEST = 1 << 32
+"""Most bytes of one series: what takes more is no table of parcels, and must not fill the memory."""
 AGAIN = "copy the file again, or write it again with numpy.savez"
 
 
@@ -182,7 +184,7 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     try:
         with archive.open(info) as handle:
             return _read_npy(handle, name, info.file_size)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise DataFault("cannot read member", name, f"the member is damaged ({error})", AGAIN) from error
 
 
@@ -198,6 +200,8 @@ def _read_npy(handle: IO[bytes], name: str, size: int) -> Array:
             why, fix = "it holds pickled Python objects", "save plain numbers: numpy.savez of float32 arrays"
             raise DataFault("refused", name, why, fix)
         n_bytes = math.prod(shape) * dtype.itemsize
+        if n_bytes > LARGEST:
+            raise ValueError(f"{n_bytes / 2**30:.0f} GiB are no parcel series")
         data = handle.read(n_bytes) if n_bytes <= size else b""
         if len(data) != n_bytes:
             raise ValueError(f"{n_bytes} bytes promised, fewer are there")

@@ -53,16 +53,12 @@ def run(args: argparse.Namespace) -> int:
     scans: dict[str, Any] = {}
     subjects: dict[str, Any] = {}
     with Recorder(settings, out=args.out, inputs=[*args.subjects, *args.tables]) as record:
-        bench = Bench(args.operators, args.results, record) if args.operators else None
-        configured = bench.atlases if bench else []
+        bench = Bench(args.operators, args.results, record)
         atlases: dict[str, dict[str, Any]] = {
-            label: {"name": bench.atlas_name(label), "parcels": bench.parcels(label)}
-            for label in configured
-            if bench is not None
+            label: {"name": bench.atlas_name(label), "parcels": bench.parcels(label)} for label in bench.atlases
         }
         for path in tqdm(sorted(args.subjects), desc="parcellate", unit="subject", disable=None):
             subject = read_json(path)
-            bench = _needed(bench, path)
             config = settings.section("parcellate", ParcellateConfig, subject["dataset"])
             for scan_id, scan in series_of(subject, parcels=True):
                 try:
@@ -73,20 +69,14 @@ def run(args: argparse.Namespace) -> int:
         for path in tqdm(sorted(args.tables), desc="tables", unit="scan", disable=None):
             ticket = read_json(path)
             try:
-                scans[ticket["scan_id"]] = _one_table(bench, args.results, record, ticket, atlases)
+                scans[ticket["scan_id"]] = _one_table(bench, record, ticket, atlases)
             except DataFault as fault:
                 scans[ticket["scan_id"]] = {"kind": "table", **quarantined("parcellate", fault)}
-        content = {"schema": SCHEMA, "configured": configured, "atlases": atlases}
+        content = {"schema": SCHEMA, "configured": bench.atlases, "atlases": atlases}
         write_json(args.out, {**content, "scans": scans, "subjects": subjects})
     bad = sum(s["status"] != "ok" for s in scans.values())
     print(f"parcellate: {len(scans) - bad} scans, {bad} quarantined, {len(subjects)} subjects, {len(atlases)} atlases")
     return 0
-
-
-def _needed(bench: Bench | None, where: Path) -> Bench:
-    if bench is None:
-        raise ConfigError("no operators", where, "its scans are parcellated here", "give --operators")
-    return bench
 
 
 def _one_scan(
@@ -113,11 +103,7 @@ def _one_scan(
 
 
 def _one_table(
-    bench: Bench | None,
-    results: Path,
-    record: Recorder,
-    ticket: dict[str, Any],
-    atlases: dict[str, dict[str, Any]],
+    bench: Bench, record: Recorder, ticket: dict[str, Any], atlases: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """Take a table of parcel series: its columns are matched to the configured atlases, or are an atlas of their own.
 
@@ -134,10 +120,13 @@ def _one_table(
     for item in ticket["series"]:
         known = {key: item[key] for key in ("size", "sha256")}
         record.add_input(member_path(Path(ticket["root"]) / item["path"], item["member"]), known)
+    if not own and not bench.atlases:
+        raise ConfigError(
+            "no operators", "--operators", f"{scan_id} is of no atlas of its own", "give those of an atlas"
+        )
     found: dict[str, ParcelSeries | DataFault] = {}
     flags: list[str] = [*ticket["flags"]]
-    if not own or (bench is not None and own in bench.atlases):
-        bench = _needed(bench, Path(scan_id))
+    if not own or own in bench.atlases:
         for label in [own] if own else bench.atlases:
             try:
                 parcels, name = bench.parcels(label), bench.atlas_name(label)
@@ -158,7 +147,7 @@ def _one_table(
         found[own] = given
     names = {label: atlases[label]["parcels"] for label in found}
     tr = ticket["tr"]
-    return _entry(results, record, ticket["dataset"], scan_id, names, found, kind="table", tr=tr, flags=flags)
+    return _entry(bench.results, record, ticket["dataset"], scan_id, names, found, kind="table", tr=tr, flags=flags)
 
 
 def _matched(label: str, what: str, how: str, dropped: int) -> list[str]:

@@ -153,7 +153,8 @@ def _series_text(one: Survey) -> str:
     columns = sorted({scan.table.facts.shape[1] for scan in one.scans if scan.table and not scan.table.facts.fault})
     text = f"{len(one.scans)} series"
     if volumes:
-        text += f" of {' or '.join(map(str, columns[:3]))} columns and {volumes[0]} to {volumes[-1]} volumes"
+        span = f"{volumes[0]} to {volumes[-1]}" if volumes[0] < volumes[-1] else str(volumes[0])
+        text += f" of {' or '.join(map(str, columns[:3]))} columns and {span} volumes"
     return text + (f", {one.n_ignored} others that are not read" if one.n_ignored else "")
 
 

@@ -25,6 +25,8 @@ SESSIONS = re.compile(r"sub-[A-Za-z0-9]+-[A-Za-z0-9]+")
 ENOUGH = 0.5
 """Share of the series a column must name to be taken for their identifiers."""
 MANY = 50  # tables of a folder looked at for phenotypes
+CODES = (-999, -9999, -99999)
+"""Numbers that mean a missing value wherever they occur."""
 SITES = ("site", "site_id", "scan_site", "center", "centre", "scanner")
 
 
@@ -59,6 +61,9 @@ def survey_tables(root: Path, taken: set[str]) -> Survey:
         table, id_column, site_column = found
         update |= {"phenotypes": table.relative_to(base).as_posix(), "id_column": id_column}
         update |= {"site_column": site_column} if site_column else {}
+        cells = {cell for column in tables[table].values() for cell in column}
+        codes = sorted(code for code in CODES if {str(code), f"{code}.0"} & cells)
+        update |= {"missing": codes} if codes else {}
     good = [scan.table for scan in scans if scan.table and not scan.table.facts.fault]
     counts = Counter(one.facts.shape[1] for one in good)
     columns = counts.most_common(1)[0][0] if counts else 0

@@ -288,3 +288,23 @@ def test_headline_metrics_come_first_and_all_others_are_folded(tmp_path: Path) -
     shown, _, folded = report(results).partition("<details><summary>all 3 numbers")
     assert "sensitivity" not in shown.partition('id="evaluation"')[2]
     assert "sensitivity" in folded and folded.count('<td class="">auc') == 2
+
+
+def test_tables_alone_are_reported_without_template_or_flat_maps(tmp_path: Path) -> None:
+    from boldmill.report.collect import collect
+
+    layout = Layout.at(tmp_path)
+    shown, refused = "ds_sub-01", "ds_sub-02"
+    plain = {"kind": "table", "tr": None, "has_t1w": False, "task": ""}
+    write_index(layout.index, [row(shown, **plain), row(refused, **plain)], "digest", 1)
+    write_text(tmp_path / "parcellate/ts.tsv", "a\tb\n" + "1\t2\n3\t5\n" * 5)
+    atlas = {"status": "ok", "files": {"timeseries": "parcellate/ts.tsv"}}
+    good = {"status": "ok", "kind": "table", "atlases": {"Own": atlas}, "qc": {"n_parcels": 2}, "flags": ["f"]}
+    bad = {"status": "quarantined", "kind": "table", "stage": "parcellate", "reason": "no", "fix": "do"}
+    write_json(layout.parcellated(0), {"configured": [], "scans": {shown: good, refused: bad}})
+    snapshot = layout.snapshot("latest")
+    write_json(snapshot, {})
+    found = collect(tmp_path, snapshot)
+    (scan,) = found.scans
+    assert (scan.kind, scan.flags, scan.timeseries) == ("table", ["f"], tmp_path / "parcellate/ts.tsv")
+    assert found.sources == {} and found.quarantine[0]["scan_id"] == refused

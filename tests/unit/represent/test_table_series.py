@@ -10,6 +10,8 @@ from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.errors import MachineFault
 from boldmill.index.command import ingest
+from boldmill.provenance.audit import check_file, trace
+from boldmill.provenance.ledger import rows as rows_of
 from boldmill.represent import parcellate_command
 from boldmill.represent.table_series import table_series
 from boldmill.stages import Settings, stage_json
@@ -84,7 +86,7 @@ def parcellate(tmp_path: Path, **dataset):
     cfg = config(tmp_path, **dataset)
     paths = sorted((tmp_path / "results" / "index" / "tickets").glob("*.json"))
     out = tmp_path / "results" / "parcellate" / "bucket-000.json"
-    words = ["parcellate", "--subjects", "--tables", *map(str, paths), "--operators", "--atlas"]
+    words = ["parcellate", "--subjects", "--tables", *map(str, paths), "--operators"]
     words += ["--results", str(tmp_path / "results"), "--out", str(out), "--config-json", stage_json(cfg, "parcellate")]
     assert main(words) == 0
     return json.loads(out.read_text())
@@ -107,9 +109,11 @@ def test_an_atlas_of_their_own_needs_no_operators(tmp_path):
     assert header == "a\tb\tc\td\te" and {row.split("\t")[1] for row in rows} == {"n/a"}
     record = json.loads(Path(f"{tmp_path}/results/parcellate/bucket-000.json.prov.json").read_text())
     member = next(item for item in record["inputs"] if item["path"].endswith("all.npz::a"))
-    from boldmill.provenance.audit import check_file
-
     assert check_file(member["path"], member["sha256"]) is None
+    results = tmp_path / "results"
+    ledger = rows_of(results, results / "ledger.parquet")
+    lines = trace(ledger, f"{results}/parcellate/bucket-000.json#scan=ds_sub-a")
+    assert any("all.npz::a " in line for line in lines) and not any("all.npz::b " in line for line in lines)
     np.savez(tmp_path / "all.npz", names=np.array(list("abcde")), a=series(8))
     assert "content changed" in check_file(member["path"], member["sha256"]).problem
     assert check_file(f"{tmp_path}/all.npz::b", "0").problem == "missing"
@@ -120,8 +124,8 @@ class Bench:
 
     atlases = ("Schaefer2018-5Parcels7Networks",)
 
-    def __init__(self, *_args) -> None:
-        pass
+    def __init__(self, results: Path = Path()) -> None:
+        self.results = results
 
     def atlas_name(self, _label: str) -> str:
         return "Schaefer2018 5Parcels7Networks"
@@ -145,7 +149,7 @@ def test_columns_are_matched_to_the_configured_atlas(tmp_path, monkeypatch, name
     np.savez(tmp_path / "all.npz", **members)
     found = tickets(tmp_path, atlas=atlas, pattern="{sub}")
     (ticket,) = found.values()
-    entry = parcellate_command._one_table(Bench(), tmp_path / "results", _Record(), ticket, _known())
+    entry = parcellate_command._one_table(Bench(tmp_path / "results"), _Record(), ticket, _known())
     if reason:
         assert entry["status"] == "quarantined" and reason in entry["reason"] and entry["kind"] == "table"
         return
