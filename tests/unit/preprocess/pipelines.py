@@ -152,5 +152,5 @@ def operators(folder: Path, names: list[str], atlas: str) -> Path:
     """Write the part of an operators manifest that parcel series need."""
     grid = {"affine": AFFINE.tolist(), "shape": list(SHAPE)}
     parcels = [{"id": i, "name": name} for i, name in enumerate(names, start=1)]
-    content = {"atlas": atlas, "grid": grid, "parcels": parcels, "operators": {}}
-    return write(folder, "operators.json", content)
+    about = {"schema": 2, "what": "parcels", "label": "asked", "atlas": atlas, "space": "toy", "grid": grid}
+    return write(folder, "parcels-asked.json", {**about, "parcels": parcels, "operators": {}})
