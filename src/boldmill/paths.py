@@ -45,15 +45,13 @@ class Layout:
         """Manifest of the head template, its mask and its tissue priors."""
         return self.results / "templates" / "template.json"
 
-    @property
-    def atlas(self) -> Path:
-        """Manifest of the atlas: volume on the output grid, surface labels, names."""
-        return self.results / "atlas" / "atlas.json"
+    def atlas(self, label: str) -> Path:
+        """Manifest of an atlas: volume on the output grid, surface labels, names."""
+        return self.results / "atlas" / label / "atlas.json"
 
-    @property
-    def operators(self) -> Path:
-        """Manifest of the sparse operators (parcellation, volume to flat, surface to flat)."""
-        return self.results / "operators" / "operators.json"
+    def operator(self, name: str) -> Path:
+        """Manifest of sparse operators: ``parcels-<atlas label>``, ``ribbon``, ``flat`` or ``meshes``."""
+        return self.results / "operators" / f"{name}.json"
 
     def derivatives(self, dataset: str) -> Path:
         """Root of the BIDS derivatives of one data set."""

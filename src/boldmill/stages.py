@@ -43,6 +43,8 @@ class Stage:
     seeded: bool = False
 
 
+_OPERATORS = "boldmill.represent.operators_command"
+
 STAGES: dict[str, Stage] = {
     "ingest": Stage(
         version=3,
@@ -58,21 +60,29 @@ STAGES: dict[str, Stage] = {
         version=2,
         reads=(
             *("spaces.resolution", "spaces.atlas_source", "spaces.atlas", "spaces.atlas_desc"),
-            *("spaces.further_atlases", "spaces.surface_source"),
+            "spaces.surface_source",
         ),
         module="boldmill.spaces.atlas_command",
     ),
     "preprocess": Stage(
-        version=2, reads=("spaces.resolution", "preprocess", "clean"), module="boldmill.preprocess.command", seeded=True
+        version=3, reads=("spaces.resolution", "preprocess", "clean"), module="boldmill.preprocess.command", seeded=True
     ),
-    "operators": Stage(
-        version=2,
-        reads=("spaces.resolution", "spaces.flat", "flatmap.depths"),
-        module="boldmill.represent.operators_command",
+    "operator_parcels": Stage(version=1, reads=(), module=_OPERATORS),
+    "operator_ribbon": Stage(
+        version=1,
+        reads=(
+            *("spaces.resolution", "spaces.flat"),
+            *("flatmap.sampling", "flatmap.depths", "flatmap.regfusion"),
+        ),
+        module=_OPERATORS,
     ),
+    "operator_flat": Stage(version=1, reads=("spaces.flat", "spaces.flat_files"), module=_OPERATORS),
+    "operator_meshes": Stage(version=1, reads=("spaces.flat",), module=_OPERATORS),
     "parcellate": Stage(version=3, reads=("parcellate.min_coverage",), module="boldmill.represent.parcellate_command"),
     "flatmap": Stage(
-        version=3, reads=("flatmap.target_tr", "flatmap.movie_frames"), module="boldmill.represent.flatmap_command"
+        version=3,
+        reads=("flatmap.preset", "flatmap.target_tr", "flatmap.movie_frames"),
+        module="boldmill.represent.flatmap_command",
     ),
     "augment": Stage(version=1, reads=("augment",), module="boldmill.represent.augment_command", seeded=True),
     "shards": Stage(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
-from boldmill.spaces.names import atlas_labels
+from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
 from boldmill.stages import stage_json
 
 if TYPE_CHECKING:
@@ -74,9 +74,20 @@ class Plan:
 
         def text(wildcards: Any) -> str:
             name = stage.format(**dict(wildcards.items()))
-            return stage_json(self.config, name, wildcards.get("dataset"))
+            config = self.config
+            if name == "atlas":  # one job per atlas, each with the settings of its own
+                config = config.model_copy(update={"spaces": for_atlas(config.spaces, wildcards.atlas)})
+            return stage_json(config, name, wildcards.get("dataset"))
 
         return text
+
+    def parcel_operators(self, _wildcards: Any) -> list[str]:
+        """Operators of every configured atlas, the one models read first."""
+        return [str(self.layout.operator(f"parcels-{label}")) for label in configured_atlases(self.config.spaces)]
+
+    def flat_operators(self, _wildcards: Any) -> list[str]:
+        """Operators that bring any series to the flat grid."""
+        return [str(self.layout.operator(name)) for name in ("ribbon", "flat", "meshes")]
 
     def tickets(self, wildcards: Any) -> list[str]:
         """Tickets of one subject's scans."""

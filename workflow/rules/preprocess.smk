@@ -1,4 +1,4 @@
-# Template, atlas, and one job per subject: its T1w and all of its runs.
+# Template, atlases, and one job per subject: its T1w and all of its runs.
 
 
 rule templates:
@@ -24,11 +24,11 @@ rule atlas:
     input:
         template="<results>/templates/template.json",
     output:
-        "<results>/atlas/atlas.json",
+        "<results>/atlas/{atlas}/atlas.json",
     log:
-        "<results>/logs/atlas.log",
+        "<results>/logs/atlas/{atlas}.log",
     benchmark:
-        "<results>/benchmarks/atlas.jsonl"
+        "<results>/benchmarks/atlas/{atlas}.jsonl"
     conda:
         "../../envs/core.yaml"
     threads: 1

@@ -1,16 +1,15 @@
 # Linear maps of a frame, built once, and one job per bucket of subjects for each representation.
 
 
-rule operators:
+rule operator_parcels:
     input:
-        atlas="<results>/atlas/atlas.json",
-        template="<results>/templates/template.json",
+        atlas="<results>/atlas/{atlas}/atlas.json",
     output:
-        "<results>/operators/operators.json",
+        "<results>/operators/parcels-{atlas}.json",
     log:
-        "<results>/logs/operators.log",
+        "<results>/logs/operators/parcels-{atlas}.log",
     benchmark:
-        "<results>/benchmarks/operators.jsonl"
+        "<results>/benchmarks/operators/parcels-{atlas}.jsonl"
     conda:
         "../../envs/core.yaml"
     threads: 1
@@ -18,17 +17,78 @@ rule operators:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:
-        cfg=plan.settings("operators"),
+        cfg=plan.settings("operator_parcels"),
     shell:
-        "python -m boldmill operators --atlas {input.atlas:q} --template {input.template:q} --out {output:q}"
+        "python -m boldmill operators parcels --atlas {input.atlas:q} --out {output:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule operator_ribbon:
+    input:
+        template="<results>/templates/template.json",
+    output:
+        "<results>/operators/ribbon.json",
+    log:
+        "<results>/logs/operators/ribbon.log",
+    benchmark:
+        "<results>/benchmarks/operators/ribbon.jsonl"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        cfg=plan.settings("operator_ribbon"),
+    shell:
+        "python -m boldmill operators ribbon --template {input.template:q} --out {output:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule operator_flat:
+    output:
+        "<results>/operators/flat.json",
+    log:
+        "<results>/logs/operators/flat.log",
+    benchmark:
+        "<results>/benchmarks/operators/flat.jsonl"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        cfg=plan.settings("operator_flat"),
+    shell:
+        "python -m boldmill operators flat --out {output:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule operator_meshes:
+    output:
+        "<results>/operators/meshes.json",
+    log:
+        "<results>/logs/operators/meshes.log",
+    benchmark:
+        "<results>/benchmarks/operators/meshes.jsonl"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        cfg=plan.settings("operator_meshes"),
+    shell:
+        "python -m boldmill operators meshes --out {output:q}"
         " --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
 rule parcellate_bucket:
     input:
         subjects=plan.bucket_subjects,
-        operators="<results>/operators/operators.json",
-        atlas="<results>/atlas/atlas.json",
+        operators=plan.parcel_operators,
     output:
         "<results>/parcellate/bucket-{bucket}.json",
     log:
@@ -45,14 +105,13 @@ rule parcellate_bucket:
         cfg=plan.settings("parcellate"),
     shell:
         "python -m boldmill parcellate --subjects {input.subjects:q} --operators {input.operators:q}"
-        " --atlas {input.atlas:q} --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q}"
-        " > {log:q} 2>&1"
+        " --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
 rule flatmap_bucket:
     input:
         subjects=plan.bucket_subjects,
-        operators="<results>/operators/operators.json",
+        operators=plan.flat_operators,
     output:
         "<results>/flatmap/bucket-{bucket}.json",
     log:

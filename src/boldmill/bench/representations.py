@@ -70,6 +70,7 @@ def _reading(repeats: int) -> Row:
         "mean": np.zeros(PIXELS, np.float32),
         "std": np.ones(PIXELS, np.float32),
         "tr": np.float64(1.0),
+        "tr_in": np.float64(1.0),
     }
     base: dict[str, Any] = {"scan_id": "bench", "dataset": "bench", "subject": "01", "source_sha256": []}
     base |= {"pipeline_version": "", "stage_digests": []}

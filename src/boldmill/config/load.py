@@ -15,7 +15,10 @@ PER_DATASET = ("index", "preprocess", "clean", "parcellate", "flatmap", "augment
 """Sections a data set may override: what its scans go through before they meet those of other data sets."""
 
 SHARED = {
-    "flatmap.depths": "the operators are built once for all data sets",
+    **dict.fromkeys(
+        ("flatmap.sampling", "flatmap.depths", "flatmap.regfusion"), "the operators are built once for all data sets"
+    ),
+    "flatmap.preset": "flat maps of two orders are not to be mixed in one table",
     "augment.dtype": "a column of a shard has one type",
 }
 """Keys of those sections that hold for all data sets, and why."""

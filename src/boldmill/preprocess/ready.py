@@ -35,7 +35,9 @@ CENTRED = 1e-3
 QC_FACTS = ("residual_dof", "effective_dof", "n_regressors")
 """Figures of the plan of cleaning that are kept."""
 CORTEX = "fsaverage5"
-"""Space of surface series."""
+"""Space of surface series of the generic layout."""
+DENSITY = {"fsLR": {"den": "32k"}}
+"""Entities that a space needs beside its name."""
 
 
 def is_ready(ticket: Mapping[str, Any]) -> bool:
@@ -62,8 +64,6 @@ def process_ready_run(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     ------
     DataFault
         The run cannot be used; the reason and a fix are in the fault.
-    MachineFault
-        A file that carries fsLR to fsaverage5 is missing.
     """
     from boldmill.preprocess.ready_cifti import process_cortex
     from boldmill.preprocess.ready_parcels import process_parcels
@@ -217,16 +217,17 @@ def publish_table(job: Job, ticket: Mapping[str, Any], table: Table) -> tuple[Pa
 
 
 def publish_cortex(
-    job: Job, ticket: Mapping[str, Any], series: Array, tr: float, fields: Mapping[str, Any]
+    job: Job, ticket: Mapping[str, Any], series: Array, tr: float, fields: Mapping[str, Any], space: str = CORTEX
 ) -> tuple[dict[str, Path], list[Path]]:
-    """Write a cleaned series (T, V) on fsaverage5, left hemisphere first, with sidecars of ``fields``; TR in s."""
+    """Write a cleaned series (T, V) of a mesh, left hemisphere first, with sidecars of ``fields``; TR in s."""
     d, entities = job.derivatives, ticket["entities"]
     sources = [d.uri_raw(entry["path"]) for entry in ticket["bold"]]
     files: dict[str, Path] = {}
     extra: list[Path] = []
     for side, half in zip("LR", np.split(series, 2, axis=1), strict=True):
-        path = d.path(entities, "func", "bold", ".func.gii", hemi=side, space=CORTEX, desc="clean")
-        files[f"clean_{side.lower()}h"] = write_surface(path, half, side, tr, {"Space": CORTEX})
+        named = {"space": space, **DENSITY.get(space, {}), "desc": "clean"}
+        path = d.path(entities, "func", "bold", ".func.gii", hemi=side, **named)
+        files[f"clean_{side.lower()}h"] = write_surface(path, half, side, tr, {"Space": space})
         extra.append(d.sidecar(path, sources=sources, **fields))
     return files, extra
 

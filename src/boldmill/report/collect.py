@@ -64,17 +64,25 @@ def collect(results: Path, snapshot: Path) -> Collected:
     parcellated, flat = _by_scan(results, parcels), _by_scan(results, flats)
     subjects = [layout.subject(dataset, subject) for dataset, subject in index.subjects()]
     scans = [scan for path in subjects for scan in _subject(results, path, index, parcellated, flat)]
-    sources = [layout.template, layout.atlas, layout.operators]
+    sources = {
+        "template": layout.template,
+        **{f"atlas {path.parent.name}": path for path in sorted(results.glob("atlas/*/atlas.json"))},
+        **{
+            f"operators {path.stem}": path
+            for path in sorted(results.glob("operators/*.json"))
+            if ".prov" not in path.name
+        },
+    }
     models = [model for model in MODELS if layout.checkpoint(model).with_name(HISTORY).exists()]
     tables = {model: layout.metrics(model) for model in MODELS if layout.metrics(model).exists()}
     beside = [layout.checkpoint(model).with_name(name) for model in models for name in (HISTORY, CONFIG)]
     refused = [layout.index_quarantine, *sorted(results.glob("shards/*/bucket-*.quarantine.json"))]
-    read = [snapshot, layout.index, *subjects, *parcels, *flats, *sources, *tables.values(), *beside, *refused]
+    read = [snapshot, layout.index, *subjects, *parcels, *flats, *sources.values(), *tables.values(), *beside, *refused]
     return Collected(
         scans=sorted(scans, key=lambda scan: scan.scan_id),
         quarantine=[dict(row) for row in collect_quarantine(results)],
         cohort=cohort_table(index),
-        sources={path.stem: read_json(path) for path in sources},
+        sources={name: read_json(path) for name, path in sources.items()},
         snapshot=read_json(snapshot),
         metrics={model: _tsv(path) for model, path in tables.items()},
         history={model: read_history(layout.checkpoint(model).with_name(HISTORY)) for model in models},

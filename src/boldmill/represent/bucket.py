@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from boldmill.provenance.record import Recorder
 from boldmill.represent.given_parcels import Matched, given_series
 from boldmill.represent.operators import load_operator
 from boldmill.represent.series import Series, files_of, open_series
-from boldmill.spaces.names import atlas_label
 
 ANATOMY = {"t1w": "t1w_template", "gm": "gm", "wm": "wm", "csf": "csf", "jacobian": "jacobian"}
 """Names of the morphometry's images -> keys of the subject manifest."""
@@ -41,37 +41,85 @@ class Bench:
 
     Parameters
     ----------
-    path : Path
-        ``operators/operators.json``.
+    paths : sequence of Path
+        Manifests of operators (``operators/*.json``); those of atlases in the order of the configuration.
     results : Path
         Results folder; paths in manifests are relative to it.
     record : Recorder
         Every file read is added to its inputs.
+
+    Raises
+    ------
+    MachineFault
+        The manifests are of different grids.
     """
 
-    def __init__(self, path: Path, results: Path, record: Recorder) -> None:
-        self.manifest: dict[str, Any] = read_json(path)
-        self.folder, self.results, self.record = path.parent, results, record
-        self.affine: NDArray[np.float64] = np.array(self.manifest["grid"]["affine"], np.float64)
-        self.shape: tuple[int, ...] = tuple(self.manifest["grid"]["shape"])
+    def __init__(self, paths: Sequence[Path], results: Path, record: Recorder) -> None:
+        self.results, self.record = results, record
+        self._parcels: dict[str, dict[str, Any]] = {}
+        self._other: dict[str, dict[str, Any]] = {}
+        self._files: dict[str, Path] = {}
         self._operators: dict[str, Any] = {}
+        grids: list[tuple[Path, str, dict[str, Any]]] = []
+        for path in paths:
+            record.add_input(path)
+            manifest = read_json(path)
+            of_atlas = manifest["what"] == "parcels"
+            prefix = f"{manifest['label']} " if of_atlas else ""
+            self._files |= {prefix + name: path.parent / e["file"] for name, e in manifest["operators"].items()}
+            if of_atlas:
+                self._parcels[manifest["label"]] = manifest
+            else:
+                self._other[manifest["what"]] = manifest
+            if "grid" in manifest:
+                grids.append((path, manifest["space"], manifest["grid"]))
+        for path, space, grid in grids:
+            if (space, grid) != grids[0][1:]:
+                why = f"its grid is not that of {grids[0][0].name}"
+                raise MachineFault("operators do not fit", path, why, "rerun the operators of both")
+        first: dict[str, Any] = grids[0][2] if grids else {"affine": np.eye(4).tolist(), "shape": [0, 0, 0]}
+        self.affine: NDArray[np.float64] = np.array(first["affine"], np.float64)
+        self.shape: tuple[int, ...] = tuple(first["shape"])
 
     @property
     def atlases(self) -> list[str]:
         """Labels of the configured atlases, the one models read first."""
-        return [atlas_label(self.manifest["atlas"])]
+        return list(self._parcels)
 
     def atlas_name(self, label: str) -> str:
         """Return the name of an atlas, as its manifest gives it."""
-        return str(self.manifest["atlas"])
+        return str(self._parcels[label]["atlas"])
 
     def parcels(self, label: str) -> list[str]:
         """Return the parcel names of an atlas, in id order."""
-        return [str(parcel["name"]) for parcel in self.manifest["parcels"]]
+        return [str(parcel["name"]) for parcel in self._parcels[label]["parcels"]]
 
     def membership(self, label: str, kind: str = "volume", space: str = "") -> Any:
         """Return the operator (P, n) that sums a parcel's voxels (``volume``), or vertices of the mesh ``space``."""
-        return self.operator("surface_parcels" if kind == "surface" else "parcels")
+        return self.operator(f"{label} {(space or 'fsaverage5') if kind == 'surface' else 'volume'}")
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """The flat grid, as its manifest describes it."""
+        found: dict[str, Any] = self._other["flat"]["flat"]
+        return found
+
+    def to_flat_mesh(self, source: str) -> Any | None:
+        """Return the operator from the output grid (``volume``) or a mesh to the flat surface's mesh; None: it is that.
+
+        Raises
+        ------
+        MachineFault
+            The spheres that carry one mesh to the other were missing when the operators were built.
+        """
+        mesh = self.flat["mesh"]
+        if source == mesh:
+            return None
+        name = f"{source}_to_{mesh}"
+        if name not in self._files and (lacking := self._other.get("meshes", {}).get("missing")):
+            fix = f"{self._other['meshes']['fix']}; then snakemake -R operator_meshes"
+            raise MachineFault(f"cannot carry {source} to {mesh}", "operators/meshes.json", lacking, fix)
+        return self.operator(name)
 
     @property
     def voxel_volume(self) -> float:
@@ -79,16 +127,16 @@ class Bench:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     def operator(self, name: str) -> Any:
-        """Return an operator by name."""
+        """Return an operator by name (those of an atlas: its label, a space, ``volume`` or a mesh)."""
         if name not in self._operators:
-            path = self.folder / self.manifest["operators"][name]["file"]
+            path = self._files[name]
             self.record.add_input(path)
             self._operators[name] = load_operator(path)
         return self._operators[name]
 
     def flat_mask(self) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Return the pixel mask of the flat grid (H, W) and the sulcal depth of its pixels (N,)."""
-        path = self.folder / self.manifest["flat"]["mask"]
+        path = self._files["flat"].with_name(self.flat["mask"])
         self.record.add_input(path)
         with np.load(path, allow_pickle=False) as stored:
             return stored["mask"], stored["sulc"]

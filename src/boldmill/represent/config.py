@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from boldmill.config.base import Section
 
@@ -24,11 +24,31 @@ class ParcellateConfig(Section):
 
 
 class FlatmapConfig(Section):
-    """Cortical flat maps, 224 x 560 pixels of 1.2 mm, both hemispheres on one image."""
+    """Cortical flat maps: both hemispheres on one image of 1.2 mm pixels."""
 
+    preset: Literal["v2", "v1"] = Field(
+        default="v2",
+        description="published order: v2 projects, z-scores each pixel over the run and resamples; v1 z-scores each "
+        "vertex, resamples and projects",
+    )
     target_tr: float = Field(default=1.0, gt=0, description="repetition time after resampling, s")
-    depths: int = Field(default=5, ge=1, description="samples between white and pial surface (volume input)")
+    sampling: Literal["ribbon", "regfusion"] = Field(
+        default="ribbon",
+        description="volume to surface: between white and pial of the group surfaces, or at given coordinates",
+    )
+    depths: int = Field(default=5, ge=1, description="samples between white and pial surface (ribbon)")
+    regfusion: list[str] = Field(
+        default=[],
+        description="registration-fusion coordinates (MNI152, one row per vertex of the flat surface's mesh): "
+        "text files, left and right",
+    )
     movie_frames: int = Field(default=40, ge=0, description="frames of the QC movie; 0: none")
+
+    @model_validator(mode="after")
+    def _coordinates(self) -> FlatmapConfig:
+        if self.sampling == "regfusion" and len(self.regfusion) != 2:
+            raise ValueError("sampling: regfusion needs two files in `regfusion`, left and right")
+        return self
 
 
 class AugmentConfig(Section):

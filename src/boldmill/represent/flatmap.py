@@ -1,9 +1,11 @@
-"""Cortical flat maps of one run, in the order of the published second generation.
+"""Cortical flat maps of one run, in the order of one of the published generations.
 
-Project to the flat grid, z-score each pixel over the run (population SD, zero variance gives 0), resample to the target
-repetition time, store as float16 with the mean and SD of every pixel.
+`v2` (default): project to the flat grid, z-score each pixel over the run, resample to the target repetition time.
+`v1`: z-score each vertex over the run, resample, project. SDs are of the population, zero variance gives 0. Stored as
+float16 with the mean and SD of every pixel (`v1`: of its vertices, interpolated). Both orders go on, on the training
+device, with the frame norm and the clamp at 3 SD.
 
-Volume input passes through the vertices: two sparse products, volume to fsaverage5 and fsaverage5 to pixels (one
+Data in a volume or on another mesh pass through the vertices of the flat surface's mesh: two sparse products (one
 composed matrix would have 30 times the non-zeros of the second). A vertex is covered if at least half of its sampling
 weight lies in the run's mask (the mean is over that part) and its series varies. Others take the series of the nearest
 covered vertex of their hemisphere on the sphere, so that no pixel is empty; the share of covered pixels is reported.
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,8 @@ MIN_WEIGHT = 0.5
 MIN_COVERED = 0.5
 """A run that covers a smaller share of the pixels is no cortical flat map."""
 PIXELS = 4096
-"""Pixels resampled at a time: bounds the memory."""
+"""Pixels or vertices resampled at a time: bounds the memory."""
+Preset = Literal["v2", "v1"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,13 +62,14 @@ def vertex_series(series: Series, operator: Any | None) -> tuple[NDArray[np.floa
     ----------
     series : Series
     operator : csr_array (V, X) or None
-        Volume to fsaverage5; ``None`` where the series is on fsaverage5 already.
+        To the flat surface's mesh, from a volume or another mesh; ``None`` where the series is on that mesh already.
     """
     if operator is None:
-        columns = np.arange(len(series.mask))
-        values = np.concatenate(list(series.blocks(np.flatnonzero(series.mask))), axis=1)
-        whole = np.zeros((len(columns), series.n_volumes), np.float32)
-        whole[series.mask] = values
+        whole = np.zeros((len(series.mask), series.n_volumes), np.float32)
+        first = 0
+        for block in series.blocks(np.flatnonzero(series.mask)):
+            whole[series.mask, first : first + block.shape[1]] = block
+            first += block.shape[1]
         return whole, series.mask.copy()
     weight = operator @ series.mask.astype(np.float32)
     covered = weight >= MIN_WEIGHT
@@ -83,11 +87,12 @@ def vertex_series(series: Series, operator: Any | None) -> tuple[NDArray[np.floa
 def fill_vertices(
     values: NDArray[np.float32], covered: NDArray[np.bool_], spheres: list[NDArray[np.float64]]
 ) -> NDArray[np.float32]:
-    """Give each uncovered vertex the series of the nearest covered vertex on its hemisphere's sphere.
+    """Give each uncovered vertex, in place, the series of the nearest covered vertex on its hemisphere's sphere.
 
     Parameters
     ----------
     values : (V, T) array
+        Returned, with its uncovered rows overwritten.
     covered : (V,) array of bool
     spheres : list of (V/2, 3) array
         Left, then right.
@@ -99,18 +104,17 @@ def fill_vertices(
     """
     from scipy.spatial import cKDTree
 
-    source = np.arange(len(values))
     start = 0
     for side, sphere in zip(("left", "right"), spheres, strict=True):
         inside = covered[start : start + len(sphere)]
         if not inside.any():
             why = f"no vertex of the {side} hemisphere has data"
             raise DataFault("no cortex", "run", why, "check registration and field of view of this run")
-        have = np.flatnonzero(inside)
-        source[start : start + len(sphere)] = start + have[cKDTree(sphere[have]).query(sphere)[1]]
+        have, lack = np.flatnonzero(inside), np.flatnonzero(~inside)
+        if len(lack):
+            values[start + lack] = values[start + have[cKDTree(sphere[have]).query(sphere[lack])[1]]]
         start += len(sphere)
-    source[covered] = np.flatnonzero(covered)
-    return values[source]
+    return values
 
 
 def zscore(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -127,9 +131,11 @@ def flat_run(
     flat: Any,
     tr: float,
     target_tr: float,
+    *,
+    preset: Preset = "v2",
     progress: Callable[[int], object] | None = None,
 ) -> FlatRun:
-    """Project vertex series to the flat grid, z-score each pixel, resample in time.
+    """Make the flat maps of one run.
 
     Parameters
     ----------
@@ -140,6 +146,8 @@ def flat_run(
     flat : csr_array, (N, V)
     tr, target_tr : float
         s.
+    preset : {"v2", "v1"}
+        Order of z-score, resampling and projection.
     progress : callable, optional
         Called with the number of pixels done.
 
@@ -155,11 +163,29 @@ def flat_run(
         raise DataFault("cortex is not covered", "run", why, "check registration and field of view of this run")
     frames = np.zeros((n_resampled(vertices.shape[1], tr, target_tr), total), np.float16)
     mean, std = np.zeros(total, np.float32), np.zeros(total, np.float32)
+    if preset == "v1":
+        vertices, below, spread = _scaled_vertices(vertices, tr, target_tr)
+        mean, std = flat @ below, flat @ spread
     for first in range(0, total, PIXELS):
         part = slice(first, min(first + PIXELS, total))
         pixels = np.asarray(flat[part] @ vertices, np.float32).T
-        scaled, mean[part], std[part] = zscore(pixels)
-        frames[:, part] = resample(scaled, tr, target_tr)
+        if preset == "v2":
+            scaled, mean[part], std[part] = zscore(pixels)
+            pixels = resample(scaled, tr, target_tr)
+        frames[:, part] = pixels
         if progress:
             progress(part.stop - part.start)
     return FlatRun(frames=frames, mean=mean, std=std, covered=seen)
+
+
+def _scaled_vertices(
+    vertices: NDArray[np.float32], tr: float, target_tr: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return z-scored and resampled vertex series (V, S), and the mean and SD (V,) they had."""
+    scaled = np.zeros((len(vertices), n_resampled(vertices.shape[1], tr, target_tr)), np.float32)
+    mean, std = np.zeros(len(vertices), np.float32), np.zeros(len(vertices), np.float32)
+    for first in range(0, len(vertices), PIXELS):
+        part = slice(first, first + PIXELS)
+        series, mean[part], std[part] = zscore(vertices[part].T)
+        scaled[part] = resample(series, tr, target_tr).T
+    return scaled, mean, std

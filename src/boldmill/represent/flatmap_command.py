@@ -2,7 +2,8 @@ r"""Cortical flat maps of one bucket's runs: frames for training, a still and a 
 
 Example
 -------
-boldmill flatmap --subjects results/preprocess/demo/sub-01.json --operators results/operators/operators.json \
+boldmill flatmap --subjects results/preprocess/demo/sub-01.json \
+    --operators results/operators/ribbon.json results/operators/flat.json results/operators/meshes.json \
     --results results --out results/flatmap/bucket-000.json --config-json "$JSON"
 """
 
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
     from boldmill.represent.config import FlatmapConfig
 
 
+METHODS = {
+    "v2": "projection, z-score per pixel, then Chebyshev I anti-alias (downsampling only) and PCHIP",
+    "v1": "z-score per vertex, Chebyshev I anti-alias (downsampling only) and PCHIP, then projection",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `boldmill flatmap`."""
     parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests of the bucket")
-    parser.add_argument("--operators", type=Path, required=True, help="manifest of the operators")
+    parser.add_argument("--operators", type=Path, nargs="*", default=[], help="manifests: ribbon, flat, meshes")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
     parser.add_argument("--out", type=Path, required=True, help="bucket manifest to write")
     parser.add_argument("--config-json", required=True, help="settings of stage `flatmap` (JSON text)")
@@ -40,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings(args.config_json)
     scans: dict[str, Any] = {}
-    with Recorder(settings, out=args.out, inputs=[args.operators, *args.subjects]) as record:
+    with Recorder(settings, out=args.out, inputs=args.subjects) as record:
         bench = Bench(args.operators, args.results, record)
         for path in tqdm(sorted(args.subjects), desc="flatmap", unit="subject", disable=None):
             subject = read_json(path)
@@ -50,8 +57,12 @@ def run(args: argparse.Namespace) -> int:
                     scans[scan_id] = _one_scan(bench, record, subject["dataset"], scan_id, scan, config)
                 except DataFault as fault:
                     scans[scan_id] = quarantined("flatmap", fault)
-        flat = bench.manifest["flat"]
-        grid = {key: flat[key] for key in ("name", "mask_sha256", "n_pixels", "n_patches_16", "shape")}
+        keys = ("name", "mesh", "surface", "mask_sha256", "n_pixels", "n_patches_16", "shape")
+        grid = (
+            {**{key: bench.flat[key] for key in keys}, "preset": settings.raw("flatmap.preset")}
+            if args.operators
+            else {}
+        )
         write_json(args.out, {"schema": 1, "scans": scans, "grid": grid})
     bad = sum(s["status"] != "ok" for s in scans.values())
     print(f"flatmap: {len(scans) - bad} scans, {bad} quarantined")
@@ -67,17 +78,18 @@ def _one_scan(
     from boldmill.represent.flatmap import fill_vertices, flat_run, vertex_series
     from boldmill.represent.operators import save_raw
     from boldmill.represent.pictures import write_movie, write_still
-    from boldmill.spaces.surfaces import HEMISPHERES, fsaverage5
+    from boldmill.represent.series import space_of
+    from boldmill.spaces.meshes import surface
+    from boldmill.spaces.surfaces import HEMISPHERES
 
     series = bench.open(scan)
-    operator = None if scan["kind"] == "surface" else bench.operator("volume_to_fsaverage5")
-    values, covered = vertex_series(series, operator)
-    spheres = [fsaverage5("sphere", h) for h in HEMISPHERES]
+    values, covered = vertex_series(series, bench.to_flat_mesh(space_of(scan)))
+    spheres = [surface(bench.flat["mesh"], "sphere", hemisphere) for hemisphere in HEMISPHERES]
     for sphere in spheres:
         record.add_input(sphere.path)
     filled = fill_vertices(values, covered, [sphere.coords for sphere in spheres])
     tr = float(scan["tr"])
-    found = flat_run(filled, covered, bench.operator("flat"), tr, config.target_tr)
+    found = flat_run(filled, covered, bench.operator("flat"), tr, config.target_tr, preset=config.preset)
     mask, folds = bench.flat_mask()
     layout = Layout.at(bench.results)
     paths = {
@@ -107,7 +119,7 @@ def _one_scan(
         "tr": config.target_tr,
         "tr_in": tr,
         "n_frames": len(found.frames),
-        "method": "z-score per pixel, then Chebyshev I anti-alias (downsampling only) and PCHIP",
+        "method": METHODS[config.preset],
         "files": {key: path.relative_to(bench.results).as_posix() for key, path in paths.items()},
         "qc": {
             "pixels_covered": round(float(found.covered.mean()), 4),

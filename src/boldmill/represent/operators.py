@@ -1,4 +1,4 @@
-"""The sparse operators: parcels of a volume or a surface, volume to fsaverage5, fsaverage5 to the flat grid.
+"""The sparse operators: parcels of a volume or a surface, volume to a mesh, a mesh to the flat grid.
 
 Voxel columns are numbered in the order of the NIfTI file (i fastest), so that a block of volumes is a matrix without
 being copied. Every operator is a csr_array of float32.
@@ -50,7 +50,7 @@ def trilinear(points: NDArray[np.float64], affine: NDArray[np.float64], shape: t
     Parameters
     ----------
     points : (D, V, 3) array
-        Positions in the volume's space, mm.
+        Positions in the volume's space, mm; NaN for a vertex that is not sampled.
     affine : (4, 4) array
     shape : tuple of 3 int
 
@@ -64,6 +64,7 @@ def trilinear(points: NDArray[np.float64], affine: NDArray[np.float64], shape: t
     depths, vertices = points.shape[:2]
     inverse = np.linalg.inv(affine)
     position = points @ inverse[:3, :3].T + inverse[:3, 3]
+    position = np.where(np.isfinite(position), position, -10.0)  # outside every grid
     low = np.floor(position).astype(np.int64)
     part = position - low
     size = np.array(shape)

@@ -5,8 +5,8 @@ atlas goes on with the others. Tables of parcel series (data sets of kind `table
 
 Example
 -------
-boldmill parcellate --subjects results/preprocess/demo/sub-01.json --operators results/operators/operators.json \
-    --atlas results/atlas/atlas.json --results results --out results/parcellate/bucket-000.json --config-json "$JSON"
+boldmill parcellate --subjects results/preprocess/demo/sub-01.json --operators results/operators/parcels-LABEL.json \
+    --results results --out results/parcellate/bucket-000.json --config-json "$JSON"
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `boldmill parcellate`."""
     parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests of the bucket")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="tickets of tables of parcel series")
-    parser.add_argument("--operators", type=Path, required=True, help="manifest of the operators")
-    parser.add_argument("--atlas", type=Path, required=True, help="manifest of the atlas")
+    parser.add_argument("--operators", type=Path, nargs="*", default=[], help="manifests of parcels, one per atlas")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
     parser.add_argument("--out", type=Path, required=True, help="bucket manifest to write")
     parser.add_argument("--config-json", required=True, help="settings of stage `parcellate` (JSON text)")
@@ -50,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(args.config_json)
     scans: dict[str, Any] = {}
     subjects: dict[str, Any] = {}
-    with Recorder(settings, out=args.out, inputs=[args.operators, args.atlas, *args.subjects, *args.tables]) as record:
+    with Recorder(settings, out=args.out, inputs=[*args.subjects, *args.tables]) as record:
         bench = Bench(args.operators, args.results, record)
         atlases: dict[str, dict[str, Any]] = {
             label: {"name": bench.atlas_name(label), "parcels": bench.parcels(label)} for label in bench.atlases

@@ -1,4 +1,4 @@
-"""Cleaned series, read in blocks of volumes: a template-space NIfTI, a recipe that makes it, or fsaverage5 GIFTI.
+"""Cleaned series, read in blocks of volumes: a template-space NIfTI, a recipe that makes it, or surface GIFTI.
 
 Axes: n elements (voxels with i fastest, or vertices left then right), T volumes, b volumes of one block.
 """
@@ -14,15 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.errors import DataFault, MachineFault
+from boldmill.spaces.meshes import N_VERTICES, check_mesh
 
 if TYPE_CHECKING:
     from boldmill.preprocess.recipe import Recipe
 
 BLOCK = 32
 """Volumes per block: at 2 mm a block of whole volumes is 116 MB."""
-
-N_VERTICES = 10242
-"""Vertices of one fsaverage5 hemisphere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,23 +106,24 @@ def volume_series(clean: Path, mask: Path, affine: NDArray[np.float64], shape: t
     return Series(where=clean, n_volumes=total, mask=inside, read=read)
 
 
-def surface_series(left: Path, right: Path) -> Series:
-    """Read a cleaned fsaverage5 series; vertices that are constant or not finite count as without data.
+def surface_series(left: Path, right: Path, mesh: str = "fsaverage5") -> Series:
+    """Read a cleaned surface series; vertices that are constant or not finite count as without data.
 
     Raises
     ------
     MachineFault
         A file cannot be read.
     DataFault
-        The files are not fsaverage5, or their lengths differ.
+        The files are not on the mesh, or their lengths differ.
     """
+    expected = N_VERTICES[check_mesh(mesh)]
     halves = []
     for path in (left, right):
         # one array per volume, or one of (V, T); agg_data() would depend on the intent code the writer chose
         values = np.column_stack([np.asarray(array.data, np.float32) for array in _load(path).darrays])
-        if values.shape[0] != N_VERTICES:
-            why = f"{values.shape[0]} vertices, not the {N_VERTICES} of an fsaverage5 hemisphere"
-            raise DataFault("unusable series", path, why, "resample the run to fsaverage5")
+        if values.shape[0] != expected:
+            why = f"{values.shape[0]} vertices, not the {expected} of a hemisphere of {mesh}"
+            raise DataFault("unusable series", path, why, f"resample the run to {mesh}")
         halves.append(values)
     if halves[0].shape[1] != halves[1].shape[1]:
         why = f"{halves[0].shape[1]} volumes on the left, {halves[1].shape[1]} on the right"
@@ -172,6 +171,11 @@ def recipe_series(recipe: Recipe, affine: NDArray[np.float64], shape: tuple[int,
     return Series(where=recipe.path, n_volumes=len(rows), mask=mask.ravel(order="F"), read=read)
 
 
+def space_of(scan: dict[str, Any]) -> str:
+    """Return the mesh of a surface entry of a subject manifest, or ``volume``."""
+    return str(scan.get("space") or "fsaverage5") if scan["kind"] == "surface" else "volume"
+
+
 def files_of(scan: dict[str, Any], results: Path) -> list[str]:
     """Return which files of a manifest entry its cleaned series is read from.
 
@@ -191,7 +195,7 @@ def open_series(scan: dict[str, Any], results: Path, affine: NDArray[np.float64]
     files = {key: results / path for key, path in scan["files"].items()}
     match files_of(scan, results):
         case ["clean_lh", "clean_rh"]:
-            return surface_series(files["clean_lh"], files["clean_rh"])
+            return surface_series(files["clean_lh"], files["clean_rh"], space_of(scan))
         case ["clean", "mask"]:
             return volume_series(files["clean"], files["mask"], affine, shape)
     return recipe_series(Recipe.read(files["recipe"], results), affine, shape)

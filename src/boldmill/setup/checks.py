@@ -16,6 +16,7 @@ from boldmill.paths import Layout
 from boldmill.spaces.config import SpacesConfig
 from boldmill.spaces.flow import POINTER
 from boldmill.spaces.further import CHOICES, further_templates
+from boldmill.spaces.names import configured_atlases
 
 
 class Check(NamedTuple):
@@ -74,14 +75,15 @@ def packages(requirements: Iterable[str] | None = None) -> list[Check]:
 
 def data_files() -> list[Check]:
     """Data files that are read out of installed packages (the packages are not imported)."""
-    from boldmill.spaces import embedded, parcels, ribbon, surfaces
+    from boldmill.spaces import embedded, flats, meshes, parcels, ribbon
     from boldmill.spaces.templates import icbm_files
 
     found = []
     for name, files in {
         "atlas data": embedded.files,
         "parcel names": lambda: [parcels.names_file()],
-        "fsaverage5 data": lambda: [*ribbon.ribbon_files(), *surfaces.flat_files()],
+        "fsaverage5 data": lambda: [*ribbon.ribbon_files(), *flats.flat_surface("fsaverage5").files],
+        "fsLR data": lambda: [*ribbon.ribbon_files("fsLR"), *meshes.cortex_and_fold_files("fsLR")],
         "ICBM template": icbm_files,
     }.items():
         try:
@@ -139,12 +141,15 @@ def _flow_files(spaces: SpacesConfig) -> Iterator[tuple[str, str, str, str]]:
             f"tpl-{name}_res-02_desc-brain_mask.nii.gz",
             "resolution=2, suffix='mask', desc='brain'",
         )
-    if spaces.atlas_source == "templateflow":
-        entities = f"atlas-{spaces.atlas}_desc-{spaces.atlas_desc}_dseg"
-        words = f"suffix='dseg', atlas='{spaces.atlas}', desc='{spaces.atlas_desc}'"
-        yield "atlas", name, f"tpl-{name}_res-*_{entities}.nii.gz", f"resolution=2, {words}"
-        yield "atlas names", name, f"tpl-{name}_{entities}.tsv", words
-    if spaces.surface_source == "templateflow":
+    for atlas in configured_atlases(spaces).values():
+        if spaces.atlas_source == "embedded" and atlas == next(iter(configured_atlases(spaces).values())):
+            continue
+        entities = {"atlas": atlas.atlas, **({"desc": atlas.desc} if atlas.desc else {}), **dict(atlas.entities)}
+        named = "_".join(f"{key}-{value}" for key, value in entities.items()) + "_dseg"
+        words = ", ".join(["suffix='dseg'", *(f"{key}='{value}'" for key, value in entities.items())])
+        yield f"atlas {atlas.label}", name, f"tpl-{name}_res-*_{named}.nii.gz", f"resolution=2, {words}"
+        yield f"names of {atlas.label}", name, f"tpl-{name}_{named}.tsv", words
+    if spaces.surface_source == "templateflow" or spaces.flat == "rebuilt":
         for side in "LR":
             pattern = f"tpl-fsLR_space-fsaverage_hemi-{side}_den-32k_sphere.surf.gii"
             words = f"space='fsaverage', hemi='{side}', density='32k', suffix='sphere'"

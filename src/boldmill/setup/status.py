@@ -92,9 +92,9 @@ def progress(results: Path, models: list[str], snapshot: str, atlases: list[str]
     return [
         Progress("ingest", len(index.ok), len(index.scans)),
         stage("templates", [layout.template]),
-        stage("atlas", [layout.atlas]),
+        stage("atlas", sorted(results.glob("atlas/*/atlas.json"))),
         stage("preprocess", [layout.subject(*who) for who in index.subjects()]),
-        stage("operators", [layout.operators]),
+        stage("operators", [layout.operator(name) for name in ("ribbon", "flat", "meshes")]),
         stage("parcellate", [layout.parcellated(b) for b in buckets]),
         stage("flatmap", [layout.flat(b) for b in buckets]),
         stage("augment", shards("pfc")),

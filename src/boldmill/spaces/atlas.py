@@ -1,10 +1,11 @@
-"""The atlas: one label volume on the output grid, labels on fsaverage5, and the parcel table that joins them by id.
+"""An atlas: one label volume on the output grid, labels on both meshes, and the parcel table that joins them by id.
 
-Axes: I J K voxels of the output grid, V fsaverage5 vertices (left, then right).
+Axes: I J K voxels of the output grid, V vertices of a mesh (left, then right).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from boldmill.spaces import embedded, parcels
 from boldmill.spaces.config import SpacesConfig
 from boldmill.spaces.flow import flow_file, flow_files
 from boldmill.spaces.images import resample_labels
-from boldmill.spaces.moves import MNI305, NLIN6, path_between
-from boldmill.spaces.ribbon import ribbon_files, ribbon_points, vote
+from boldmill.spaces.meshes import N_VERTICES, cortex, cortex_and_fold_files, sphere_files
+from boldmill.spaces.moves import NLIN6, path_between
+from boldmill.spaces.names import EMBEDDED, configured_atlases
+from boldmill.spaces.ribbon import ribbon_files, ribbon_points, ribbon_space, vote
 from boldmill.spaces.transfer import Transfer, by_position, by_sphere
 
 EMBEDDED_DESC = "100Parcels7Networks"
@@ -69,7 +72,7 @@ def atlas_volume(
     if config.atlas_source == "embedded":
         _need_embedded(config)
         return AtlasVolume(
-            name=embedded.ATLAS,
+            name=EMBEDDED,
             labels=embedded.schaefer_volume(space, affine, shape),
             table=parcels.schaefer100(),
             release=parcels.RELEASE,
@@ -79,8 +82,10 @@ def atlas_volume(
         )
     import nibabel as nib
 
-    entities = {"atlas": config.atlas, "desc": config.atlas_desc, "suffix": "dseg"}
-    path = flow_file(space, **entities, extension=".nii.gz")
+    (wanted,) = configured_atlases(config).values()
+    entities: dict[str, Any] = {"atlas": wanted.atlas, "suffix": "dseg", **dict(wanted.entities)}
+    entities["desc"] = wanted.desc or None
+    path = finest(flow_files(space, **entities, extension=".nii.gz"), config.resolution)
     table_path = flow_file(space, **entities, extension=".tsv")
     image: Any = nib.load(path)
     labels = resample_labels(np.asarray(image.dataobj), np.asarray(image.affine, float), affine, shape)
@@ -90,7 +95,7 @@ def atlas_volume(
         why = f"ids {missing[:10]} are in only one of volume (on the output grid) and table"
         raise ConfigError("atlas and label table differ", path, why, "use a finer spaces.resolution or another atlas")
     return AtlasVolume(
-        name=f"{config.atlas} {config.atlas_desc}",
+        name=wanted.text,
         labels=labels,
         table=table,
         release=f"names as in {table_path.name}",
@@ -100,38 +105,59 @@ def atlas_volume(
     )
 
 
-def surface_labels(config: SpacesConfig, volume: AtlasVolume, space: str, affine: NDArray[np.float64]) -> Transfer:
-    """Return labels on fsaverage5: carried from fsLR-32k where that atlas is at hand, else voted from the volume.
+def finest(paths: list[Path], resolution: float) -> Path:
+    """Return the file whose ``res-`` entity (mm) is nearest to a resolution, the finer one of two; by name without."""
+
+    def distance(path: Path) -> tuple[float, float, str]:
+        found = re.search(r"_res-0*(\d+)_", path.name)
+        size = float(found[1]) if found else resolution
+        return abs(size - resolution), size, path.name
+
+    return min(paths, key=distance)
+
+
+def surface_labels(
+    config: SpacesConfig, volume: AtlasVolume, space: str, affine: NDArray[np.float64]
+) -> dict[str, Transfer]:
+    """Return labels on both meshes.
+
+    Where installed packages have the atlas on fsLR-32k, those, and carried to fsaverage5; else voted from the volume.
 
     The way is chosen by the atlas and by ``surface_source``, never by what happens to be installed.
     """
     if (config.atlas, config.atlas_desc) != ("Schaefer2018", EMBEDDED_DESC):
-        points = ribbon_points(space, VOTE_DEPTHS)
-        return Transfer(
-            labels=vote(volume.labels, affine, points),
-            round_trip={},
-            how=f"majority of the volume's labels over {VOTE_DEPTHS} depths of the fsaverage5 ribbon in {space}",
-            sources=["nilearn fsaverage5 white and pial (MNI305)"],
-            files=ribbon_files(),
-        )
+        return {mesh: _voted(volume, space, affine, mesh) for mesh in N_VERTICES}
     labels = embedded.fslr32k_labels()
-    if config.surface_source == "embedded":
-        found = by_position(labels)
-        return replace(found, files=[*found.files, *embedded.label_files()])
-    wanted = {"space": "fsaverage", "density": "32k", "suffix": "sphere"}
-    found = by_sphere(labels, [flow_files("fsLR", hemi=h, **wanted)[0] for h in "LR"])
-    return replace(found, files=[*found.files, *embedded.label_files()])
+    own = Transfer(
+        labels=labels, round_trip={}, how="as distributed on fsLR-32k, less medial wall and small islands",
+        sources=["brainspace schaefer_100_conte69"], files=embedded.label_files(),
+    )  # fmt: skip
+    found = by_position(labels) if config.surface_source == "embedded" else by_sphere(labels, sphere_files())
+    return {"fsaverage5": replace(found, files=[*found.files, *embedded.label_files()]), "fsLR": own}
+
+
+def _voted(volume: AtlasVolume, space: str, affine: NDArray[np.float64], mesh: str) -> Transfer:
+    return Transfer(
+        labels=np.where(cortex(mesh), vote(volume.labels, affine, ribbon_points(space, VOTE_DEPTHS, mesh)), 0),
+        round_trip={},
+        how=f"majority of the volume's labels over {VOTE_DEPTHS} depths of the {mesh} ribbon in {space}",
+        sources=[f"{mesh} white and pial ({ribbon_space(mesh)})"],
+        files=[*ribbon_files(mesh), *cortex_and_fold_files(mesh)],
+    )
 
 
 def surface_moves(space: str) -> list[dict[str, Any]]:
-    """Return the moves that bring fsaverage5 into a space."""
-    return [m.describe() for m in path_between(MNI305, space)]
+    """Return the moves that bring the ribbons of both meshes into a space."""
+    moves: list[dict[str, Any]] = []
+    for mesh in N_VERTICES:
+        moves += [m for m in (move.describe() for move in path_between(ribbon_space(mesh), space)) if m not in moves]
+    return moves
 
 
 def volume_agreement(
-    volume: NDArray[Any], affine: NDArray[np.float64], space: str, labels: NDArray[np.int64]
+    volume: NDArray[Any], affine: NDArray[np.float64], space: str, labels: NDArray[np.int64], mesh: str
 ) -> dict[str, float]:
-    """Return how far volume and surface labels agree: the volume voted at the fsaverage5 ribbon, against the labels.
+    """Return how far volume and surface labels agree: the volume voted at the ribbon of a mesh, against its labels.
 
     Returns
     -------
@@ -139,7 +165,7 @@ def volume_agreement(
         ``covered``: share of labelled vertices that meet a labelled voxel; ``agreement``: share of those with the
         same label.
     """
-    voted = vote(volume, affine, ribbon_points(space, VOTE_DEPTHS))
+    voted = vote(volume, affine, ribbon_points(space, VOTE_DEPTHS, mesh))
     both = (voted > 0) & (labels > 0)
     return {
         "covered": round(float((voted > 0)[labels > 0].mean()), 4),

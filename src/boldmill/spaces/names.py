@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from boldmill.errors import ConfigError, nearest
+
 if TYPE_CHECKING:
     from boldmill.config.model import Config
     from boldmill.spaces.config import SpacesConfig
@@ -66,6 +68,26 @@ def configured_atlases(spaces: SpacesConfig) -> dict[str, AtlasName]:
     first = parse_atlas(f"{spaces.atlas} {spaces.atlas_desc}".strip())
     label = EMBEDDED if spaces.atlas_source == "embedded" else first.label
     return {label: first, **{name.label: name for name in map(parse_atlas, spaces.further_atlases)}}
+
+
+def for_atlas(spaces: SpacesConfig, label: str) -> SpacesConfig:
+    """Return the settings that make one of the configured atlases: it as the first, no others.
+
+    Raises
+    ------
+    ConfigError
+        No configured atlas has this label.
+    """
+    known = configured_atlases(spaces)
+    if label not in known:
+        why = f"it is not configured{nearest(label, known)}"
+        raise ConfigError("unknown atlas", label, why, "name it in spaces.further_atlases")
+    if label == next(iter(known)):
+        return spaces.model_copy(update={"further_atlases": []})
+    name = known[label]
+    rest = " ".join([*filter(None, [name.desc]), *(f"{k}={v}" for k, v in name.entities)])
+    one = {"atlas_source": "templateflow", "atlas": name.atlas, "atlas_desc": rest, "further_atlases": []}
+    return spaces.model_copy(update=one)
 
 
 def atlas_labels(config: Config) -> list[str]:

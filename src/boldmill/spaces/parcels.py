@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,15 +30,22 @@ class Parcel:
     hemisphere: str
 
 
+_SIDES = {"lh": "L", "left": "L", "l": "L", "rh": "R", "right": "R", "r": "R"}
+
+
 def parse_name(parcel_id: int, name: str) -> Parcel:
-    """Split an official name into its parts.
+    """Split a parcel's name into its parts; names of other atlases may tell no network, or no hemisphere.
 
     >>> parse_name(1, "7Networks_LH_Vis_1")
     Parcel(id=1, name='LH_Vis_1', network='Vis', hemisphere='L')
+    >>> parse_name(2, "Left-Caudate")
+    Parcel(id=2, name='Left-Caudate', network='', hemisphere='L')
     """
     short = name.removeprefix("7Networks_").removeprefix("17Networks_")
-    side, network = short.split("_")[:2]
-    return Parcel(id=parcel_id, name=short, network=network, hemisphere=side[0])
+    words = re.split(r"[_\s-]+", short)
+    side = next((_SIDES[word.lower()] for word in words if word.lower() in _SIDES), "")
+    network = words[1] if words[0] in ("LH", "RH") and len(words) > 1 else ""
+    return Parcel(id=parcel_id, name=short, network=network, hemisphere=side)
 
 
 def schaefer100() -> list[Parcel]:
@@ -64,9 +73,15 @@ def names_file() -> Path:
 
 
 def read_table(text: str) -> list[Parcel]:
-    """Read a TemplateFlow label table (``index``, ``name``) and return its parcels in id order."""
-    rows = [r for r in csv.DictReader(io.StringIO(text), delimiter="\t") if "Background" not in r["name"]]
-    return sorted((parse_name(int(r["index"]), r["name"]) for r in rows), key=lambda p: p.id)
+    """Read a TemplateFlow label table (``index``, ``name``) and return its parcels in id order.
+
+    Parcels that share a name get their id after it, since columns are named by parcels.
+    """
+    rows = [(int(r["index"]), r["name"]) for r in csv.DictReader(io.StringIO(text), delimiter="\t")]
+    rows = [(number, name) for number, name in rows if number > 0 and "Background" not in name]
+    shared = {name for name, count in Counter(name for _, name in rows).items() if count > 1}
+    named = ((number, f"{name}_{number}" if name in shared else name) for number, name in rows)
+    return sorted((parse_name(number, name) for number, name in named), key=lambda p: p.id)
 
 
 def table_tsv(parcels: list[Parcel]) -> str:

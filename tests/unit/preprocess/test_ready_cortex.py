@@ -1,4 +1,4 @@
-"""Ready-made surfaces and grayordinates: carried to fsaverage5 and cleaned."""
+"""Ready-made surfaces and grayordinates: cleaned on the mesh they come on."""
 
 from __future__ import annotations
 
@@ -8,22 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boldmill.preprocess import ready_cifti
 from boldmill.preprocess.derivatives import sidecar_of
 
 from . import pipelines as made
 from .mill import Mill, residual
 
 
-@pytest.fixture
-def spheres(data: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    folder = data / "templateflow" / "tpl-fsLR"
-    paths = [folder / f"tpl-fsLR_space-fsaverage_hemi-{side}_den-32k_sphere.surf.gii" for side in "LR"]
-    monkeypatch.setattr(ready_cifti, "sphere_files", lambda: paths)
-    return paths
-
-
-def test_hcp_grayordinates_reach_fsaverage5(tmp_path: Path, spheres: list[Path]) -> None:
+def test_hcp_grayordinates_stay_on_fslr(tmp_path: Path) -> None:
     mill = Mill(tmp_path)
     run = "rfMRI_REST1_LR"
     folder = f"100307/MNINonLinear/Results/{run}"
@@ -38,20 +29,19 @@ def test_hcp_grayordinates_reach_fsaverage5(tmp_path: Path, spheres: list[Path])
     assert (row.status, row.kind, row.tr, row.n_volumes) == ("ok", "cifti", 0.72, 24)
     assert "repetition time 0.72 s from the header" in row.flags
     (entry,) = mill.preprocess("100307").values()
-    assert (entry["status"], entry["kind"], entry["space"]) == ("ok", "surface", "fsaverage5"), entry
+    assert (entry["status"], entry["kind"], entry["space"]) == ("ok", "surface", "fsLR"), entry
     fd = made.confounds(moves)["framewise_displacement"]
     assert entry["qc"]["mean_fd"] == pytest.approx(np.nanmean(fd), rel=1e-9)
     left, right = (mill.image(entry, f"clean_{side}h") for side in "lr")
     found = np.stack([array.data for array in left.darrays])
-    assert found.shape == (24, 10242) and len(right.darrays) == 24
-    # cleaning and carrying are linear in time and space: they commute
-    operator = ready_cifti._operator("L", _used(0).tobytes())
-    truth = residual((operator @ np.where(_used(0), parts[0], 0).T).T.astype(float), moves)
-    live = np.asarray(operator.sum(axis=1)).ravel() > 0
+    assert found.shape == (24, 32492) and len(right.darrays) == 24
+    live = _used(0)
+    truth = residual(np.asarray(parts[0], float), moves)
     assert np.abs(found - truth)[:, live].max() < 1e-2 * truth[:, live].std()
     assert not found[:, ~live].any() and 0.9 < live.mean() < 1.0
+    assert "_space-fsLR_den-32k_" in entry["files"]["clean_lh"]
     side = json.loads(sidecar_of(mill.results / entry["files"]["clean_lh"]).read_text())
-    assert side["ResamplingFiles"] == [path.name for path in spheres]
+    assert side["Density"].startswith("32k")
 
 
 def _used(side: int) -> np.ndarray:
@@ -60,7 +50,7 @@ def _used(side: int) -> np.ndarray:
     return mask
 
 
-def test_an_ica_fix_series_is_preferred_and_enters_at_parcellate(tmp_path: Path, spheres: list[Path]) -> None:
+def test_an_ica_fix_series_is_preferred_and_enters_at_parcellate(tmp_path: Path) -> None:
     mill = Mill(tmp_path)
     folder = "100307/MNINonLinear/Results/rfMRI_REST2_7T_PA"
     stem = f"{folder}/rfMRI_REST2_7T_PA"
@@ -81,7 +71,7 @@ def test_an_ica_fix_series_is_preferred_and_enters_at_parcellate(tmp_path: Path,
 
 
 @pytest.mark.parametrize("space", ["fsLR_den-32k", "fsaverage5"])
-def test_surface_pairs_of_fmriprep(tmp_path: Path, spheres: list[Path], space: str) -> None:
+def test_surface_pairs_of_fmriprep(tmp_path: Path, space: str) -> None:
     mill = Mill(tmp_path)
     made.describe(mill.root, "fMRIPrep")
     moves = made.motion(7, 22)
@@ -95,15 +85,5 @@ def test_surface_pairs_of_fmriprep(tmp_path: Path, spheres: list[Path], space: s
     entry = mill.one()
     assert (entry["status"], entry["kind"], entry["layout"]) == ("ok", "surface", "fmriprep"), entry
     assert entry["qc"]["n_regressors"] == 6 and entry["qc"]["mean_fd"] > 0
-    assert len(mill.image(entry, "clean_lh").darrays[0].data) == 10242
-
-
-def test_without_the_spheres_the_file_to_fetch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from templateflow import api
-
-    from boldmill.errors import MachineFault
-
-    monkeypatch.setattr(api, "ls", lambda *a, **k: [])
-    with pytest.raises(MachineFault, match="no file matches") as caught:
-        ready_cifti.sphere_files()
-    assert "api.get('fsLR'" in caught.value.fix and "sphere" in caught.value.fix
+    assert entry["space"] == space.partition("_")[0]
+    assert len(mill.image(entry, "clean_lh").darrays[0].data) == vertices

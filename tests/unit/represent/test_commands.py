@@ -17,10 +17,12 @@ import pytest
 
 from boldmill.cli import main
 from boldmill.config.load import parse
+from boldmill.paths import Layout
 from boldmill.spaces.packages import package_file
 from boldmill.stages import Settings, stage_json
 
 VOLUMES = 40
+ATLAS = "Schaefer2018embedded"
 DATA = (".gii", ".gii.gz", ".csv", ".mgz", ".nii.gz", ".npz", "-skel.zip", ".tsv", "-000.json", "sub-01.json")
 OPENED: list[set[str]] = []
 READ: dict[str, set[str]] = {}
@@ -28,7 +30,7 @@ TREE = "derivatives/demo"
 
 
 def _config(stage: str) -> str:
-    spaces = {"atlas_source": "embedded", "resolution": 6.0}
+    spaces = {"atlas_source": "embedded", "resolution": 6.0, "flat": "fsaverage5"}
     return stage_json(parse({"spaces": spaces, "flatmap": {"movie_frames": 3}}), stage)
 
 
@@ -73,27 +75,29 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nib.save(nib.Nifti1Image(np.ones((31, 37, 31), np.uint8), affine), root / "templates/mask.nii.gz")
     template = root / "templates/template.json"
     template.write_text(json.dumps({"space": "MNI152NLin6Asym", "files": {"brain_mask": "mask.nii.gz"}}))
-    atlas, operators = root / "atlas/atlas.json", root / "operators/operators.json"
-    common = ["--template", str(template)]
+    layout = Layout.at(root)
+    atlas = layout.atlas(ATLAS)
     with _watched("atlas"):
-        assert main(["atlas", *common, "--out", str(atlas), "--config-json", _config("atlas")]) == 0
-    words = ["operators", *common, "--atlas", str(atlas), "--out", str(operators)]
-    with _watched("operators"):
-        assert main([*words, "--config-json", _config("operators")]) == 0
+        words = ["--template", str(template), "--out", str(atlas), "--config-json", _config("atlas")]
+        assert main(["atlas", *words]) == 0
+    operators = {"parcels": f"parcels-{ATLAS}", "ribbon": "ribbon", "flat": "flat", "meshes": "meshes"}
+    for what, name in operators.items():
+        with _watched(f"operators {what}"):
+            words = ["operators", what, "--template", str(template), "--atlas", str(atlas)]
+            words += ["--out", str(layout.operator(name)), "--config-json", _config(f"operator_{what}")]
+            assert main(words) == 0
     subject = _subject(root, affine)
-    words = ["--subjects", str(subject), "--operators", str(operators), "--results", str(root)]
-    out = str(root / "parcellate/bucket-000.json")
-    with _watched("parcellate"):
-        more = ["--atlas", str(atlas), "--out", out, "--config-json", _config("parcellate")]
-        assert main(["parcellate", *words, *more]) == 0
-    out = str(root / "flatmap/bucket-000.json")
-    with _watched("flatmap"):
-        assert main(["flatmap", *words, "--out", out, "--config-json", _config("flatmap")]) == 0
+    words = ["--subjects", str(subject), "--results", str(root)]
+    for stage, names in (("parcellate", [operators["parcels"]]), ("flatmap", ["ribbon", "flat", "meshes"])):
+        more = ["--operators", *(str(layout.operator(name)) for name in names)]
+        more += ["--out", str(root / stage / "bucket-000.json"), "--config-json", _config(stage)]
+        with _watched(stage):
+            assert main([stage, *words, *more]) == 0
     return root
 
 
 def _subject(root: Path, affine: np.ndarray) -> Path:
-    image: Any = nib.load(root / "atlas/dseg.nii.gz")
+    image: Any = nib.load(root / f"atlas/{ATLAS}/dseg.nii.gz")
     labels = np.asarray(image.dataobj)
     folder = root / TREE
     folder.mkdir(parents=True)
@@ -141,15 +145,19 @@ def _bucket(results: Path, stage: str) -> dict[str, Any]:
 
 
 def test_operators_carry_their_grid_and_hashes(results: Path) -> None:
-    manifest = json.loads((results / "operators/operators.json").read_text())
-    assert manifest["flat"]["name"] == "fsaverage5-flat-224x560"
+    found = {p.stem: json.loads(p.read_text()) for p in (results / "operators").glob("*.json") if ".prov" not in p.name}
+    assert set(found) == {f"parcels-{ATLAS}", "ribbon", "flat", "meshes"}
+    assert found["flat"]["flat"]["name"] == "fsaverage5-flat-224x560"
     with np.load(results / "operators/flat_mask.npz", allow_pickle=False) as stored:
         packed = np.packbits(stored["mask"]).tobytes()
-    assert hashlib.sha256(packed).hexdigest() == manifest["flat"]["mask_sha256"]
-    for entry in manifest["operators"].values():
-        content = (results / "operators" / entry["file"]).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == entry["sha256"]
-    assert [(m["from"], m["to"]) for m in manifest["moves"]] == [("MNI305", "MNI152NLin6Asym")]
+    assert hashlib.sha256(packed).hexdigest() == found["flat"]["flat"]["mask_sha256"]
+    assert set(found[f"parcels-{ATLAS}"]["operators"]) == {"volume", "fsaverage5", "fsLR"}
+    for manifest in found.values():
+        for entry in manifest["operators"].values():
+            content = (results / "operators" / entry["file"]).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+    assert [(m["from"], m["to"]) for m in found["ribbon"]["moves"]] == [("MNI305", "MNI152NLin6Asym")]
+    assert found["ribbon"]["grid"] == found[f"parcels-{ATLAS}"]["grid"]
 
 
 def test_parcel_series_are_the_planted_signals(results: Path) -> None:
@@ -188,7 +196,7 @@ def test_flat_maps_are_finite_vary_everywhere_and_follow_the_parcels(results: Pa
         for key in ("still", "movie"):
             assert (results / scan["files"][key]).stat().st_size > 1000
     # the pixels of one parcel carry its planted signal
-    labels: Any = nib.load(results / "atlas/fsaverage5.rh.label.gii")
+    labels: Any = nib.load(results / f"atlas/{ATLAS}/fsaverage5.rh.label.gii")
     vertices = np.concatenate([np.zeros(10242, int), labels.agg_data()])
     with np.load(results / "operators/flat.npz", allow_pickle=False) as stored:
         from scipy.sparse import csr_array
@@ -212,11 +220,11 @@ def test_morphometry_is_written_per_subject(results: Path) -> None:
 
 def test_everything_written_is_in_the_provenance_record(results: Path) -> None:
     for stage in ("atlas", "operators", "parcellate", "flatmap"):
-        name = f"{stage}.json" if stage in ("atlas", "operators") else "bucket-000.json"
-        record = json.loads((results / stage / f"{name}.prov.json").read_text())
-        recorded = {Path(o["path"]).name for o in record["outputs"]}
+        records = [json.loads(path.read_text()) for path in sorted((results / stage).rglob("*.json.prov.json"))]
+        recorded = {Path(o["path"]).name for record in records for o in record["outputs"]}
         written = {p.name for p in (results / stage).rglob("*") if p.is_file() and not p.name.endswith(".prov.json")}
         assert recorded == written
+        record = records[0]
         if stage in ("parcellate", "flatmap"):
             assert {"clean.nii.gz", "clean_lh.func.gii"} <= {Path(i["path"]).name for i in record["inputs"]}
 
@@ -224,8 +232,11 @@ def test_everything_written_is_in_the_provenance_record(results: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "out"),
     [
-        ("atlas", "atlas/atlas.json"),
-        ("operators", "operators/operators.json"),
+        ("atlas", f"atlas/{ATLAS}/atlas.json"),
+        ("operators parcels", f"operators/parcels-{ATLAS}.json"),
+        ("operators ribbon", "operators/ribbon.json"),
+        ("operators flat", "operators/flat.json"),
+        ("operators meshes", "operators/meshes.json"),
         ("parcellate", "parcellate/bucket-000.json"),
         ("flatmap", "flatmap/bucket-000.json"),
     ],
@@ -233,5 +244,5 @@ def test_everything_written_is_in_the_provenance_record(results: Path) -> None:
 def test_every_data_file_a_command_opens_is_in_its_record(results: Path, command: str, out: str) -> None:
     record = json.loads((results / f"{out}.prov.json").read_text())
     known = {str(Path(item["path"]).resolve()) for item in [*record["inputs"], *record["outputs"]]}
-    assert READ[command], command
+    assert READ[command] or command == "operators meshes", command
     assert READ[command] - known == set()

@@ -12,6 +12,7 @@ from boldmill.represent.flatmap import fill_vertices, flat_run, vertex_series, z
 from boldmill.represent.operators import trilinear
 from boldmill.represent.pictures import colour, write_movie, write_still
 from boldmill.represent.series import Series
+from boldmill.represent.timeresample import resample
 
 RNG = np.random.default_rng(0)
 
@@ -54,6 +55,22 @@ def test_gaps_take_the_nearest_covered_vertex_of_their_hemisphere() -> None:
     assert filled[5].tolist() == values[6].tolist()
     with pytest.raises(DataFault, match="right"):
         fill_vertices(values, np.array([True] * 5 + [False] * 5), [sphere, sphere])
+
+
+def test_the_first_generation_scales_vertices_then_resamples_then_projects() -> None:
+    vertices = (RNG.standard_normal((30, 40)) * np.linspace(1, 9, 30)[:, None] + 50).astype(np.float32)
+    vertices[3] = 4  # constant: 0 in the published order
+    flat = csr_array(RNG.dirichlet(np.ones(30), 12).astype(np.float32))
+    covered = np.ones(30, bool)
+    found = flat_run(vertices, covered, flat, 0.8, 1.0, preset="v1")
+    scaled, mean, std = zscore(vertices.T)
+    assert (scaled[:, 3] == 0).all()
+    expected = resample(scaled, 0.8, 1.0) @ flat.toarray().T
+    assert np.abs(found.frames - expected).max() < 5e-3  # float16
+    assert np.allclose(found.mean, flat @ mean, rtol=1e-5) and np.allclose(found.std, flat @ std, rtol=1e-5)
+    # the two orders are not the same: an interpolated pixel of unit-variance vertices has less variance
+    other = flat_run(vertices, covered, flat, 0.8, 1.0, preset="v2")
+    assert found.frames.astype(float).std() < 0.6 * other.frames.astype(float).std()
 
 
 def test_order_is_project_then_zscore_then_resample() -> None:

@@ -90,3 +90,67 @@ def test_published_volume_on_the_surface_agrees_with_published_surface_labels(da
     unmoved = trilinear(ribbon_points("MNI305", 5), affine, image.shape)
     raw = unmoved @ membership(np.asarray(image.dataobj).astype(int).ravel(order="F"), list(range(1, 101))).T
     assert (raw.toarray().argmax(1) + 1 == labels)[labels > 0].mean() < (best == labels)[labels > 0].mean()
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("mesh", ["fsLR", "fsaverage5"])
+@pytest.mark.parametrize("space", ["MNI152NLin6Asym", "MNI152NLin2009cAsym"])
+def test_the_published_volume_sampled_in_the_ribbon_meets_the_published_surface_labels(
+    data: Path, mesh: str, space: str
+) -> None:
+    """Share of all labelled cortical vertices of a hemisphere that get their own label; unlabelled ones count as wrong.
+
+    Trilinear samples of each parcel's indicator, the largest wins: what the stage's operator does to a series.
+    """
+    name = f"tpl-{space}_res-02_atlas-Schaefer2018_desc-100Parcels7Networks_dseg.nii.gz"
+    load: Any = nib.load
+    image = load(data / "templateflow" / f"tpl-{space}" / name)
+    labels = np.asarray(image.dataobj).astype(int).ravel(order="F")
+    operator = trilinear(ribbon_points(space, 5, mesh), image.affine, image.shape)
+    score = (operator @ membership(labels, list(range(1, 101))).T).toarray()
+    found = np.where(score.max(1) > 0, score.argmax(1) + 1, 0)
+    for side, half in zip("LR", np.split(found, 2), strict=True):
+        truth = published_labels(data, mesh, side)
+        cortex = truth > 0
+        share = (half == truth)[cortex].mean()
+        assert share >= 0.85, (side, share)
+    mirrored = np.roll(found, len(found) // 2)
+    assert (mirrored == np.concatenate([published_labels(data, mesh, s) for s in "LR"]))[found > 0].mean() < 0.1
+
+
+def published_labels(data: Path, mesh: str, side: str) -> np.ndarray:
+    if mesh == "fsLR":
+        load: Any = nib.load
+        path = data / "surfaces/fsLR-32k" / f"{side}.Schaefer2018_7Networks_100.32k_fs_LR.label.gii"
+        labels: np.ndarray = np.asarray(load(path).agg_data())
+        return labels
+    path = data / "surfaces/fsaverage5" / f"{side.lower()}h.Schaefer2018_100Parcels_7Networks.annot"
+    labels = nib.freesurfer.read_annot(path)[0]
+    return np.where((labels > 0) & (side == "R"), labels + 50, np.maximum(labels, 0))
+
+
+def test_vertices_without_a_position_have_empty_rows() -> None:
+    points = np.array([[[1.0, 1, 1], [np.nan] * 3]])
+    assert trilinear(points, np.eye(4), (3, 3, 3)).sum(axis=1).tolist() == [1.0, 0.0]
+
+
+def test_registration_fusion_coordinates_are_read_and_their_wall_is_not_sampled(tmp_path: Path) -> None:
+    from boldmill.errors import ConfigError
+    from boldmill.spaces.moves import move_points
+    from boldmill.spaces.ribbon import fusion_points
+
+    rng = np.random.default_rng(3)
+    halves = [np.round(rng.uniform(-60, 60, (10242, 3)), 3) for _ in "LR"]
+    halves[0][5] = 0
+    paths = [tmp_path / f"{side}.txt" for side in "LR"]
+    for path, half in zip(paths, halves, strict=True):
+        np.savetxt(path, half, fmt="%.3f")
+    found = fusion_points(paths, "MNI152NLin2009cAsym", "fsaverage5")
+    assert found.shape == (1, 20484, 3) and np.isnan(found[0, 5]).all() and np.isfinite(found).sum() == 3 * 20483
+    expected = move_points(halves[1], "MNI152NLin6Asym", "MNI152NLin2009cAsym")
+    assert np.abs(found[0, 10242:] - expected).max() < 1e-9
+    with pytest.raises(ConfigError, match="fsLR has 32492"):
+        fusion_points(paths, "MNI152NLin6Asym", "fsLR")
+    paths[0].write_text("no numbers")
+    with pytest.raises(ConfigError, match=r"L\.txt"):
+        fusion_points(paths, "MNI152NLin6Asym", "fsaverage5")

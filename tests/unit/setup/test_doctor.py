@@ -7,6 +7,8 @@ from boldmill.config.model import Config
 from boldmill.setup import checks, doctor, machine
 from boldmill.setup.checks import Check
 
+SCHAEFER = "Schaefer2018-100Parcels7Networks"
+
 
 def by_name(found):
     return {check.name: check for check in found}
@@ -46,8 +48,8 @@ def test_templates_present_empty_and_missing(tmp_path):
     found = by_name(checks.templates(Config(), tmp_path))
     assert found["template T1w"].status == "ok"
     assert "empty placeholder" in found["template brain mask"].found
-    assert found["template atlas"].status == "fail"
-    assert "api.get('MNI152NLin6Asym', resolution=2, suffix='dseg'" in found["template atlas"].fix
+    assert found[f"template atlas {SCHAEFER}"].status == "fail"
+    assert "api.get('MNI152NLin6Asym', resolution=2, suffix='dseg'" in found[f"template atlas {SCHAEFER}"].fix
 
 
 def test_brain_only_t1w_is_no_head_template(tmp_path):
@@ -59,15 +61,17 @@ def test_brain_only_t1w_is_no_head_template(tmp_path):
 
 def test_every_file_a_stage_asks_templateflow_for_is_looked_for(tmp_path):
     """Resolution, label names and spheres too: the stages stop without them."""
-    spaces = {"atlas_source": "templateflow", "surface_source": "templateflow"}
+    more = "Schaefer2018 seg=7n scale=400"
+    spaces = {"atlas_source": "templateflow", "surface_source": "templateflow", "further_atlases": [more]}
     config = Config.model_validate({"spaces": spaces})
     folder = tmp_path / "tpl-MNI152NLin6Asym"
     folder.mkdir()
     (folder / "tpl-MNI152NLin6Asym_res-01_T1w.nii.gz").write_bytes(b"x" * 5000)
     found = by_name(checks.templates(config, tmp_path))
-    assert set(found) == {
-        f"template {what}" for what in ("T1w", "brain mask", "atlas", "atlas names", "sphere L", "sphere R")
-    }
+    atlases = [
+        f"{what} {label}" for label in (SCHAEFER, "Schaefer2018-seg-7n-scale-400") for what in ("atlas", "names of")
+    ]
+    assert set(found) == {f"template {what}" for what in ("T1w", "brain mask", *atlases, "sphere L", "sphere R")}
     assert {check.status for check in found.values()} == {"fail"}
 
 
@@ -91,7 +95,12 @@ def test_missing_package_data_is_named_with_its_package(monkeypatch):
 
 
 def test_embedded_sources_need_no_template_files(tmp_path):
-    spaces = {"template_source": "demo", "atlas_source": "embedded", "demo_template": str(tmp_path)}
+    spaces = {
+        "template_source": "demo",
+        "atlas_source": "embedded",
+        "demo_template": str(tmp_path),
+        "flat": "fsaverage5",
+    }
     assert [check.status for check in checks.templates(Config.model_validate({"spaces": spaces}), tmp_path)] == ["ok"]
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from boldmill.errors import BoldmillError
 from boldmill.paths import SHARD_TABLES
 from boldmill.provenance.record import Recorder, prov_path
 from boldmill.shards.build import clip_starts, decode_mask, encode_mask
-from boldmill.shards.write import shard_writer
+from boldmill.shards.write import FILTERED, shard_writer
 from boldmill.stages import Settings
 
 ALL = (*SHARD_TABLES, "pfc")
@@ -106,15 +107,47 @@ def test_pandas_reads_every_table_and_two_lines_decode_a_row(cohort) -> None:
     assert frames["scans"].loc[scan, "licence"] == "CC0"
 
 
-def test_row_groups_are_sorted_and_all_but_large_arrays_are_zstd(cohort) -> None:
+def chunks(path: Path) -> list[Any]:
+    """Every column chunk of every row group."""
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
+    return [group.column(c) for group in groups for c in range(group.num_columns)]
+
+
+@pytest.mark.parametrize("table", ALL)
+def test_numbers_are_stored_as_they_are_and_all_else_as_zstd(cohort, table: str) -> None:
     bucket = max(cohort.buckets, key=lambda b: len(cohort.buckets[b]))
-    file = pq.ParquetFile(cohort.shard("pfc", bucket))
-    groups = [file.metadata.row_group(g) for g in range(file.metadata.num_row_groups)]
-    columns = [g.column(c) for g in groups for c in range(g.num_columns)]
-    assert {c.compression for c in columns if c.path_in_schema != "values"} == {"ZSTD"}
-    assert {(c.compression, c.has_dictionary_page) for c in columns if c.path_in_schema == "values"} == {
-        ("UNCOMPRESSED", False)
-    }
+    numbers = {c.name for c in tables.columns(table) if c.type in ("array", "vector")}
+    found = {c.path_in_schema: c for c in chunks(cohort.shard(table, bucket))}
+    assert {name.split(".")[0] for name in found} == {c.name for c in tables.columns(table)}
+    for name, chunk in found.items():
+        plain = name.split(".")[0] in numbers
+        assert chunk.compression == ("UNCOMPRESSED" if plain else "ZSTD"), name
+        assert not (plain and chunk.has_dictionary_page)
+        assert chunk.is_stats_set == (name in FILTERED), name
+
+
+@pytest.mark.parametrize("table", ["timeseries", "pfc", "flat_clips"])
+def test_the_bytes_of_an_array_lie_together_in_the_file(cohort, table: str) -> None:
+    """As the head of boldmill.shards.write says: a reader may map them."""
+    bucket = max(cohort.buckets, key=lambda b: len(cohort.buckets[b]))
+    path = cohort.shard(table, bucket)
+    file, content = pq.ParquetFile(path), path.read_bytes()
+    found = []
+    for group in range(file.metadata.num_row_groups):
+        values = file.read_row_group(group, columns=["values"])["values"].to_pylist()
+        (chunk,) = [c for c in chunks(path) if c.path_in_schema == "values"][group : group + 1]
+        end = chunk.data_page_offset + chunk.total_compressed_size
+        for value in reversed(values):
+            assert content[end - len(value) : end] == value
+            assert int.from_bytes(content[end - len(value) - 4 : end - len(value)], "little") == len(value)
+            end -= len(value) + 4
+            found.append(value)
+    assert len(found) == file.metadata.num_rows > 1
+
+
+def test_row_groups_are_sorted_and_small(cohort) -> None:
+    bucket = max(cohort.buckets, key=lambda b: len(cohort.buckets[b]))
     scans = pq.ParquetFile(cohort.shard("scans", bucket)).metadata
     assert all(scans.row_group(g).num_rows <= 3 for g in range(scans.num_row_groups))
     statistics = scans.row_group(0).column(0).statistics
@@ -259,7 +292,7 @@ LOOP = """
 import sys
 import numpy as np
 from boldmill import tables
-from boldmill.shards.write import shard_writer
+from boldmill.shards.write import FILTERED, shard_writer
 base = {"dataset": "d", "subject": "s", "atlas": "A", "source_sha256": [], "pipeline_version": "", "stage_digests": []}
 values = np.random.default_rng(0).random(50_000).astype("<f2").tobytes()
 while True:

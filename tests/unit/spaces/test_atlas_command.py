@@ -49,11 +49,12 @@ def test_the_embedded_atlas_bears_its_own_name_and_lists_its_moves(tmp_path: Pat
         ("MNI152NLin6Asym", "MNI152NLin2009aSym"),
         ("MNI305", "MNI152NLin6Asym"),
     ]
-    assert manifest["agreement"]["volume_on_surface"]["agreement"] > 0.85
+    for mesh in ("fsaverage5", "fsLR"):
+        assert manifest["agreement"]["volume_on_surface"][mesh]["agreement"] > 0.85
     assert manifest["smallest_parcel"]["voxels"] > 0
     volume: Any = nib.load(out.parent / manifest["files"]["volume"])
     assert len(np.unique(np.asarray(volume.dataobj))) == 101
-    labels: Any = nib.load(out.parent / manifest["files"]["labels_rh"])
+    labels: Any = nib.load(out.parent / manifest["files"]["fsaverage5_rh"])
     assert set(np.unique(labels.agg_data())) == {0, *range(51, 101)}
     assert labels.labeltable.get_labels_as_dict()[100] == "RH_Default_pCunPCC_2"
     assert (out.parent / "atlas.json.prov.json").is_file()
@@ -73,8 +74,9 @@ def test_templateflow_volume_with_labels_along_the_sphere(tmp_path: Path, data: 
     assert code == 0, error
     manifest = json.loads(out.read_text())
     assert manifest["atlas"] == "Schaefer2018 100Parcels7Networks"
-    assert "sphere" in manifest["surface"]["how"] and "res-02" in manifest["source"]
-    assert manifest["agreement"]["volume_on_surface"]["agreement"] > 0.8  # 6 mm voxels
+    assert "sphere" in manifest["surfaces"]["fsaverage5"]["how"] and "res-02" in manifest["source"]
+    for mesh in ("fsaverage5", "fsLR"):
+        assert manifest["agreement"]["volume_on_surface"][mesh]["agreement"] > 0.8  # 6 mm voxels
     # the volume on the coarse grid is the published one at the nearest voxel
     published: Any = nib.load(next((data / "templateflow/tpl-MNI152NLin6Asym").glob("*dseg.nii.gz")))
     ours: Any = nib.load(out.parent / manifest["files"]["volume"])
