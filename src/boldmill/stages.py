@@ -84,9 +84,9 @@ STAGES: dict[str, Stage] = {
         reads=("flatmap.preset", "flatmap.target_tr", "flatmap.movie_frames"),
         module="boldmill.represent.flatmap_command",
     ),
-    "augment": Stage(version=1, reads=("augment",), module="boldmill.represent.augment_command", seeded=True),
+    "augment": Stage(version=2, reads=("augment",), module="boldmill.represent.augment_command", seeded=True),
     "shards": Stage(
-        version=2,
+        version=3,
         reads=(
             *("shards.clip_frames", "shards.clip_stride", "shards.clip_dtype", "shards.row_group_rows"),
             *("parcellate.fc_estimator", "parcellate.fisher_z"),
@@ -94,17 +94,17 @@ STAGES: dict[str, Stage] = {
         module="boldmill.shards.command",
     ),
     "snapshot": Stage(
-        version=2, reads=("snapshot", "inclusion"), module="boldmill.shards.snapshot_command", seeded=True
+        version=3, reads=("snapshot", "inclusion"), module="boldmill.shards.snapshot_command", seeded=True
     ),
     "train_brainmass": Stage(
-        version=1, reads=("models.brainmass", "augment"), module="boldmill.train.command", seeded=True
+        version=2, reads=("models.brainmass", "augment"), module="boldmill.train.command", seeded=True
     ),
     "train_fmri_mae": Stage(version=1, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
     "train_fm_app": Stage(version=1, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
-    "evaluate": Stage(version=1, reads=("evaluate",), module="boldmill.evaluate.command", seeded=True),
+    "evaluate": Stage(version=2, reads=("evaluate",), module="boldmill.evaluate.command", seeded=True),
     "cohort": Stage(version=1, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
     "pages": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
-    "report": Stage(version=2, reads=("project", "preset", "report"), module="boldmill.report.command"),
+    "report": Stage(version=3, reads=("project", "preset", "report"), module="boldmill.report.command"),
     "ledger": Stage(version=1, reads=(), module="boldmill.provenance.ledger"),
 }
 

@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.provenance.record import Recorder
     from boldmill.represent.config import AugmentConfig
     from boldmill.represent.pfc import check_length
-    from boldmill.shards.build import check_atlases, entry_of
+    from boldmill.shards.build import entry_of
+    from boldmill.shards.parcel_series import check_atlases
     from boldmill.shards.write import write_quarantine
     from boldmill.stages import Settings
 
@@ -115,7 +116,8 @@ def _write_views(
     from boldmill.represent.config import AugmentConfig
     from boldmill.represent.fc import n_edges
     from boldmill.represent.pfc import GENERATOR_VERSION, n_dropped, pfc_views
-    from boldmill.shards.build import identity, parcels_of, read_timeseries, series_entry
+    from boldmill.shards.build import identity, read_timeseries
+    from boldmill.shards.parcel_series import parcels_of, series_entry
     from boldmill.shards.write import quarantine_entries, shard_writer
 
     atlas = out.parent.name

@@ -53,8 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the four shards."""
     from boldmill.provenance.record import Recorder
-    from boldmill.shards.build import check_atlases, load_bucket
+    from boldmill.shards.build import load_bucket
     from boldmill.shards.config import ShardsConfig
+    from boldmill.shards.parcel_series import check_atlases
     from boldmill.shards.write import write_quarantine
     from boldmill.stages import Settings
 
@@ -103,7 +104,8 @@ def _write_series(
     from boldmill.atomic import canonical_json
     from boldmill.represent.config import ParcellateConfig
     from boldmill.represent.fc import n_edges
-    from boldmill.shards.build import common, fc_row, parcels_of, read_timeseries, series_entry, timeseries_row
+    from boldmill.shards.build import common, fc_row, read_timeseries, timeseries_row
+    from boldmill.shards.parcel_series import parcels_of, series_entry
     from boldmill.shards.write import shard_writer
 
     found = [(s, t, e) for s, t, _ in bucket.usable() if (e := series_entry(bucket.parcellated, s, atlas)) is not None]
@@ -201,7 +203,8 @@ def _write_scans(
     """Write scans; return the number of rows. Morphometry is of the first configured atlas."""
     from boldmill import tables
     from boldmill.atomic import canonical_json
-    from boldmill.shards.build import morphometry_of, parcels_of, phenotype_descriptions, scan_row, subject_key
+    from boldmill.shards.build import morphometry_of, phenotype_descriptions, scan_row, subject_key
+    from boldmill.shards.parcel_series import parcels_of
     from boldmill.shards.write import shard_writer
 
     scans = list(bucket.usable())

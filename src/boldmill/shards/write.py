@@ -13,9 +13,9 @@ read() of the raw bytes gives 4.2 GB/s):
 | mean and SD, float32 | 3.8 GB/s | 0.90, 0.63 GB/s | 0.90, 0.50 GB/s | - | - |
 | FC, float32 list | 0.46 GB/s | 0.93, 0.24 GB/s | 0.93, 0.15 GB/s | - | 0.86, 0.05 GB/s |
 
-A tenth of the size costs four fifths of the speed; who wants half the size asks for int8 clips. A chunk of a column is
-one page without dictionary, so that the bytes of an uncompressed array that is never null lie together in the file,
-each after its length in four bytes, and the last one ends the chunk: a reader may map them without decoding anything.
+A tenth of the size costs four fifths of the speed; who wants half the size asks for int8 clips. A column of a row group
+is one page without dictionary, so that a reader may fetch any value straight from its place in the file
+(:mod:`boldmill.shards.pages`), however large the group.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 GROUP_BYTES = 32 << 20
-"""A row group is closed at this size: about the flat clips of one scan. Our reader fetches single values whatever the
-size; others decode no more than that for a row, and the footers of a terabyte (an entry per group and column) stay
-below 100 MB, where one group per clip would make 800."""
+"""A row group is closed at this size: about the clips of one scan. Readers that decode whole groups read no more than
+that for a row, and the footer of a terabyte stays below 100 MB (one entry per group and column)."""
 
 COMPRESSION_LEVEL = 3
 
@@ -66,8 +65,8 @@ class ShardWriter:
         self._bytes = 0
         self._last: tuple[Any, ...] | None = None
         numbers = {c.name for c in columns(self.table) if c.type in ("array", "vector")}
-        packed = [leaf for field in schema if field.name not in numbers for leaf in leaves(field)]
-        plain = [leaf for field in schema if field.name in numbers for leaf in leaves(field)]
+        packed = [leaf for field in schema if field.name not in numbers for leaf in leaf_paths(field)]
+        plain = [leaf for field in schema if field.name in numbers for leaf in leaf_paths(field)]
         self._writer = pq.ParquetWriter(
             path,
             schema,
@@ -103,15 +102,6 @@ class ShardWriter:
         self._writer.close()
 
 
-def leaves(field: pa.Field) -> list[str]:
-    """Return the names Parquet gives to what a column is stored as."""
-    import pyarrow as pa
-
-    if pa.types.is_map(field.type):
-        return [f"{field.name}.key_value.{part}" for part in ("key", "value")]
-    return [f"{field.name}.list.element" if pa.types.is_nested(field.type) else field.name]
-
-
 @contextmanager
 def shard_writer(path: str | Path, schema: pa.Schema, row_group_rows: int) -> Iterator[ShardWriter]:
     """Yield a writer; the file appears at ``path`` when the block ends without an error. No rows is a valid shard."""
@@ -119,6 +109,17 @@ def shard_writer(path: str | Path, schema: pa.Schema, row_group_rows: int) -> It
         writer = ShardWriter(temporary, schema, row_group_rows)
         yield writer
         writer.close()
+
+
+def leaf_paths(field: pa.Field) -> list[str]:
+    """Return the names Parquet gives to the columns of an Arrow field."""
+    import pyarrow as pa
+
+    if not pa.types.is_nested(field.type):
+        return [field.name]
+    inner = field.type.value_type
+    parts = [f".{inner.field(number).name}" for number in range(inner.num_fields)] or [""]
+    return [f"{field.name}.list.element{part}" for part in parts]
 
 
 def quarantine_path(out: Path) -> Path:

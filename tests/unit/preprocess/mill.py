@@ -79,7 +79,8 @@ class Mill:
         words += ["--out", str(out), "--config-json", stage_json(self.config, "parcellate")]
         assert parcellate_command.run(parser.parse_args(words)) == 0
         (entry,) = read_json(out)["scans"].values()
-        return dict(entry)
+        (only,) = entry["atlases"].values()
+        return {**entry, **only}
 
     def image(self, entry: dict[str, Any], key: str) -> Any:
         return nib.load(self.results / entry["files"][key])  # type: ignore[attr-defined]

@@ -6,7 +6,9 @@ from hypothesis.extra.numpy import arrays
 from sklearn.covariance import LedoitWolf
 
 from boldmill.errors import DataFault
-from boldmill.represent.fc import correlation, n_edges, n_parcels, unvectorise, vectorise
+from boldmill.represent.fc import Estimator, correlation, fisher_z, n_edges, n_parcels, unvectorise, vectorise
+
+ESTIMATORS = ("pearson", "ledoit_wolf", "partial")
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def test_float32_input_is_accumulated_in_float64(series: np.ndarray) -> None:
 
 def test_batches_are_the_single_ones(series: np.ndarray) -> None:
     batch = np.stack([series[:40], series[20:]])
-    for estimator in ("pearson", "ledoit_wolf"):
+    for estimator in ESTIMATORS:
         both = correlation(batch, estimator=estimator)
         for one, alone in zip(both, batch, strict=True):
             np.testing.assert_allclose(one, correlation(alone, estimator=estimator), atol=1e-14)
@@ -42,7 +44,42 @@ def test_ledoit_wolf_is_that_of_sklearn(series: np.ndarray) -> None:
     assert np.all(np.diag(found) == 1)
 
 
-@pytest.mark.parametrize("estimator", ["pearson", "ledoit_wolf"])
+@pytest.mark.parametrize(("estimator", "kind"), [("ledoit_wolf", "correlation"), ("partial", "partial correlation")])
+@pytest.mark.parametrize("volumes", [60, 7])
+def test_shrunk_and_partial_are_those_of_nilearn(
+    series: np.ndarray, estimator: Estimator, kind: str, volumes: int
+) -> None:
+    """7 volumes of 8 parcels: only the shrunk estimate has an inverse."""
+    from nilearn.connectome import ConnectivityMeasure
+
+    z = (series[:volumes] - series[:volumes].mean(0)) / series[:volumes].std(0)  # its own zscore takes the sample SD
+    measure = ConnectivityMeasure(cov_estimator=LedoitWolf(store_precision=False), kind=kind, standardize=False)
+    (expected,) = measure.fit_transform([z])
+    found = correlation(series[:volumes], estimator=estimator)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert np.abs(found - correlation(series[:volumes])).max() > 0.05  # and no plain correlation
+
+
+def test_partial_regresses_the_other_parcels_out() -> None:
+    """Closed form: in a chain a -> b -> c, a and c correlate, but not once b is known."""
+    rng = np.random.default_rng(3)
+    a = rng.standard_normal(200_000)
+    b = a + rng.standard_normal(len(a))
+    chain = np.stack([a, b, b + rng.standard_normal(len(a))], axis=1)
+    assert correlation(chain)[0, 2] == pytest.approx(1 / np.sqrt(3), abs=0.01)
+    partial = correlation(chain, estimator="partial")
+    assert partial[0, 2] == pytest.approx(0, abs=0.01)
+    assert partial[0, 1] == pytest.approx(1 / 2, abs=0.01)  # the precision is [[2, -1, 0], [-1, 2, -1], [0, -1, 1]]
+    assert partial[1, 2] == pytest.approx(1 / np.sqrt(2), abs=0.01)
+
+
+def test_fisher_z_is_undone_by_tanh_and_stays_finite() -> None:
+    r = np.array([-1.0, -0.5, 0.0, 0.98, 1.0, np.nan])
+    z = fisher_z(r)
+    np.testing.assert_allclose(np.tanh(z), [-0.999, -0.5, 0, 0.98, 0.999, np.nan], atol=1e-15)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_nan_and_constant_parcels_are_nan_and_spoil_no_other(series: np.ndarray, estimator: str) -> None:
     damaged = series.copy()
     damaged[5, 2] = np.nan

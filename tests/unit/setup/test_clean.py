@@ -26,11 +26,11 @@ def used(tree):
         put(f"flatmap/ds/{row.scan_id}.npz")
         for stage in ("parcellate", "flatmap"):
             put(f"{stage}/bucket-{row.bucket:03d}.json", b"{}")
-        put(f"shards/fc/bucket-{row.bucket:03d}.parquet")
+        put(f"shards/fc/Toy/bucket-{row.bucket:03d}.parquet")
     assert rows["01"].bucket != rows["02"].bucket
     put("work/scratch.nii")
     put("logs/a.log")
-    put("shards/fc/.tmp-1-aa-bucket-000.parquet")
+    put("shards/fc/Toy/.tmp-1-aa-bucket-000.parquet")
     import shutil
 
     shutil.rmtree(tree.root / "sub-02")
@@ -55,13 +55,13 @@ def test_lists_everything_and_deletes_nothing(used, capsys):
     assert found == {
         ("work", "work"),
         ("logs", "logs"),
-        ("temp", "shards/fc/.tmp-1-aa-bucket-000.parquet"),
+        ("temp", "shards/fc/Toy/.tmp-1-aa-bucket-000.parquet"),
         ("orphans", "derivatives/ds/sub-02"),
         ("orphans", "preprocess/ds/sub-02.json"),
         ("orphans", f"flatmap/ds/{gone}.npz"),
         ("orphans", f"flatmap/bucket-{bucket:03d}.json"),
         ("orphans", f"parcellate/bucket-{bucket:03d}.json"),
-        ("orphans", f"shards/fc/bucket-{bucket:03d}.parquet"),
+        ("orphans", f"shards/fc/Toy/bucket-{bucket:03d}.parquet"),
         ("series", "derivatives/ds/sub-01/func/clean.nii.gz"),
     }
     assert "nothing was deleted" in last

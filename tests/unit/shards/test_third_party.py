@@ -14,6 +14,7 @@ import pytest
 
 from boldmill.rng import generator
 from boldmill.shards.rows import TableRows
+from boldmill.tables import pairs
 
 TABLES = ("scans", "timeseries", "fc", "pfc", "flat_clips")
 
@@ -86,9 +87,11 @@ def test_every_table_is_read_without_our_code(cohort, table: str, reader: str) -
         assert [list(row["source_sha256"]) for row in rows] == ours.column("source_sha256").tolist()
         for number, row in enumerate(rows):
             assert row["pipeline_version"] == ours.column("pipeline_version")[number]
+            assert pairs(row["stage_digests"]) == pairs(ours.column("stage_digests")[number])
             if table == "scans":
                 assert row["tr"] == ours.column("tr")[number]
                 assert list(row["atlases"]) == ours.column("atlases")[number]
+                assert pairs(row["qc"]) == pairs(ours.column("qc")[number])
             elif table == "fc":
                 np.testing.assert_array_equal(np.array(row["values"], np.float32), ours.array(number, "values"))
             else:
