@@ -148,7 +148,7 @@ def _static(rows: TableRows, column: Column) -> dict[str, Any]:
 def _extent(rows: TableRows, axis: str) -> str:
     schema = rows.schemas[0]
     if axis not in schema.names:
-        return schema.metadata.get(axis.encode(), b"?").decode()
+        return str(schema.metadata.get(axis.encode(), b"?").decode())
     sizes = rows.column(axis)
     return f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()}..{sizes.max()}"
 

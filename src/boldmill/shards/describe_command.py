@@ -76,8 +76,9 @@ def table_lines(facts: dict[str, Any]) -> list[str]:
     title = facts["table"] + (f", atlas {facts['atlas']}" if facts["atlas"] else "")
     low, high = facts["rows_per_group"]
     per_group = f"{low}" if low == high else f"{low} to {high}"
+    shards = f"{facts['shards']} shard" + ("s" if facts["shards"] != 1 else "")
     lines = [
-        f"{title}: {facts['rows']} rows of {facts['scans']} scans in {facts['shards']} shard(s), {size(facts['bytes'])}",
+        f"{title}: {facts['rows']} rows of {facts['scans']} scans in {shards}, {size(facts['bytes'])}",
         f"  {size(facts['bytes_per_row'])} a row; {facts['row_groups']} row groups of {per_group} rows",
     ]
     if "hours" in facts:

@@ -50,7 +50,8 @@ def zscored(series: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return series (T, P) with mean 0 and SD 1 over time; parcels that do not vary, or are NaN, are NaN."""
     wide = series.astype(np.float64)
     spread = wide.std(axis=0)
-    return (wide - wide.mean(axis=0)) / np.where(spread > 0, spread, np.nan)
+    z: npt.NDArray[np.float64] = (wide - wide.mean(axis=0)) / np.where(spread > 0, spread, np.nan)
+    return z
 
 
 def _flat(path: Path, rows: TableRows, values: npt.NDArray[Any]) -> None:
@@ -72,8 +73,8 @@ def _image(path: Path, values: npt.NDArray[Any], title: str, x: str, y: str, lim
     figure = Figure(figsize=(7, 6.2 if height == width else 4), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     axes.set_facecolor("0.85")  # NaN
-    aspect = "equal" if height == width else "auto"
-    image = axes.imshow(values, cmap=cmap, vmin=-limit, vmax=limit, aspect=aspect, interpolation="nearest")
+    image = axes.imshow(values, cmap=cmap, vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.set_aspect("equal" if height == width else "auto")
     axes.set(title=title, xlabel=x, ylabel=y)
     figure.colorbar(image, shrink=0.8)
     with atomic(path) as temporary:
