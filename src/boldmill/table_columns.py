@@ -102,7 +102,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "timeseries": (
         *_IDENTITY,
         _ATLAS,
-        Column(name="tr", type="float64", unit="s", description="repetition time", source="parcellate"),
+        Column(
+            name="tr",
+            type="float64",
+            unit="s",
+            description="repetition time; null: unknown (tables of parcel series)",
+            source="parcellate",
+            nullable=True,
+        ),
         Column(name="n_volumes", type="int32", description="T", source="parcellate"),
         Column(name="n_parcels", type="int32", description="P", source="parcellate"),
         Column(

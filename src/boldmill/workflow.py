@@ -82,7 +82,12 @@ class Plan:
         return text
 
     def parcel_operators(self, _wildcards: Any) -> list[str]:
-        """Operators of every configured atlas, the one models read first."""
+        """Operators of every configured atlas, the one models read first, in projects that bring a scan to one.
+
+        Then every bucket gets them, one of tables alone too, so that all shards of a table have one schema.
+        """
+        if not self._needs_atlas:
+            return []
         return [str(self.layout.operator(f"parcels-{label}")) for label in configured_atlases(self.config.spaces)]
 
     def flat_operators(self, _wildcards: Any) -> list[str]:
@@ -97,6 +102,15 @@ class Plan:
         """Tickets of one bucket's scans."""
         return self._index.tickets_in(int(wildcards.bucket))
 
+    def bucket_tables(self, wildcards: Any) -> list[str]:
+        """Tickets of one bucket's tables of parcel series, which no job preprocesses."""
+        return self._index.tables_in(int(wildcards.bucket))
+
+    def flat(self, wildcards: Any) -> list[str]:
+        """Manifest of one bucket's flat maps, where somebody of it has images to map."""
+        bucket = int(wildcards.bucket)
+        return [str(self.layout.flat(bucket))] if self._index.subjects_in(bucket) else []
+
     def bucket_subjects(self, wildcards: Any) -> list[str]:
         """Manifests of one bucket's subjects."""
         return [str(self.layout.subject(d, s)) for d, s in self._index.subjects_in(int(wildcards.bucket))]
@@ -108,6 +122,10 @@ class Plan:
     def per_bucket(self, path: Callable[[int], Path]) -> list[str]:
         """One path per bucket that holds at least one usable scan."""
         return [str(path(bucket)) for bucket in self._index.buckets()] if self.index else []
+
+    def per_preprocessed(self, path: Callable[[int], Path]) -> list[str]:
+        """One path per bucket that holds somebody whose images are preprocessed."""
+        return [str(path(bucket)) for bucket in self._index.preprocessed_buckets()] if self.index else []
 
     @cached_property
     def atlases(self) -> list[str]:
@@ -136,6 +154,12 @@ class Plan:
         """Return the command that prints progress and the failure table of this configuration."""
         words = ["python", "-m", "boldmill", "status", "--results", self.config.results, "--atlases", *self.atlases]
         return shlex.join([*words, "--snapshot", self.config.snapshot.name, "--models", *self.config.models.train])
+
+    @cached_property
+    def _needs_atlas(self) -> bool:
+        """Whether there is more than tables of atlases of their own."""
+        own = {dataset.name for dataset in self.config.datasets if dataset.atlas}
+        return any(scan.dataset not in own for scan in self._index.ok)
 
     @property
     def _index(self) -> Index:

@@ -33,6 +33,7 @@ def subjects(dataset: str | None = None) -> set[str]:
     return {f"preprocess_subject {d} {s}" for d, s in SUBJECTS if dataset in (None, d)}
 
 
+FIRST, SECOND = "Schaefer2018-100Parcels7Networks", "Schaefer2018-400Parcels17Networks"
 REPRESENT = ("parcellate_bucket", "flatmap_bucket", "augment_bucket", "shard_bucket")
 
 
@@ -41,9 +42,10 @@ def downstream(*touched: str, buckets: set[str] = BUCKETS) -> set[str]:
     return set(touched) | per_bucket(*REPRESENT, *PAGES, buckets=buckets) | {"cohort_page"} | AFTER_SHARDS
 
 
-def represented(*touched: str, buckets: set[str] = BUCKETS) -> set[str]:
-    """Everything after the operators: no page of a subject."""
-    return set(touched) | per_bucket(*REPRESENT, buckets=buckets) | {"cohort_page"} | AFTER_SHARDS
+def parcellated(*touched: str) -> set[str]:
+    """Everything after an atlas: no flat map, and no page of a subject."""
+    jobs = per_bucket("parcellate_bucket", "augment_bucket", "shard_bucket")
+    return set(touched) | jobs | {"cohort_page"} | AFTER_SHARDS
 
 
 SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
@@ -52,22 +54,42 @@ SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
     (
         "spaces.resolution",
         {"spaces": {"resolution": 3.0}},
-        downstream("atlas", "operators", *subjects()),
+        downstream(f"atlas {FIRST}", f"operator_parcels {FIRST}", "operator_ribbon", *subjects()),
     ),
     (
         "spaces.surface_source",
         {"spaces": {"surface_source": "templateflow"}},
-        represented("atlas", "operators"),
+        parcellated(f"atlas {FIRST}", f"operator_parcels {FIRST}"),
     ),
+    (
+        "spaces.further_atlases",
+        {"spaces": {"further_atlases": ["Schaefer2018 400Parcels17Networks"]}},
+        parcellated(f"atlas {SECOND}", f"operator_parcels {SECOND}"),
+    ),
+    (
+        "spaces.flat",
+        {"spaces": {"flat": "hcp"}},
+        per_bucket("flatmap_bucket", "shard_bucket")
+        | {"operator_flat", "operator_ribbon", "operator_meshes"}
+        | AFTER_SHARDS,
+    ),
+    (
+        "flatmap.depths",
+        {"flatmap": {"depths": 3}},
+        per_bucket("flatmap_bucket", "shard_bucket") | {"operator_ribbon"} | AFTER_SHARDS,
+    ),
+    ("flatmap.preset", {"flatmap": {"preset": "v1"}}, per_bucket("flatmap_bucket", "shard_bucket") | AFTER_SHARDS),
     (
         "parcellate.fc_estimator",
         {"parcellate": {"fc_estimator": "ledoit_wolf"}},
         per_bucket("shard_bucket") | AFTER_SHARDS,
     ),
+    ("parcellate.fisher_z", {"parcellate": {"fisher_z": True}}, per_bucket("shard_bucket") | AFTER_SHARDS),
+    ("shards.clip_dtype", {"shards": {"clip_dtype": "int8"}}, per_bucket("shard_bucket") | AFTER_SHARDS),
     (
         "parcellate.min_coverage",
         {"parcellate": {"min_coverage": 0.4}},
-        per_bucket("parcellate_bucket", "augment_bucket", "shard_bucket") | {"cohort_page"} | AFTER_SHARDS,
+        parcellated(),
     ),
     (
         "flatmap.target_tr",
@@ -190,7 +212,7 @@ def test_lost_pages_are_made_again_alone(finished) -> None:
 
 def test_a_lost_shard_is_made_again(finished) -> None:
     mine = bucket("alpha", "01")
-    (finished.folder / "results" / "shards" / "pfc" / f"bucket-{mine}.parquet").unlink()
+    (finished.folder / "results" / "shards" / "pfc" / FIRST / f"bucket-{mine}.parquet").unlink()
     assert set(finished.jobs()) == {f"augment_bucket {mine}"} | AFTER_SHARDS
 
 

@@ -69,11 +69,12 @@ class Line:
         return self.folder / "resources" / "demo" / "truth" / name.split("_")[0] / f"{name}_{what}"
 
     def series(self, scan_id: str) -> Floats:
-        """Parcel series (T, P) of a scan, NaN where not covered."""
+        """Parcel series (T, P) of a scan in the first atlas, NaN where not covered."""
         for manifest in sorted(self.results.glob("parcellate/bucket-*[0-9].json")):
-            scan = json.loads(manifest.read_text())["scans"].get(scan_id)
-            if scan is not None:
-                return np.genfromtxt(self.results / scan["files"]["timeseries"], skip_header=1, delimiter="\t")
+            content = json.loads(manifest.read_text())
+            if scan_id in content["scans"]:
+                files = content["scans"][scan_id]["atlases"][content["configured"][0]]["files"]
+                return np.genfromtxt(self.results / files["timeseries"], skip_header=1, delimiter="\t")
         raise KeyError(scan_id)
 
 

@@ -150,7 +150,7 @@ def test_a_metric_is_traced_down_to_raw_files(demo) -> None:
 
 
 def test_a_row_is_traced_to_its_own_subject(demo) -> None:
-    shard = sorted(demo.results.glob("shards/fc/*.parquet"))
+    shard = sorted(demo.results.glob("shards/fc/*/*.parquet"))
     scan = None
     for path in shard:
         import pyarrow.parquet as pq
@@ -176,7 +176,7 @@ def test_the_report_is_one_page_that_says_it_all(demo) -> None:
 
 
 def test_forcing_a_stage_gives_the_same_bytes(demo) -> None:
-    shards = {path: path.read_bytes() for path in sorted(demo.results.glob("shards/fc/*.parquet"))}
+    shards = {path: path.read_bytes() for path in sorted(demo.results.glob("shards/fc/*/*.parquet"))}
     demo.snakemake("shards", "--forcerun", "parcellate_bucket")
     assert shards and {path: path.read_bytes() for path in shards} == shards
     demo.snakemake()

@@ -89,13 +89,16 @@ def test_every_table_has_both(real) -> None:
 
     for table in ("scans", "timeseries", "fc", "pfc", "flat_clips"):
         ids: set[str] = set()
-        for shard in real.results.glob(f"shards/{table}/*.parquet"):
+        for shard in (real.results / "shards" / table).rglob("*.parquet"):
             ids |= set(pq.read_table(shard, columns=["scan_id"])["scan_id"].to_pylist())
         assert ids == set(SCANS), table
 
 
 def test_where_everything_came_from_is_said(real) -> None:
     template = json.loads((real.results / "templates" / "template.json").read_text())
-    atlas = json.loads((real.results / "atlas" / "atlas.json").read_text())
+    (path,) = (real.results / "atlas").glob("*/atlas.json")
+    atlas = json.loads(path.read_text())
+    flat = json.loads((real.results / "operators" / "flat.json").read_text())["flat"]
+    assert (flat["name"], flat["n_pixels"], flat["n_patches_16"]) == ("fsLR-rebuilt-224x560", 77_653, 363)
     assert (template["space"], template["source"]) == ("MNI152NLin6Asym", "templateflow")
     assert template["moves"] and "Schaefer2018" in atlas["atlas"] and "embedded" not in atlas["atlas"]

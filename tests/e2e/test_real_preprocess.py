@@ -49,7 +49,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     template, results = "results/templates/template.json", ("--results", "results")
     call("ingest", *results)
     call("templates", "--out", template)
-    call("atlas", "--template", template, "--out", "results/atlas/atlas.json")
+    call("atlas", "--template", template, "--out", "results/atlas/schaefer/atlas.json")
     ticket = f"results/index/tickets/{SCAN}.json"
     out = "results/preprocess/pumi/sub-001.json"
     call("preprocess", "--tickets", ticket, "--template", template, *results, "--out", out, dataset="pumi")
@@ -94,7 +94,7 @@ def test_motion(manifest: dict[str, Any]) -> None:
 
 def test_every_parcel_is_covered_by_half(real: Path, manifest: dict[str, Any]) -> None:
     mask = np.asarray(nibabel.load(real / "results" / manifest["scans"][SCAN]["files"]["mask"]).dataobj) > 0
-    labels = np.asarray(nibabel.load(real / "results/atlas/dseg.nii.gz").dataobj).astype(int)
+    labels = np.asarray(nibabel.load(real / "results/atlas/schaefer/dseg.nii.gz").dataobj).astype(int)
     assert labels.shape == mask.shape
     share = np.bincount(labels[mask], minlength=101)[1:] / np.bincount(labels.ravel(), minlength=101)[1:]
     assert len(share) == 100

@@ -8,7 +8,7 @@ import pytest
 from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
-from boldmill.index.read import settings_digest
+from boldmill.index.read import read_index, settings_digest
 from boldmill.index.write import write_index
 from boldmill.stages import stage_json
 from boldmill.workflow import LOOKING, Plan, is_real_run, open_plan, parse_options
@@ -53,3 +53,19 @@ def test_an_index_without_a_usable_scan_stops_with_its_quarantine_table(tmp_path
     with pytest.raises(ConfigError, match=r"none of 0 scans passed ingest.*quarantine\.tsv"):
         open_plan(raw, main_process=True, argv=["--cores", "1"])
     assert open_plan(raw, main_process=True, argv=["ingest", "--cores", "1"]).index is not None
+
+
+def test_tables_of_parcels_have_a_shard_per_bucket_and_atlas(tree) -> None:
+    tree.good("01", "02")
+    buckets = sorted({row.bucket for row in tree.ingest()})
+    raw = {"results": str(tree.results), "datasets": [{"name": "ds", "root": "ds"}, {"name": "t", "root": "t"}]}
+    raw["datasets"][1] |= {"kind": "tables", "atlas": "HO 111"}
+    plan = Plan(parse({**raw, "spaces": {"further_atlases": ["Schaefer2018 400Parcels7Networks"]}}), None)
+    labels = ["Schaefer2018-100Parcels7Networks", "Schaefer2018-400Parcels7Networks", "HO-111"]
+    assert plan.atlases == labels
+    folder = f"{tree.results}/shards/fc"
+    assert plan.atlas_shards("fc") == [f"{folder}/{label}/bucket-{{bucket}}.parquet" for label in labels]
+    plan = Plan(plan.config, read_index(tree.results))
+    assert plan.shards("fc") == [f"{folder}/{label}/bucket-{b:03d}.parquet" for label in labels for b in buckets]
+    assert plan.shards("scans") == [f"{tree.results}/shards/scans/bucket-{b:03d}.parquet" for b in buckets]
+    assert len(plan.all_shards()) == len(set(plan.all_shards())) == len(buckets) * (2 + 3 * len(labels))

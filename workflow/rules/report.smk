@@ -56,7 +56,7 @@ rule report_page:
         metrics=plan.models(plan.layout.metrics),
         subjects=plan.all_subjects(),
         parcellated=plan.per_bucket(plan.layout.parcellated),
-        flat=plan.per_bucket(plan.layout.flat),
+        flat=plan.per_preprocessed(plan.layout.flat),
     output:
         page=report(
             plan.layout.report, caption="../report/report.rst", category="Report"
@@ -82,7 +82,7 @@ rule report_page:
 rule ledger:
     input:
         page=plan.layout.report,
-        pages=plan.per_bucket(plan.layout.pages),
+        pages=plan.per_preprocessed(plan.layout.pages),
         cohort=plan.layout.cohort,
     output:
         plan.layout.ledger,
@@ -104,7 +104,7 @@ rule report:
     input:
         rules.report_page.output,
         rules.cohort_page.output,
-        plan.per_bucket(plan.layout.pages),
+        plan.per_preprocessed(plan.layout.pages),
 
 
 rule audit:

@@ -88,6 +88,7 @@ rule operator_meshes:
 rule parcellate_bucket:
     input:
         subjects=plan.bucket_subjects,
+        tables=plan.bucket_tables,
         operators=plan.parcel_operators,
     output:
         "<results>/parcellate/bucket-{bucket}.json",
@@ -104,8 +105,9 @@ rule parcellate_bucket:
     params:
         cfg=plan.settings("parcellate"),
     shell:
-        "python -m boldmill parcellate --subjects {input.subjects:q} --operators {input.operators:q}"
-        " --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+        "python -m boldmill parcellate --subjects {input.subjects:q} --tables {input.tables:q}"
+        " --operators {input.operators:q} --results $BOLDMILL_RESULTS --out {output:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
 rule flatmap_bucket:
@@ -161,7 +163,7 @@ rule parcellate:
 
 rule flatmap:
     input:
-        plan.per_bucket(plan.layout.flat),
+        plan.per_preprocessed(plan.layout.flat),
 
 
 rule augment:

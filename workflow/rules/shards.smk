@@ -7,7 +7,7 @@ rule shard_bucket:
         participants="<results>/index/participants/bucket-{bucket}.json",
         subjects=plan.bucket_subjects,
         parcellated="<results>/parcellate/bucket-{bucket}.json",
-        flat="<results>/flatmap/bucket-{bucket}.json",
+        flat=plan.flat,
     output:
         scans="<results>/shards/scans/bucket-{bucket}.parquet",
         timeseries=plan.atlas_shards("timeseries"),

@@ -51,7 +51,9 @@ class Config(Section):
         default="results", pattern=r"^[\w./+-]+$", description="folder for everything the workflow writes (no spaces)"
     )
     seed: int = Field(default=20261120, ge=0, description="base seed; every draw is keyed by it and by what it is for")
-    datasets: list[DatasetConfig] = Field(default=[], description="BIDS data sets, raw or derivative")
+    datasets: list[DatasetConfig] = Field(
+        default=[], description="BIDS data sets, raw or derivative, and tables of parcel series"
+    )
     index: IndexConfig = IndexConfig()
     spaces: SpacesConfig = SpacesConfig()
     preprocess: PreprocessConfig = PreprocessConfig()

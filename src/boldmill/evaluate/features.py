@@ -105,8 +105,9 @@ def _fc_features(model: Any, snapshot: Snapshot, cohort: Cohort, device: str, *,
 def _clip_features(
     model: Any, snapshot: Snapshot, cohort: Cohort, device: str, progress: bool, max_clips: int
 ) -> Floats:
-    import torch
     from tqdm import tqdm
+
+    from boldmill.shards.clips import clip_batch
 
     rows = snapshot.rows("flat_clips")
     filmed = set(snapshot.scans(having="flat_clips")["scan_id"])
@@ -118,8 +119,8 @@ def _clip_features(
             own = [own[place] for place in np.linspace(0, len(own) - 1, max_clips).round().astype(int)]
         total, count = np.zeros(0), 0
         for start in range(0, len(own), BATCH):
-            clips = np.stack([rows.array(row, "values") for row in own[start : start + BATCH]])
-            embedded = model.features(torch.from_numpy(clips).to(device)).cpu().numpy().astype(np.float64)
+            clips = clip_batch(rows, own[start : start + BATCH], device)
+            embedded = model.features(clips).cpu().numpy().astype(np.float64)
             total = embedded.sum(axis=0) + (total if count else 0.0)
             count += len(embedded)
         out.append(total / count if count else None)

@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boldmill.atomic import write_text
 from boldmill.errors import EXIT_OK, ConfigError, DataFault
@@ -28,6 +28,11 @@ from boldmill.index.ready_files import Wanted
 from boldmill.index.scans import Scan
 from boldmill.paths import Layout
 from boldmill.stages import Settings
+
+if TYPE_CHECKING:
+    from boldmill.index.evaluate import Evaluator
+    from boldmill.index.evaluate_tables import TableEvaluator
+    from boldmill.index.table_cache import TableCache
 
 IGNORED = ("dataset", "path", "reason")
 
@@ -49,6 +54,21 @@ class _Source:
     scans: list[Scan]
     participants: Participants
     licence: str
+    root: str
+
+    def person(self, subject: str) -> dict[str, Any]:
+        """Return site, family, phenotypes and flags of a subject."""
+        config = self.config
+        return self.participants.entry(subject, config.site, config.site_column, config.family_column, config.name)
+
+    def evaluator(self, facts: dict[str, Any]) -> Evaluator | TableEvaluator:
+        """Return what checks its scans."""
+        from boldmill.index.evaluate import Evaluator
+        from boldmill.index.evaluate_tables import TableEvaluator
+
+        if self.config.kind == "tables":
+            return TableEvaluator(self.config, self.settings, self.scans)
+        return Evaluator(self.root, self.listing.sidecars, facts, self.settings)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,6 +102,7 @@ def ingest(settings: Settings, results: Path) -> list[ScanRow]:
     """
     from boldmill.index.cache import FactsCache
     from boldmill.index.evaluate import absolute_root
+    from boldmill.index.table_cache import TableCache
     from boldmill.provenance.record import Recorder
 
     datasets = [DatasetConfig.model_validate(entry) for entry in settings.raw("datasets")]
@@ -89,11 +110,12 @@ def ingest(settings: Settings, results: Path) -> list[ScanRow]:
         raise ConfigError("no data sets", "datasets", "the list is empty", "list a data set, or use `boldmill init`")
     layout = Layout.at(results)
     with Recorder(settings, out=layout.index) as record:
-        sources = [_source(config, settings, record) for config in datasets]
+        tables = TableCache(layout.index.parent / "hashes_tables.json")
+        sources = [_source(config, settings, record, tables) for config in datasets]
         wanted = [
             (f"{base}/{file.path}", source.settings.verify_gzip)
             for source in sources
-            for base in (absolute_root(source.config.root),)
+            for base in (absolute_root(source.root),)
             for scan in source.scans
             if scan.fault is None
             for file in (
@@ -106,34 +128,47 @@ def ingest(settings: Settings, results: Path) -> list[ScanRow]:
         ]
         cache = FactsCache(layout.index.parent / "hashes.parquet")
         facts = cache.gather(wanted)
+        tables.save()
         rows = _write(layout, settings, sources, facts, record)
-        record.note(files=len(facts), files_read=cache.n_read)
-    _summary(layout, sources, rows, cache.n_read, len(facts))
+        n_files, n_read = len(facts) + tables.n_files, cache.n_read + tables.n_read
+        record.note(files=n_files, files_read=n_read)
+    _summary(layout, sources, rows, n_read, n_files)
     return rows
 
 
-def _source(config: DatasetConfig, settings: Settings, record: Any) -> _Source:
+def _source(config: DatasetConfig, settings: Settings, record: Any, tables: TableCache) -> _Source:
     from boldmill.atomic import read_json
+    from boldmill.index.evaluate_tables import check_sites
     from boldmill.index.listing import list_dataset
-    from boldmill.index.participants import read_participants
+    from boldmill.index.participants import phenotypes_of
     from boldmill.index.scans import build_scans
+    from boldmill.index.table_scans import base_folder, list_series
 
-    root = Path(config.root)
-    listing = list_dataset(config)
+    root = base_folder(config)
     description: Any = {}
-    for name in ("dataset_description.json", "participants.tsv", "participants.json"):
-        if (root / name).is_file():
-            record.add_input(root / name)
-    participants = read_participants(root)
-    if (root / "dataset_description.json").is_file():
+    if config.kind == "tables":
+        listing, scans = list_series(config, tables)
+    else:
+        listing = list_dataset(config)
+        scans = build_scans(config, listing, wanted_form(settings))
+    participants = phenotypes_of(config, Path(root), scans)
+    about = Path(root) / "dataset_description.json"
+    for path in (about, participants.path, participants.path.with_suffix(".json")):
+        if path.is_file():
+            record.add_input(path)
+    if about.is_file():
         try:
-            description = read_json(root / "dataset_description.json")
+            description = read_json(about)
         except ValueError as error:
             participants.warnings.append(f"dataset_description.json is not valid JSON ({error})")
+    for name, rows in participants.unused.items():
+        why = f"{rows} {'row' if rows == 1 else 'rows'} of the phenotype table without a series"
+        listing.ignored.append((f"{participants.table}: {name}", why))
     licence = config.licence or (str(description.get("License") or "") if isinstance(description, dict) else "")
     limits = settings.section("index", IndexConfig, config.name)
-    scans = build_scans(config, listing, wanted_form(settings))
-    return _Source(config, limits, listing, scans, participants, licence)
+    source = _Source(config, limits, listing, scans, participants, licence, root)
+    check_sites(config, {source.person(scan.label("sub"))["site"] for scan in scans})
+    return source
 
 
 def wanted_form(settings: Settings) -> Wanted:
@@ -145,7 +180,7 @@ def wanted_form(settings: Settings) -> Wanted:
 def _write(
     layout: Layout, settings: Settings, sources: list[_Source], facts: dict[str, Any], record: Any
 ) -> list[ScanRow]:
-    from boldmill.index.evaluate import TICKET_SCHEMA, Evaluator
+    from boldmill.index.evaluate import TICKET_SCHEMA
     from boldmill.index.write import bury, write_index, write_participants, write_tickets
     from boldmill.rng import bucket_of
 
@@ -156,16 +191,13 @@ def _write(
     buckets: dict[int, dict[str, Any]] = {}
     for source in sources:
         config = source.config
-        evaluator = Evaluator(config.root, source.listing.sidecars, facts, source.settings)
+        evaluator = source.evaluator(facts)
         with_t1w = {file.entities["sub"] for file in source.listing.images if file.suffix == "T1w"}
         people: dict[str, tuple[int, dict[str, Any]]] = {}
         for scan in source.scans:
             subject = scan.label("sub")
             if subject not in people:
-                person = source.participants.entry(
-                    subject, config.site, config.site_column, config.family_column, config.name
-                )
-                people[subject] = bucket_of(config.name, subject, n_buckets), person
+                people[subject] = bucket_of(config.name, subject, n_buckets), source.person(subject)
             bucket, person = people[subject]
             same = {
                 "scan_id": scan.scan_id,
@@ -179,14 +211,14 @@ def _write(
             }
             row = same | {"site": person["site"], "licence": source.licence, "has_t1w": subject in with_t1w}
             try:
-                found, content = evaluator.evaluate(scan)
+                found, content = evaluator.evaluate(scan, person["site"])
             except DataFault as fault:
                 row |= {"status": "quarantined", "tr": None, "n_volumes": None, "ticket": "", "ticket_sha256": ""}
                 row |= {"reason": fault.why, "fix": fault.fix, "flags": "; ".join(scan.flags)}
-                file = f"{config.root.rstrip('/')}/{fault.where}"
+                file = f"{source.root.rstrip('/')}/{fault.where}"
                 refused.append(QuarantineRow(scan.scan_id, config.name, subject, "ingest", fault.why, fault.fix, file))
             else:
-                tickets[scan.scan_id] = same | content | {"schema": TICKET_SCHEMA, "root": config.root}
+                tickets[scan.scan_id] = same | content | {"schema": TICKET_SCHEMA, "root": source.root}
                 tickets[scan.scan_id] |= {"entities": scan.entities}
                 row |= {"status": "ok", "reason": "", "fix": "", "tr": found["tr"], "n_volumes": found["n_volumes"]}
                 row |= {"flags": "; ".join([*found["flags"], *person["flags"]])}

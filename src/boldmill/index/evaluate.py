@@ -44,7 +44,7 @@ class Evaluator:
         self.base = absolute_root(root)
         self.sidecars, self.facts, self.settings = sidecars, facts, settings
 
-    def evaluate(self, scan: Scan) -> tuple[dict[str, Any], dict[str, Any]]:
+    def evaluate(self, scan: Scan, site: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what the index row holds beyond identity, and the content part of the ticket.
 
         Returns

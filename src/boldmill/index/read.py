@@ -16,6 +16,8 @@ from boldmill.paths import Layout
 
 SCHEMA = 1
 METADATA_KEY = b"boldmill"
+TABLE = "table"
+"""Kind of a scan that enters as a parcel series (data sets of tables): no job preprocesses it."""
 
 
 class ScanRow(NamedTuple):
@@ -90,12 +92,16 @@ class Index:
         return dict(sorted(found.items()))
 
     def subjects(self) -> list[tuple[str, str]]:
-        """Return ``(dataset, subject)`` of everybody with a scan that passed, sorted."""
-        return list(self._by_subject)
+        """Return ``(dataset, subject)`` of everybody with a scan to preprocess, sorted; tables need none."""
+        return [who for who, scans in self._by_subject.items() if any(scan.kind != TABLE for scan in scans)]
 
     def buckets(self) -> list[int]:
         """Return the buckets that hold a scan that passed, sorted."""
         return list(self._by_bucket)
+
+    def preprocessed_buckets(self) -> list[int]:
+        """Return the buckets that hold somebody with a scan to preprocess, sorted."""
+        return [bucket for bucket in self._by_bucket if self.subjects_in(bucket)]
 
     def scans_of(self, dataset: str, subject: str) -> list[ScanRow]:
         """Return the scans of one subject that passed."""
@@ -106,8 +112,12 @@ class Index:
         return self._by_bucket.get(int(bucket), [])
 
     def subjects_in(self, bucket: int) -> list[tuple[str, str]]:
-        """Return ``(dataset, subject)`` of one bucket, sorted."""
-        return sorted({(scan.dataset, scan.subject) for scan in self.scans_in(bucket)})
+        """Return ``(dataset, subject)`` of one bucket with a scan to preprocess, sorted."""
+        return sorted({(scan.dataset, scan.subject) for scan in self.scans_in(bucket) if scan.kind != TABLE})
+
+    def tables_in(self, bucket: int) -> list[str]:
+        """Return the ticket paths (with the results folder) of one bucket's tables of parcel series."""
+        return [str(self.results / scan.ticket) for scan in self.scans_in(bucket) if scan.kind == TABLE]
 
     def tickets_of(self, dataset: str, subject: str) -> list[str]:
         """Return the ticket paths (with the results folder) of one subject."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from boldmill.errors import ConfigError, DataFault, nearest
 from boldmill.index.config import DatasetConfig, FilterConfig
 from boldmill.index.listing import Listing
 from boldmill.index.names import BidsFile, scan_id
 from boldmill.index.ready_files import KIND, Choice, Wanted, choose
+
+if TYPE_CHECKING:
+    from boldmill.index.table_scans import TableSeries
 
 T = TypeVar("T")
 
@@ -33,6 +36,8 @@ class Scan:
         Why the scan is refused by its name alone.
     ready : Choice or None
         Ready-made data of a known pipeline: the form that is read, and the others.
+    table : TableSeries or None
+        Series of a data set of tables.
     """
 
     scan_id: str
@@ -46,6 +51,7 @@ class Scan:
     fault: DataFault | None = None
     flags: list[str] = field(default_factory=list)
     ready: Choice | None = None
+    table: TableSeries | None = None
 
     def label(self, entity: str) -> str:
         """Return the label of an entity, empty if the scan has none."""
@@ -81,10 +87,30 @@ def build_scans(dataset: DatasetConfig, listing: Listing, wanted: Wanted | None 
             scan.t1w = _preferred(by_subject.get(scan.label("sub"), []), scan.label("ses"))
             scan.fmaps = fmaps.get(scan.label("sub"), [])
         scans += _anat_scans(dataset, by_subject, {file.entities["sub"] for file in bold})
-    if not scans and (bold or t1w or listing.ready) and dataset.filters != FilterConfig():
+    if not scans and (bold or t1w or listing.ready):
+        _refuse_all_filtered(dataset)
+    return sorted(scans, key=lambda scan: scan.scan_id)
+
+
+def filtered(dataset: DatasetConfig, scans: list[Scan]) -> list[Scan]:
+    """Return the scans that the filters of a data set keep.
+
+    Raises
+    ------
+    ConfigError
+        A filter names something the data set does not hold, or no scan passes all of them.
+    """
+    _check_filters(dataset, [scan.entities for scan in scans])
+    kept = [scan for scan in scans if _passes(scan.entities, dataset.filters)]
+    if not kept:
+        _refuse_all_filtered(dataset)
+    return kept
+
+
+def _refuse_all_filtered(dataset: DatasetConfig) -> None:
+    if dataset.filters != FilterConfig():
         where = f"datasets[{dataset.name}].filters"
         raise ConfigError("filters match nothing", where, "each is there, but no scan has them all", "loosen one")
-    return sorted(scans, key=lambda scan: scan.scan_id)
 
 
 def _same(label: str, wanted: str) -> bool:

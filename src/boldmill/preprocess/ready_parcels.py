@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from boldmill.atomic import write_text
 from boldmill.errors import DataFault
-from boldmill.index.headers import cells, delimiter, is_header
+from boldmill.index.parcel_tables import read_labels, read_parcels
 from boldmill.preprocess.bold import repetition_time
 from boldmill.preprocess.ready import about, other_motion, publish_table
 from boldmill.preprocess.scanquality import run_summary
@@ -71,63 +71,6 @@ def process_parcels(job: Job, ticket: Mapping[str, Any]) -> StepResult:
     facts = {"kind": "parcels", "layout": ticket["layout"], "tr": tr, "n_volumes": len(values), "space": ""}
     facts |= {"atlas": atlas, "named": bool(names)}
     return StepResult(files=made, qc=qc, flags=flags + said, extra=extra, facts=facts)
-
-
-def read_parcels(path: Path) -> tuple[list[str], Array]:
-    """Return names (none: an empty list) and series (T, C) float64 of a TSV, CSV or C-PAC 1D table; NaN where missing.
-
-    Raises
-    ------
-    DataFault
-        Not a table of numbers.
-    """
-    fix = "restore the table: one row per volume, one column per parcel"
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise DataFault("cannot read parcel series", path, "it is not text", fix) from error
-    heads = [line.lstrip("# ") for line in lines if line.startswith("#")]
-    rows = [line for line in lines if not line.startswith("#")]
-    mark = delimiter(rows[0]) if rows else None
-    words = [cells(row, mark) for row in rows]
-    names = cells(heads[-1], mark) if heads else []
-    if words and is_header(words[0]):
-        names = words.pop(0)
-    if not words or len({len(row) for row in words}) != 1:
-        raise DataFault("cannot read parcel series", path, "rows have different lengths or there are none", fix)
-    try:
-        values = np.array([[_number(word) for word in row] for row in words])
-    except ValueError as error:
-        raise DataFault("cannot read parcel series", path, str(error), fix) from error
-    if names and len(names) == values.shape[1] + 1:  # an index column without values is not a parcel
-        names = names[1:]
-    if names and len(names) != values.shape[1]:
-        why = f"{len(names)} names for {values.shape[1]} columns"
-        raise DataFault("cannot read parcel series", path, why, fix)
-    return names, values
-
-
-def _number(word: str) -> float:
-    return float("nan") if word.lower() in ("n/a", "na", "") else float(word)
-
-
-def read_labels(path: Path, n_columns: int) -> list[str]:
-    """Return the parcel names of a label table (id, then name; with or without a header) in id order.
-
-    Raises
-    ------
-    DataFault
-        It names another number of parcels than the series has columns.
-    """
-    found: dict[int, str] = {}
-    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-        words = line.split("\t") if "\t" in line else line.split(None, 1)
-        if len(words) > 1 and words[0].strip().isdigit() and int(words[0]) > 0:
-            found[int(words[0])] = words[1].strip()
-    if len(found) != n_columns:
-        why = f"{path.name} names {len(found)} parcels, the series has {n_columns} columns"
-        raise DataFault("labels do not fit", path, why, "give the label table of the atlas the series was made with")
-    return [found[key] for key in sorted(found)]
 
 
 def _tsv(names: list[str], values: Array) -> str:

@@ -3,7 +3,7 @@
 Examples:
   boldmill audit verify                                   re-hash every recorded file, name every mismatch
   boldmill audit trace results/evaluate/brainmass/metrics.tsv
-  boldmill audit trace 'results/shards/fc/bucket-000.parquet#scan=demo_sub-01_task-rest'
+  boldmill audit trace 'results/shards/fc/Schaefer2018embedded/bucket-000.parquet#scan=demo_sub-01_task-rest'
 
 Both read results/provenance/ledger.parquet; `snakemake audit` brings it up to date.
 """
@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from boldmill.atomic import read_json, sha256_file
-from boldmill.errors import EXIT_FAILURE, EXIT_OK, BoldmillError
+from boldmill.errors import EXIT_FAILURE, EXIT_OK, BoldmillError, DataFault
 from boldmill.paths import Layout
+from boldmill.provenance.record import MEMBER
 
 SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)")
 SCAN = re.compile(r"scan=([A-Za-z0-9]+)_sub-([A-Za-z0-9]+)(?:_|$)")
@@ -54,11 +55,24 @@ def expected_hashes(ledger: Iterable[dict[str, Any]], *, outputs_only: bool) -> 
     return expected
 
 
+def content_sha256(path: str) -> str | None:
+    """Return the hash of a recorded file, or of the recorded member of an archive; None where it is gone."""
+    name, _, member = path.partition(MEMBER)
+    if not member or Path(path).exists():
+        return sha256_file(path) if Path(path).exists() else None
+    from boldmill.index.table_files import read_series
+
+    try:
+        return read_series(Path(name), member)[2]
+    except (DataFault, FileNotFoundError):
+        return None
+
+
 def check_file(path: str, sha256: str) -> Finding | None:
     """Return what is wrong with one file, if anything."""
-    if not Path(path).exists():
+    found = content_sha256(path)
+    if found is None:
         return Finding(path, "missing")
-    found = sha256_file(path)
     return None if found == sha256 else Finding(path, f"content changed: recorded {sha256[:12]}, found {found[:12]}")
 
 
@@ -160,11 +174,12 @@ def _find(by_path: dict[str, dict[str, Any]], path: str) -> str:
 
 
 def _state(name: str, written: str, read: str) -> str:
-    if not Path(name).exists():
+    found = content_sha256(name)
+    if found is None:
         return ", gone"
     if written != read:
         return ", stale: rewritten since"
-    return "" if sha256_file(name) == read else ", CHANGED since it was recorded"
+    return "" if found == read else ", CHANGED since it was recorded"
 
 
 def _code(row: dict[str, Any]) -> str:

@@ -20,6 +20,8 @@ from boldmill.stages import Settings
 
 SCHEMA = 1
 SUFFIX = ".prov.json"
+MEMBER = "::"
+"""Between the path of an archive and the name of its member."""
 
 
 def prov_path(output: str | Path) -> Path:
@@ -71,6 +73,11 @@ def shown(path: str | Path) -> str:
     """
     absolute = Path(path).parent.resolve() / Path(path).name
     return (absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute).as_posix()
+
+
+def member_path(path: str | Path, member: str) -> str:
+    """Return how records name a part of a file: a member of an archive, known by the hash of its own content."""
+    return f"{path}{MEMBER}{member}" if member else str(path)
 
 
 def describe(path: str | Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class CohortScan:
     outliers : list of Outlier
         Figures that lie outside the cohort or the site.
     page : str
-        Address of the subject page, relative to the folder of the cohort page.
+        Address of the subject page, relative to the folder of the cohort page; empty: it has none.
     """
 
     scan_id: str
@@ -93,14 +93,16 @@ def collect(
         Inclusion rules of a data set.
     """
     people = {key: person for table in participants for key, person in (table.get("subjects") or {}).items()}
-    later = {
-        scan_id: (path, entry)
-        for path, manifest in parcellated
-        for scan_id, entry in (manifest.get("scans") or {}).items()
-        if entry.get("status") == "quarantined"
-    }
-    scans: list[CohortScan] = []
+    later: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+    tables: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+    for path, manifest in parcellated:
+        for scan_id, entry in (manifest.get("scans") or {}).items():
+            if entry.get("kind") == "table":
+                tables[scan_id] = path, entry
+            elif entry.get("status") == "quarantined":
+                later[scan_id] = path, entry
     quarantine = {row.scan_id: row for row in refused}
+    scans = _tables(tables, people, quarantine)
     for path, manifest in subjects:
         dataset, subject = str(manifest["dataset"]), str(manifest["subject"])
         anat = manifest.get("anat") or {}
@@ -131,6 +133,36 @@ def collect(
     present = {name for scan in scans for name in scan.figures}
     measures = [measure for measure in MEASURES if measure.name in present]
     return Cohort(scans=scans, quarantine=[quarantine[key] for key in sorted(quarantine)], measures=measures)
+
+
+def _tables(
+    tables: Mapping[str, tuple[Path, Mapping[str, Any]]],
+    people: Mapping[str, Mapping[str, Any]],
+    quarantine: dict[str, QuarantineRow],
+) -> list[CohortScan]:
+    """Return the tables of parcel series, which no subject manifest knows; those refused go to the quarantine."""
+    scans = []
+    for scan_id, (path, entry) in sorted(tables.items()):
+        dataset, _, rest = scan_id.partition("_sub-")
+        subject = rest.partition("_")[0]
+        if entry.get("status") != "ok":
+            quarantine[scan_id] = _refused(scan_id, dataset, subject, "parcellate", entry, path)
+            continue
+        scans.append(
+            CohortScan(
+                scan_id=scan_id,
+                dataset=dataset,
+                subject=subject,
+                site=str((people.get(f"{dataset}/{subject}") or {}).get("site") or dataset),
+                kind="table",
+                tr=entry.get("tr"),
+                n_volumes=int(entry.get("n_volumes") or 0),
+                figures=figures_of(entry.get("qc") or {}, {}),
+                flags=[*entry.get("flags", [])],
+                page="",
+            )
+        )
+    return scans
 
 
 def judge(scans: list[CohortScan], rules: Rules) -> None:

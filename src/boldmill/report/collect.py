@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from boldmill.atomic import read_json
-from boldmill.index.read import Index, ScanRow, read_index
+from boldmill.index.read import TABLE, Index, ScanRow, read_index
 from boldmill.paths import MODELS, Layout
 from boldmill.train.checkpoint import CONFIG, HISTORY, size_note
 
@@ -60,11 +60,12 @@ def collect(results: Path, snapshot: Path) -> Collected:
     layout = Layout.at(results)
     index = read_index(results)
     parcels = [layout.parcellated(bucket) for bucket in index.buckets()]
-    flats = [layout.flat(bucket) for bucket in index.buckets()]
+    flats = [layout.flat(bucket) for bucket in index.preprocessed_buckets()]
     parcellated, flat = _by_scan(results, parcels), _by_scan(results, flats)
     subjects = [layout.subject(dataset, subject) for dataset, subject in index.subjects()]
     scans = [scan for path in subjects for scan in _subject(results, path, index, parcellated, flat)]
-    sources = {
+    scans += _tables(parcels, index, parcellated)
+    found = {
         "template": layout.template,
         **{f"atlas {path.parent.name}": path for path in sorted(results.glob("atlas/*/atlas.json"))},
         **{
@@ -73,6 +74,7 @@ def collect(results: Path, snapshot: Path) -> Collected:
             if ".prov" not in path.name
         },
     }
+    sources = {name: path for name, path in found.items() if path.is_file()}
     models = [model for model in MODELS if layout.checkpoint(model).with_name(HISTORY).exists()]
     tables = {model: layout.metrics(model) for model in MODELS if layout.metrics(model).exists()}
     beside = [layout.checkpoint(model).with_name(name) for model in models for name in (HISTORY, CONFIG)]
@@ -162,6 +164,35 @@ def _files(scan: dict[str, Any], configured: list[str]) -> dict[str, Any]:
     good = [label for label in (*configured, *sorted(atlases)) if atlases.get(label, {}).get("status") == "ok"]
     files: dict[str, Any] = atlases[good[0]]["files"] if good else scan.get("files") or {}
     return files
+
+
+def _tables(manifests: list[Path], index: Index, parcellated: dict[str, dict[str, Path]]) -> list[Scan]:
+    """Return the tables of parcel series: they have no subject manifest and no picture but their series."""
+    rows = {scan.scan_id: scan for scan in index.ok if scan.kind == TABLE}
+    if not rows:
+        return []
+    entries = {scan_id: entry for path in manifests for scan_id, entry in read_json(path)["scans"].items()}
+    return [
+        Scan(
+            scan_id=scan_id,
+            dataset=row.dataset,
+            subject=row.subject,
+            kind=row.kind,
+            site=row.site,
+            tr=row.tr,
+            n_volumes=row.n_volumes,
+            qc=entries[scan_id]["qc"],
+            flags=list(entries[scan_id]["flags"]),
+            files={},
+            anat={},
+            anat_qc={},
+            timeseries=parcellated[scan_id].get("timeseries"),
+            still=None,
+            movie=None,
+        )
+        for scan_id, row in rows.items()
+        if scan_id in parcellated
+    ]
 
 
 def _subject(

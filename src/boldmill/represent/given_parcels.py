@@ -125,6 +125,25 @@ def match(given: list[str], atlas: str, parcels: list[str], configured: str, whe
     return Matched(columns=np.array(cortex, np.int64), how=how, dropped=len(given) - len(parcels))
 
 
+def unnamed(n_columns: int, atlas: str, parcels: list[str], configured: str, where: str) -> Matched:
+    """Return the columns of a series without names, in order: only where it is said to be of the configured atlas.
+
+    Raises
+    ------
+    DataFault
+        No atlas is named for the series, or it has another number of columns.
+    """
+    if not atlas:
+        why = f"its {n_columns} columns have no names; they could be of any atlas, the configured one is {configured}"
+        fix = "name their atlas in datasets[].atlas, or give a table of their names in datasets[].labels"
+        raise DataFault("unnamed parcels", where, why, fix)
+    if n_columns != len(parcels):
+        why = f"the series has {n_columns} columns, {configured} has {len(parcels)} parcels"
+        raise DataFault("another atlas", where, why, "give the data set its own datasets[].atlas")
+    how = "by order (they have no names)"
+    return Matched(columns=np.arange(n_columns, dtype=np.int64), how=how, dropped=0)
+
+
 def read_given(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     """Return names and series (T, C) of the table that preprocessing wrote; ``n/a`` is NaN."""
     header, *rows = path.read_text(encoding="utf-8").splitlines()

@@ -144,6 +144,7 @@ def _flat(args: argparse.Namespace, settings: Settings, record: Recorder) -> dic
 
     from boldmill.represent.flatgrid import PIXEL, flat_grid
     from boldmill.represent.operators import save_arrays
+    from boldmill.represent.pictures import write_map
     from boldmill.spaces.flats import flat_surface
     from boldmill.spaces.meshes import cortex_and_fold_files, folds
 
@@ -154,6 +155,8 @@ def _flat(args: argparse.Namespace, settings: Settings, record: Recorder) -> dic
     depth = (grid.operator @ folds(surface.mesh).astype(np.float32)).astype(np.float32)
     mask = save_arrays(args.out.with_name("flat_mask.npz"), mask=grid.mask, sulc=depth)
     record.add_output(mask)
+    picture = write_map(args.out.with_suffix(".png"), depth, grid.mask, f"{grid.name}: sulcal depth, sulci dark")
+    record.add_output(picture)
     how = "barycentric in the Delaunay triangulation of the flat vertices, pixels of the mask row by row"
     return {
         "flat": {

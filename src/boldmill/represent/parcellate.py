@@ -129,14 +129,14 @@ def number(value: float) -> str:
     >>> number(0.1), number(float("nan"))
     ('0.1', 'n/a')
     """
-    return "n/a" if np.isnan(value) else f"{value:.7g}"
+    return f"{value:.7g}" if value == value else "n/a"  # a table has millions: numpy's isnan takes three times as long
 
 
 def series_tsv(names: list[str], values: NDArray[np.float32]) -> str:
     """Return time series as TSV text: a header of parcel names, one row per volume."""
-    rows = ["\t".join(names)]
-    rows += ["\t".join(number(v) for v in row) for row in values.tolist()]
-    return "\n".join(rows) + "\n"
+    row = "\t".join(["%.7g"] * len(names))  # as `number`, a row at a time
+    rows = [(row % tuple(one)).replace("nan", "n/a") for one in values.tolist()]
+    return "\n".join(["\t".join(names), *rows]) + "\n"
 
 
 def rows_tsv(first: str, names: list[str], columns: list[str], values: NDArray[Any]) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boldmill.errors import DataFault
+from boldmill.errors import ConfigError, DataFault
 
 if TYPE_CHECKING:
     from boldmill.provenance.record import Recorder
@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `boldmill parcellate`."""
     parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests of the bucket")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="tickets of tables of parcel series")
-    parser.add_argument("--operators", type=Path, nargs="*", default=[], help="manifests of parcels, one per atlas")
+    own = "none where all scans are tables of atlases of their own"
+    parser.add_argument(
+        "--operators", type=Path, nargs="*", default=[], help=f"manifests of parcels, one per atlas; {own}"
+    )
     parser.add_argument("--results", type=Path, required=True, help="results folder")
     parser.add_argument("--out", type=Path, required=True, help="bucket manifest to write")
     parser.add_argument("--config-json", required=True, help="settings of stage `parcellate` (JSON text)")
@@ -68,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 scans[ticket["scan_id"]] = _one_table(bench, record, ticket, atlases)
             except DataFault as fault:
-                scans[ticket["scan_id"]] = quarantined("parcellate", fault)
+                scans[ticket["scan_id"]] = {"kind": "table", **quarantined("parcellate", fault)}
         content = {"schema": SCHEMA, "configured": bench.atlases, "atlases": atlases}
         write_json(args.out, {**content, "scans": scans, "subjects": subjects})
     bad = sum(s["status"] != "ok" for s in scans.values())
@@ -105,36 +108,45 @@ def _one_table(
     """Take a table of parcel series: its columns are matched to the configured atlases, or are an atlas of their own.
 
     The parcels of an atlas that only tables bring are those of the first such table; they are added to ``atlases``.
+    Columns without names are those of a configured atlas, in its order, where the data set names that atlas.
     """
-    from boldmill.represent.given_parcels import match
+    from boldmill.provenance.record import member_path
+    from boldmill.represent.given_parcels import match, unnamed
     from boldmill.represent.parcellate import given_coverage
-    from boldmill.represent.table_series import table_series  # type: ignore[import-not-found, unused-ignore]
+    from boldmill.represent.table_series import table_series
 
     scan_id, own = ticket["scan_id"], ticket["atlas"]
     columns, values = table_series(ticket)
     for item in ticket["series"]:
         known = {key: item[key] for key in ("size", "sha256")}
-        whole = item["sha256"] and not item["member"]  # else the hash is not that of the file
-        record.add_input(Path(ticket["root"]) / item["path"], known if whole else None)
+        record.add_input(member_path(Path(ticket["root"]) / item["path"], item["member"]), known)
+    if not own and not bench.atlases:
+        raise ConfigError(
+            "no operators", "--operators", f"{scan_id} is of no atlas of its own", "give those of an atlas"
+        )
     found: dict[str, ParcelSeries | DataFault] = {}
-    flags: list[str] = []
+    flags: list[str] = [*ticket["flags"]]
     if not own or own in bench.atlases:
         for label in [own] if own else bench.atlases:
             try:
-                matched = match(columns, own, bench.parcels(label), bench.atlas_name(label), scan_id)
+                parcels, name = bench.parcels(label), bench.atlas_name(label)
+                if ticket["columns"]["named"]:
+                    matched = match(columns, ticket["atlas_name"], parcels, name, scan_id)
+                else:
+                    matched = unnamed(len(columns), ticket["atlas_name"], parcels, name, scan_id)
                 found[label] = given_coverage(values[:, matched.columns], scan_id)
                 flags += _matched(label, "columns of the table", matched.how, matched.dropped)
             except DataFault as fault:
                 found[label] = fault
     else:
         given = given_coverage(values, scan_id)
-        first = atlases.setdefault(own, {"name": own, "parcels": columns})
+        first = atlases.setdefault(own, {"name": ticket["atlas_name"], "parcels": columns})
         if first["parcels"] != columns:
             why = f"its {len(columns)} columns are not the {len(first['parcels'])} of the first table of {own}"
             raise DataFault("another atlas", scan_id, why, "give the data set its own datasets[].atlas")
         found[own] = given
     names = {label: atlases[label]["parcels"] for label in found}
-    tr = float(ticket["metadata"]["RepetitionTime"])
+    tr = ticket["tr"]
     return _entry(bench.results, record, ticket["dataset"], scan_id, names, found, kind="table", tr=tr, flags=flags)
 
 
@@ -152,7 +164,7 @@ def _entry(
     found: Mapping[str, ParcelSeries | DataFault],
     *,
     kind: str,
-    tr: float,
+    tr: float | None,
     flags: list[str],
 ) -> dict[str, Any]:
     """Write the tables of every atlas and return the entry of the scan; without any good atlas it is quarantined."""
@@ -168,7 +180,7 @@ def _entry(
     if not good:
         first = atlases[next(iter(found))]
         said = first["reason"] if len(found) == 1 else "; ".join(f"{k}: {a['reason']}" for k, a in atlases.items())
-        return {**first, "reason": said, "atlases": atlases}
+        return {**first, "kind": kind, "reason": said, "atlases": atlases}
     return {
         "status": "ok",
         "kind": kind,

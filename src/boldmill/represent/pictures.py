@@ -105,3 +105,21 @@ def write_movie(
             method=2,
         )
     return path
+
+
+def write_map(
+    path: Path,
+    values: NDArray[Any],
+    mask: NDArray[np.bool_],
+    title: str,
+    *,
+    cmap: str = "gray_r",
+    limit: float | None = None,
+) -> Path:
+    """Write a PNG of one map (N,): colours span its 2nd to 98th percentile, or plus and minus ``limit``."""
+    from PIL import Image
+
+    low, high = (-limit, limit) if limit else (float(v) for v in np.percentile(values, (2, 98)))
+    with atomic(path) as temporary:
+        Image.fromarray(_label(colour(values, mask, None, low, high, cmap), title)).save(temporary, format="PNG")
+    return path

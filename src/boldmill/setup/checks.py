@@ -102,6 +102,8 @@ def template_home() -> Path:
 
 def templates(config: Config, home: Path | None = None) -> list[Check]:
     """The template, atlas and sphere files the configuration needs: there, and holding data."""
+    if config.datasets and all(dataset.atlas for dataset in config.datasets):
+        return [Check("ok", "templates", "not needed: all data sets are tables of atlases of their own")]
     spaces = config.spaces
     found = []
     if spaces.template_source == "demo":
@@ -200,7 +202,9 @@ def datasets(config: Config) -> list[Check]:
     for dataset in config.datasets:
         root = Path(dataset.root)
         name = f"data set {dataset.name}"
-        if not root.is_dir():
+        if dataset.kind == "tables" and root.is_file():
+            found.append(_tables_file(name, dataset.name, root))
+        elif not root.is_dir():
             status = "warn" if "demo" in root.parts else "fail"
             fix = "make demo" if status == "warn" else f"correct datasets[{dataset.name}].root"
             found.append(Check(status, name, f"{root} is not there", fix))
@@ -209,6 +213,17 @@ def datasets(config: Config) -> list[Check]:
         else:
             found.append(Check("ok", name, str(root)))
     return found or [Check("warn", "data sets", "none configured", "boldmill init BIDS_ROOT...")]
+
+
+def _tables_file(name: str, dataset: str, root: Path) -> Check:
+    from boldmill.index.table_files import ARRAYS, TEXTS
+
+    if root.suffix not in (*ARRAYS, *TEXTS):
+        fix = f"give a folder, or a file of {', '.join((*ARRAYS, *TEXTS))}, in datasets[{dataset}].root"
+        return Check("fail", name, f"{root} is no table of parcel series", fix)
+    if not os.access(root, os.R_OK):
+        return Check("fail", name, f"{root} cannot be read", f"chmod +r {root}")
+    return Check("ok", name, str(root))
 
 
 def index(config: Config) -> Check:

@@ -1,10 +1,12 @@
-"""Look at BIDS folders and write a configuration for them: every key with its meaning, unit and default.
+"""Look at data sets and write a configuration for them: every key with its meaning, unit and default.
+
+A data set is a BIDS folder, a folder of derivatives, or tables of parcel series: a folder of them, or one npz archive.
 
 Names, licences, runs and repetition times come from the folders. Where runs are too short for the default confound
 set, a smaller one is proposed for that data set, with the degrees of freedom it leaves.
 
 Example:
-    boldmill init /data/ds000001 /data/ds000030 --out my.yaml
+    boldmill init /data/ds000001 /data/ds000030 /data/series.npz --out my.yaml
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ ROW_GOAL = 200  # scans per bucket that make shards of a good size
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("roots", nargs="+", metavar="BIDS_ROOT", type=Path, help="folders of BIDS data sets")
+    parser.add_argument(
+        "roots", nargs="+", metavar="DATA_SET", type=Path, help="data sets: folders, or files of parcel series"
+    )
     parser.add_argument("--out", metavar="FILE", type=Path, default=Path("my.yaml"), help="default: my.yaml")
     parser.add_argument(
         "--preset", choices=[*PRESETS], default="boldmill", help="set of preprocessing values (default: boldmill)"
@@ -69,6 +73,7 @@ def render(surveys: list[Survey], preset: str = "boldmill") -> str:
         "preset": preset,
         **{f"spaces.{key}": value for key, value in PRESETS[preset].get("spaces", {}).items()},
         "results": f"results-{project}",
+        **({"models.train": ["brainmass"]} if all(one.config.kind == "tables" for one in surveys) else {}),
         "shards.n_buckets": min(MAX_BUCKETS, max(4, math.ceil(n_scans / ROW_GOAL))),
     }
     lines = [
@@ -130,6 +135,8 @@ def _field(name: str, field: Any, indent: int, chosen: dict[str, Any], prefix: s
 
 
 def _runs_text(one: Survey) -> str:
+    if one.config.kind == "tables":
+        return _series_text(one)
     n_anat = sum(scan.kind == "anat" for scan in one.scans)
     parts = [f"{n_anat} with a T1w only"] if n_anat else []
     for (task, tr, volumes), count in sorted(one.runs.items(), key=str):
@@ -141,15 +148,29 @@ def _runs_text(one: Survey) -> str:
     return ", ".join(parts) or "no scans"
 
 
+def _series_text(one: Survey) -> str:
+    volumes = sorted(n for _, _, n in one.runs if n)
+    columns = sorted({scan.table.facts.shape[1] for scan in one.scans if scan.table and not scan.table.facts.fault})
+    text = f"{len(one.scans)} series"
+    if volumes:
+        span = f"{volumes[0]} to {volumes[-1]}" if volumes[0] < volumes[-1] else str(volumes[0])
+        text += f" of {' or '.join(map(str, columns[:3]))} columns and {span} volumes"
+    return text + (f", {one.n_ignored} others that are not read" if one.n_ignored else "")
+
+
 def _datasets(surveys: list[Survey], preset: str) -> Iterator[str]:
     from pydantic import BaseModel
 
-    from boldmill.index.config import DatasetConfig
+    from boldmill.index.config import OF_IMAGES, OF_TABLES, DatasetConfig
 
-    for i, one in enumerate(surveys):
+    described: set[str] = set()
+    for one in surveys:
+        foreign = OF_IMAGES if one.config.kind == "tables" else OF_TABLES
         yield from _comment(f"{one.title}: {len(one.subjects)} subjects; {_runs_text(one)}", 2)
         for position, (name, field) in enumerate(DatasetConfig.model_fields.items()):
             lead = "  - " if position == 0 else "    "
+            if name in foreign:
+                continue
             if name == "overrides":
                 yield from _overrides(one, preset)
                 continue
@@ -159,7 +180,8 @@ def _datasets(surveys: list[Survey], preset: str) -> Iterator[str]:
             if isinstance(default, BaseModel):
                 default = default.model_dump(mode="json")
             note = f"{field.description or 'keep only what is named; labels without BIDS prefix; empty keeps all'}"
-            if i == 0:
+            if name not in described:
+                described.add(name)
                 shown = note if required else f"{note} (default: {_scalar(default)})"
                 yield from _comment(shown, 2 if position == 0 else 4)
             yield f"{lead}{name}: {_scalar(value)}"

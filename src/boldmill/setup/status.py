@@ -84,6 +84,10 @@ def progress(results: Path, models: list[str], snapshot: str, atlases: list[str]
         return Progress(name, sum(path.is_file() for path in paths), len(paths))
 
     buckets = index.buckets()
+    asked = bool(index.subjects())  # a project of tables alone needs none of these
+
+    def once(path: Path) -> list[Path]:
+        return [path] if asked or path.is_file() else []
 
     def shards(table: str) -> list[Path]:
         labels = (atlases or ["unknown"]) if table in ATLAS_TABLES else [""]
@@ -91,12 +95,12 @@ def progress(results: Path, models: list[str], snapshot: str, atlases: list[str]
 
     return [
         Progress("ingest", len(index.ok), len(index.scans)),
-        stage("templates", [layout.template]),
+        stage("templates", once(layout.template)),
         stage("atlas", sorted(results.glob("atlas/*/atlas.json"))),
         stage("preprocess", [layout.subject(*who) for who in index.subjects()]),
-        stage("operators", [layout.operator(name) for name in ("ribbon", "flat", "meshes")]),
+        stage("operators", [path for name in ("ribbon", "flat", "meshes") for path in once(layout.operator(name))]),
         stage("parcellate", [layout.parcellated(b) for b in buckets]),
-        stage("flatmap", [layout.flat(b) for b in buckets]),
+        stage("flatmap", [layout.flat(b) for b in index.preprocessed_buckets()]),
         stage("augment", shards("pfc")),
         stage("shards", [path for table in SHARD_TABLES for path in shards(table)]),
         stage("snapshot", [layout.snapshot(snapshot)]),

@@ -53,7 +53,7 @@ class Survey:
 
 
 def survey(root: Path, taken: set[str]) -> Survey:
-    """Look at one BIDS folder.
+    """Look at one BIDS folder, or at a folder or file of tables of parcel series.
 
     Parameters
     ----------
@@ -62,6 +62,10 @@ def survey(root: Path, taken: set[str]) -> Survey:
     taken : set of str
         Names already given; the new one differs.
     """
+    from boldmill.setup.survey_tables import is_tables, survey_tables
+
+    if is_tables(root):
+        return survey_tables(root, taken)
     description: dict[str, Any] = {}
     if (root / "dataset_description.json").is_file():
         try:

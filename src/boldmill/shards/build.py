@@ -132,11 +132,25 @@ def entry_of(manifest: Mapping[str, Any], scan_id: str) -> dict[str, Any] | None
 
 
 def read_timeseries(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """Return parcel names and the (T, P) series of a TSV; ``n/a`` is NaN."""
-    import pandas as pd
+    """Return parcel names and the (T, P) series of a TSV; ``n/a`` is NaN.
 
-    table = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype=np.float32)
-    return [str(name) for name in table.columns], np.ascontiguousarray(table.to_numpy(dtype=np.float32))
+    Raises
+    ------
+    BoldmillError
+        A value is no number, or a row has another length.
+    """
+    head, _, body = path.read_text(encoding="utf-8").partition("\n")
+    names = head.rstrip("\r").split("\t")
+    shape = (body.count("\n") + (not body.endswith("\n") and bool(body)), len(names))
+    fix = "run the parcellate stage again"
+    try:
+        values = np.fromstring(body.replace("n/a", "nan"), dtype=np.float64, sep=" ")
+    except ValueError as error:
+        raise BoldmillError("cannot read parcel series", path, "a value is no number", fix) from error
+    if values.size != shape[0] * shape[1]:
+        why = f"{values.size} numbers, {shape[0]} rows of {shape[1]} parcels would have {shape[0] * shape[1]}"
+        raise BoldmillError("cannot read parcel series", path, why, fix)
+    return names, values.reshape(shape).astype(np.float32)
 
 
 def common(bucket: Bucket, scan_id: str, ticket: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +205,9 @@ def scan_row(
     }
 
 
-def timeseries_row(base: Mapping[str, Any], atlas: str, series: npt.NDArray[np.float32], tr: float) -> dict[str, Any]:
+def timeseries_row(
+    base: Mapping[str, Any], atlas: str, series: npt.NDArray[np.float32], tr: float | None
+) -> dict[str, Any]:
     """Return the row of a scan in ``timeseries``."""
     values = np.ascontiguousarray(series, dtype="<f4").tobytes()
     shape = {"n_volumes": len(series), "n_parcels": series.shape[1]}
@@ -296,7 +312,7 @@ def load_bucket(
     participants: Path,
     subjects: list[Path],
     parcellated: Path,
-    flat: Path,
+    flat: Path | None,
 ) -> Bucket:
     """Read and join the manifests of a bucket, and refuse any that lack one of its scans."""
     from boldmill.shards.lineage import Lineage
@@ -304,7 +320,7 @@ def load_bucket(
     lineage = Lineage()
     read_tickets = [read_json(path) for path in tickets]
     manifests = {subject_key(m): (path, m) for path in subjects for m in [read_json(path)]}
-    digests = {key: lineage.digests(parcellated, flat, path) for key, (path, _) in manifests.items()}
+    digests = {key: lineage.digests(*filter(None, [parcellated, flat, path])) for key, (path, _) in manifests.items()}
     of_tables = lineage.digests(parcellated, leave=subjects)
     digests |= {subject_key(ticket): of_tables for ticket in read_tickets if ticket["kind"] == "table"}
     bucket = Bucket(
@@ -314,7 +330,7 @@ def load_bucket(
         subjects={key: manifest for key, (_, manifest) in manifests.items()},
         participants=read_json(participants),
         parcellated=read_json(parcellated),
-        flat=read_json(flat),
+        flat=read_json(flat) if flat else {},
         digests={key: dict(found) for key, found in digests.items()},
     )
     bucket.check_complete()

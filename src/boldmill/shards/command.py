@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--participants", type=Path, required=True, help="phenotypes of the bucket's subjects")
     parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests")
     parser.add_argument("--parcellated", type=Path, required=True, help="manifest of the parcel series")
-    parser.add_argument("--flat", type=Path, required=True, help="manifest of the flat maps")
+    parser.add_argument("--flat", type=Path, nargs="?", help="manifest of the flat maps; none where all are tables")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
     for table in ("scans", "flat-clips"):
         parser.add_argument(f"--out-{table}", type=Path, required=True, help=f"shard to write: {table}")
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings(args.config_json)
     cfg = settings.section("shards", ShardsConfig)
-    manifests = [*args.tickets, args.participants, *args.subjects, args.parcellated, args.flat]
+    manifests = [*args.tickets, args.participants, *args.subjects, args.parcellated, *filter(None, [args.flat])]
     with Recorder(settings, out=args.out_scans, inputs=manifests) as record:
         bucket = load_bucket(
             number=args.bucket,
@@ -132,7 +132,7 @@ def _write_series(
             except DataFault as fault:
                 bucket.refuse(scan_id, fault)
                 continue
-            series_out.add(timeseries_row(base, atlas, series, float(entry["tr"])))
+            series_out.add(timeseries_row(base, atlas, series, entry["tr"]))
             written.append(scan_id)
     return written
 

@@ -144,6 +144,10 @@ class TableRows:
 
     def find(self, index: int, column: str) -> npt.NDArray[Any] | None:
         """Return an array of one row in its stored shape; ``None`` where the value is missing. Do not write to it."""
+        schema = self.schemas[self._shard(index)]
+        axes = (schema.field(column).metadata or {}).get(b"shape", b"").decode().split(",")
+        if any(axis not in schema.names and axis.encode() not in schema.metadata for axis in axes):
+            return None  # a shard without any value does not know their size
         shape, dtype = self.kind(index, column)
         out = np.empty(shape, dtype)
         if self._fill(np.array([index]), column, [out]):

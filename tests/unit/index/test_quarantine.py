@@ -83,3 +83,25 @@ def test_rows_for_the_report_are_mappings(tree):
 
     first = dict(rows_of(spoiled(tree).results)[0])
     assert list(first) == ["scan_id", "dataset", "subject", "stage", "reason", "fix", "file"]
+
+
+def test_a_scan_that_one_atlas_does_not_suit_is_listed_though_it_goes_on(tree):
+    tree.good("01")
+    (row,) = tree.ingest()
+    refused = {"status": "quarantined", "stage": "parcellate", "reason": "no parcel is covered", "fix": "look"}
+    entry = {"status": "ok", "atlases": {"A-1": {"status": "ok"}, "B-2": refused}}
+    manifest(tree, f"parcellate/bucket-{row.bucket:03d}.json", {"scans": {row.scan_id: entry}})
+    (found,) = collect_quarantine(tree.results)
+    assert (found.scan_id, found.stage, found.fix) == (row.scan_id, "parcellate", "look")
+    assert found.reason == "not in B-2: no parcel is covered"
+
+
+def test_what_augment_refused_is_found_below_its_atlas(tree):
+    tree.good("01")
+    (row,) = tree.ingest()
+    refused = {"status": "quarantined", "reason": "scan too short for pFC", "fix": "leave it out"}
+    for atlas in ("A-1", "B-2"):
+        path = f"shards/pfc/{atlas}/bucket-{row.bucket:03d}.quarantine.json"
+        manifest(tree, path, {"scans": {row.scan_id: refused}})
+    (found,) = collect_quarantine(tree.results)
+    assert (found.stage, found.reason) == ("augment", "scan too short for pFC")

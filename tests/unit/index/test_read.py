@@ -115,3 +115,12 @@ def test_reading_imports_nothing_heavy():
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tables_are_nobody_to_preprocess(tmp_path):
+    rows = [row(i, buckets=4)._replace(kind="table" if i % 2 else "volume") for i in range(12)]
+    index = Index(tmp_path, rows)
+    assert [who[1] for who in index.subjects()] == [f"{i:05d}" for i in range(0, 12, 2)]
+    assert (index.buckets(), index.preprocessed_buckets()) == ([0, 1, 2, 3], [0, 2])
+    assert (index.subjects_in(1), len(index.tables_in(1)), index.tables_in(0)) == ([], 3, [])
+    assert len(index.tickets_in(1)) == 3

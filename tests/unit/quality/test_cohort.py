@@ -187,3 +187,18 @@ def test_manifests_that_are_not_named_are_those_of_the_index(
         assert (copy / "reports" / name).read_bytes() == (results / "reports" / name).read_bytes()
     record = read_json(copy / "reports" / "cohort.html.prov.json")
     assert len(record["inputs"]) == SUBJECTS + 3
+
+
+def test_tables_of_parcel_series_are_in_the_cohort_without_a_page() -> None:
+    good = {"status": "ok", "kind": "table", "tr": None, "n_volumes": 200, "qc": {"n_parcels": 111}, "flags": ["odd"]}
+    bad = {"status": "quarantined", "kind": "table", "stage": "parcellate", "reason": "no", "fix": "do"}
+    scans = {"abide_sub-A1": good, "abide_sub-B2_ses-x": bad}
+    people = {"subjects": {"abide/A1": {"site": "NYU"}}}
+    rules = InclusionConfig(max_mean_fd=0.2)
+    cohort = collect([], [(Path("parcellate/bucket-000.json"), {"scans": scans})], [people], [], lambda _: rules)
+    (scan,) = cohort.scans
+    assert (scan.site, scan.kind, scan.tr, scan.n_volumes, scan.page) == ("NYU", "table", None, 200, "")
+    assert scan.included and scan.flags == ["odd"] and scan.unchecked
+    (row,) = cohort.quarantine
+    assert (row.subject, row.stage, row.reason) == ("B2", "parcellate", "no")
+    assert len(to_rows(cohort)[1]) == 2

@@ -139,7 +139,7 @@ def tree(results: Path, preset: str = "tiny") -> Path:
     early = QuarantineRow(REFUSED, "ds", "04", "ingest", "no RepetitionTime", "add it", "sub-04/func/x.nii.gz")
     write_text(layout.index_quarantine, to_tsv([early], QuarantineRow._fields))
     manifests(layout)
-    for path in (layout.template, layout.atlas, layout.operators):
+    for path in (layout.template, layout.atlas("Toy"), layout.operator("flat")):
         write_json(path, {"source": HOSTILE, "space": "MNI"})
     write_json(layout.snapshot("latest"), {"id": "abc123", "shards": []})
     weights = layout.checkpoint("brainmass")
@@ -246,7 +246,7 @@ def test_the_same_results_give_the_same_bytes_and_the_record_names_what_was_read
     record = json.loads(Path(f"{Layout.at(results).report}.prov.json").read_text())
     read = {Path(item["path"]).name for item in record["inputs"]}
     assert {"runs.parquet", "quarantine.tsv", "manifest.json", "sub-01.json", "sub-05.json", "bucket-000.json"} <= read
-    assert {"history.jsonl", "config.json", "metrics.tsv", "template.json", "atlas.json", "operators.json"} <= read
+    assert {"history.jsonl", "config.json", "metrics.tsv", "template.json", "atlas.json", "flat.json"} <= read
     assert {"ts.tsv", "c.tsv", "boldref.nii.gz", "t1w.nii.gz", f"{OK}.png", f"{OK}.webp"} <= read
     assert {Path(item["path"]).name for item in record["outputs"]} == {"index.html", "quarantine.tsv"}
 
@@ -255,7 +255,7 @@ def test_a_run_without_models_scans_or_faults_has_a_page(tmp_path: Path) -> None
     results = tmp_path / "results"
     layout = Layout.at(results)
     write_index(layout.index, [], "digest", 1)
-    for path in (layout.template, layout.atlas, layout.operators, layout.snapshot("latest")):
+    for path in (layout.template, layout.atlas("Toy"), layout.operator("flat"), layout.snapshot("latest")):
         write_json(path, {})
     page = Page(report(results))
     assert "No scan was quarantined." in page.text
@@ -288,3 +288,23 @@ def test_headline_metrics_come_first_and_all_others_are_folded(tmp_path: Path) -
     shown, _, folded = report(results).partition("<details><summary>all 3 numbers")
     assert "sensitivity" not in shown.partition('id="evaluation"')[2]
     assert "sensitivity" in folded and folded.count('<td class="">auc') == 2
+
+
+def test_tables_alone_are_reported_without_template_or_flat_maps(tmp_path: Path) -> None:
+    from boldmill.report.collect import collect
+
+    layout = Layout.at(tmp_path)
+    shown, refused = "ds_sub-01", "ds_sub-02"
+    plain = {"kind": "table", "tr": None, "has_t1w": False, "task": ""}
+    write_index(layout.index, [row(shown, **plain), row(refused, **plain)], "digest", 1)
+    write_text(tmp_path / "parcellate/ts.tsv", "a\tb\n" + "1\t2\n3\t5\n" * 5)
+    atlas = {"status": "ok", "files": {"timeseries": "parcellate/ts.tsv"}}
+    good = {"status": "ok", "kind": "table", "atlases": {"Own": atlas}, "qc": {"n_parcels": 2}, "flags": ["f"]}
+    bad = {"status": "quarantined", "kind": "table", "stage": "parcellate", "reason": "no", "fix": "do"}
+    write_json(layout.parcellated(0), {"configured": [], "scans": {shown: good, refused: bad}})
+    snapshot = layout.snapshot("latest")
+    write_json(snapshot, {})
+    found = collect(tmp_path, snapshot)
+    (scan,) = found.scans
+    assert (scan.kind, scan.flags, scan.timeseries) == ("table", ["f"], tmp_path / "parcellate/ts.tsv")
+    assert found.sources == {} and found.quarantine[0]["scan_id"] == refused

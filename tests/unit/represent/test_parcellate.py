@@ -10,7 +10,7 @@ import pytest
 from boldmill.errors import DataFault, MachineFault
 from boldmill.represent.morphometry import FEATURES, morphometry
 from boldmill.represent.operators import membership
-from boldmill.represent.parcellate import parcel_series, rows_tsv, series_tsv
+from boldmill.represent.parcellate import number, parcel_series, rows_tsv, series_tsv
 from boldmill.represent.series import Series, surface_series, volume_series
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -67,6 +67,13 @@ def test_little_coverage_is_nan_and_never_zero(tmp_path: Path) -> None:
     text = series_tsv(list("abcde"), found.values).splitlines()
     assert text[0] == "a\tb\tc\td\te" and all(line.split("\t")[2] == "n/a" for line in text[1:])
     assert rows_tsv("parcel", ["a"], ["x"], np.array([[np.nan]])).splitlines() == ["parcel\tx", "a\tn/a"]
+
+
+def test_rows_are_written_as_their_numbers() -> None:
+    values = np.array([[1e-30, -0.0, np.nan, 123456789.0], [1 / 3, 2.5, -1e8, np.nan]], np.float32)
+    expected = ["\t".join(number(v) for v in row) for row in values.tolist()]
+    assert series_tsv(list("abcd"), values).splitlines()[1:] == expected
+    assert expected[0].split("\t") == ["1e-30", "-0", "n/a", "1.234568e+08"]
 
 
 def test_text_keeps_float32(tmp_path: Path) -> None:

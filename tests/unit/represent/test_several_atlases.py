@@ -15,8 +15,7 @@ import pytest
 
 from boldmill.atomic import canonical_json, read_json, write_json
 from boldmill.cli import main
-from boldmill.represent.bucket import Bench
-from boldmill.represent.operators import membership
+from boldmill.represent.operators import membership, save_operator
 from boldmill.represent.parcellate import all_parcel_series, parcel_series
 from boldmill.represent.series import Series
 
@@ -35,15 +34,15 @@ NAMES = {label: [f"{label}_{i}" for i in range(matrix.shape[0])] for label, matr
 
 
 @pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def results(tmp_path: Path) -> Path:
     """A results folder with one run; parcel 8 lies outside its mask."""
-    monkeypatch.setattr(Bench, "atlases", property(lambda self: list(ATLASES)))
-    monkeypatch.setattr(Bench, "atlas_name", lambda self, label: label)
-    monkeypatch.setattr(Bench, "parcels", lambda self, label: NAMES[label])
-    monkeypatch.setattr(Bench, "membership", lambda self, label, kind="volume", space="": ATLASES[label])
     grid = {"affine": AFFINE.tolist(), "shape": list(SHAPE)}
-    write_json(tmp_path / "operators" / "operators.json", {"atlas": "Fine-8", "grid": grid})
-    write_json(tmp_path / "atlas.json", {})
+    for label, matrix in ATLASES.items():
+        save_operator(tmp_path / "operators" / f"{label}.npz", matrix)
+        parcels = [{"name": name} for name in NAMES[label]]
+        manifest = {"what": "parcels", "label": label, "atlas": label, "space": "toy", "grid": grid, "parcels": parcels}
+        manifest["operators"] = {"volume": {"file": f"{label}.npz"}}
+        write_json(tmp_path / "operators" / f"parcels-{label}.json", manifest)
     rng = np.random.default_rng(1)
     data = rng.standard_normal((*SHAPE, VOLUMES)).astype(np.float32)
     nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "clean.nii.gz")
@@ -56,7 +55,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def parcellate(results: Path, *more: str) -> dict[str, Any]:
     out = results / "parcellate" / "bucket-000.json"
-    words = ["--operators", str(results / "operators" / "operators.json"), "--atlas", str(results / "atlas.json")]
+    words = ["--operators", *(str(results / "operators" / f"parcels-{label}.json") for label in ATLASES)]
     words += ["--results", str(results), "--out", str(out), "--config-json", SETTINGS]
     assert main(["parcellate", *words, *more]) == 0
     return dict(read_json(out))

@@ -193,3 +193,17 @@ def test_further_output_spaces_need_their_templates(tmp_path):
     for ending in ("T1w", "mask"):
         (folder / f"tpl-MNI152NLin2009cAsym_res-01_desc-brain_{ending}.nii.gz").write_bytes(b"x" * 5000)
     assert by_name(checks.templates(config, tmp_path))[name].status == "ok"
+
+
+def test_tables_of_their_own_atlas_ask_for_no_template(tmp_path):
+    own = {"name": "a", "root": str(tmp_path / "a.npz"), "kind": "tables", "atlas": "HO"}
+    (tmp_path / "a.npz").write_bytes(b"x")
+    config = Config.model_validate({"datasets": [own]})
+    (only,) = checks.templates(config, tmp_path)
+    assert only.status == "ok" and "not needed" in only.found
+    assert checks.datasets(config) == [Check("ok", "data set a", str(tmp_path / "a.npz"))]
+    mixed = Config.model_validate({"datasets": [own, {**own, "name": "b", "atlas": ""}]})
+    assert any(check.status == "fail" for check in checks.templates(mixed, tmp_path))
+    (tmp_path / "a.mat").write_bytes(b"x")
+    wrong = Config.model_validate({"datasets": [{**own, "root": str(tmp_path / "a.mat")}]})
+    assert "no table of parcel series" in checks.datasets(wrong)[0].found

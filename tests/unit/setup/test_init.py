@@ -1,5 +1,6 @@
 """`boldmill init`: what it finds, what it writes, and that the file loads on top of another configuration."""
 
+import numpy as np
 import pytest
 import yaml
 
@@ -141,3 +142,56 @@ def test_real_data_sets(real_bids, tmp_path):
     assert forrest == {"clean": {"motion": "6", "compcor": 5}}
     assert anat == {}
     assert config.spaces.template_source == "templateflow"
+
+
+def arrays(folder, *names, volumes=40, columns=6, **more):
+    members = {name: np.random.default_rng(i).normal(size=(volumes, columns)) for i, name in enumerate(names)}
+    np.savez(folder / "series.npz", **members, **more)
+    return folder / "series.npz"
+
+
+def test_tables_are_described_with_their_phenotypes(tmp_path, capsys):
+    path = arrays(tmp_path, "A_1", "B_2", "C_3", __roi__=np.array(list("abcdef")))
+    (tmp_path / "other.csv").write_text("x,y\nq,1\nr,2\n")
+    (tmp_path / "pheno.csv").write_text("n,FILE_ID,SITE_ID,IQ\n1,A_1,X,100\n2,B_2,Y,-9999\n3,Z_9,Y,90\n")
+    out = tmp_path / "my.yaml"
+    assert main(["init", str(path), "--out", str(out)]) == 0
+    config = load(out)
+    (one,) = config.datasets
+    assert (one.name, one.kind, one.root, one.atlas) == ("series", "tables", str(path), "series 6")
+    assert (one.phenotypes, one.id_column, one.site_column) == ("pheno.csv", "FILE_ID", "SITE_ID")
+    assert one.missing == [-9999] and one.pattern == ""
+    assert config.models.train == ["brainmass"]
+    text = out.read_text()
+    assert "3 series of 6 columns and 40 volumes" in text and "    tr: null\n" in text
+    assert "prefer:" not in text and "pick:" not in text
+    assert "3 subjects" in capsys.readouterr().out
+
+
+def test_sessions_in_names_get_a_pattern_and_known_parcels_the_configured_atlas(tree, tmp_path):
+    names = [f"7Networks_{side}_Vis_{i}" for side in ("LH", "RH") for i in range(1, 4)]
+    arrays(tmp_path, "sub-1-a", "sub-1-b", "sub-2-a", names=np.array(names))
+    tree.good("01")
+    out = tmp_path / "my.yaml"
+    assert main(["init", str(tmp_path / "series.npz"), str(tree.root), "--out", str(out)]) == 0
+    tables, images = load(out).datasets
+    assert (tables.pattern, tables.atlas, tables.phenotypes) == ("sub-{sub}-{ses}", "", "")
+    assert (images.kind, images.pattern) == ("raw", "")
+    assert len(load(out).models.train) == 3
+
+
+def test_a_folder_of_tables_beside_their_phenotypes(tmp_path):
+    for name in ("A_1", "B_2"):
+        np.savetxt(tmp_path / f"{name}.1D", np.random.default_rng(1).normal(size=(40, 6)))
+    (tmp_path / "pheno.csv").write_text("id,site\nA_1,X\nB_2,Y\n")
+    out = tmp_path / "out" / "my.yaml"
+    assert main(["init", str(tmp_path), "--out", str(out)]) == 0
+    (one,) = load(out).datasets
+    assert (one.phenotypes, one.id_column) == ("pheno.csv", "id")
+    assert main(["ingest", "--config", str(out), "--results", str(tmp_path / "r")]) == 0
+    from boldmill.index.read import read_index
+
+    assert {row.scan_id.split("_")[1]: row.site for row in read_index(tmp_path / "r").ok} == {
+        "sub-A1": "X",
+        "sub-B2": "Y",
+    }

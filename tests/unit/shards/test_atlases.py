@@ -12,6 +12,7 @@ import pytest
 from boldmill.atomic import canonical_json, read_json, write_json
 from boldmill.cli import main
 from boldmill.errors import BoldmillError, ConfigError
+from boldmill.provenance.audit import read_ledger, trace
 from boldmill.provenance.record import Recorder
 from boldmill.represent.fc import correlation, fisher_z, vectorise
 from boldmill.shards.reader import Snapshot
@@ -65,6 +66,18 @@ def test_the_snapshot_and_the_rows_name_their_atlas(cohort) -> None:
             assert set(read["atlas"].to_pylist()) <= {SECOND}
             assert read.schema.metadata[b"atlas"] == SECOND.encode()
             assert json.loads(read.schema.metadata[b"parcels"]) == ["p0", "p1", "p2", "p3"]
+
+
+def test_a_row_of_any_atlas_is_traced_to_its_own_subject(make_cohort, tmp_path) -> None:
+    cohort = make_cohort(tmp_path, {"01": {}, "02": {}}, n_buckets=1)
+    cohort.build()
+    out = cohort.layout.ledger
+    words = ["ledger", "--results", str(tmp_path), "--out", str(out)]
+    assert main([*words, "--config-json", canonical_json({"stage": "ledger", "version": 1, "config": {}})]) == 0
+    (scan,), (other,) = cohort.tickets["01"], cohort.tickets["02"]
+    for table in ("timeseries", "fc", "pfc"):
+        text = "\n".join(trace(read_ledger(tmp_path), f"{cohort.shard(table, 0, SECOND)}#scan={scan}"))
+        assert f"{scan}_{SECOND}.tsv" in text and other not in text, table
 
 
 def test_a_scan_without_one_atlas_goes_on_with_the_other(make_cohort, tmp_path) -> None:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -12,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from boldmill.atomic import canonical_json
 from boldmill.cli import main
 from boldmill.shards.build import stored_frames
+from boldmill.shards.clips import clip_batch
 from boldmill.shards.reader import Snapshot
 
 FINITE = st.floats(-60, 60, width=16)
@@ -60,5 +62,10 @@ def test_the_documented_lines_bring_the_original_units_back(make_cohort, tmp_pat
         bound = first["scale"] / 2 if dtype == "int8" else 0
         assert np.abs(z - exact).max() <= bound * (1 + 1e-5)
         assert (np.abs(series - (exact * flat["std"] + flat["mean"])) <= bound * flat["std"] + 1e-5).all()
-    values = Snapshot.load(cohort.layout.snapshot("latest")).rows("flat_clips").array(0, "values")
+    clips = Snapshot.load(cohort.layout.snapshot("latest")).rows("flat_clips")
+    values = clips.array(0, "values")
     assert values.dtype == np.dtype(dtype) and values.shape == (4, first["n_pixels"])
+    batch = clip_batch(clips, [1, 0], "cpu")  # what models take
+    assert batch.dtype == {"float16": torch.float16, "int8": torch.float32}[dtype]
+    exact = flat["frames"][:8].reshape(2, 4, -1)[::-1].astype(np.float64)
+    assert np.abs(batch.numpy() - exact).max() <= (first["scale"] / 2 if dtype == "int8" else 0) * (1 + 1e-5)

@@ -183,3 +183,15 @@ def test_an_empty_table(tmp_path) -> None:
     rows = TableRows([tmp_path / "x.parquet"])
     assert len(rows) == 0 and rows.column("clip").tolist() == []
     assert pa.types.is_large_binary(rows.schemas[0].field("values").type)
+
+
+def test_a_shard_without_any_value_of_a_column_has_none_and_knows_no_size(tmp_path) -> None:
+    row = {**BASE, "scan_id": "s0", "kind": "table", "bucket": 0, "tr": None, "n_volumes": 9, "mean_fd": None}
+    row |= dict.fromkeys(("session", "task", "run", "site", "family", "licence", "space"), "")
+    row |= {"phenotypes": "{}", "qc": [], "entities": [], "flags": [], "atlases": ["HO"], "n_clips": 0}
+    with shard_writer(tmp_path / "bucket-000.parquet", tables.schema("scans"), 2) as writer:
+        writer.add({**row, "morphometry": None})
+    rows = TableRows([tmp_path / "bucket-000.parquet"])
+    assert rows.find(0, "morphometry") is None
+    with pytest.raises(BoldmillError, match="it is null"):
+        rows.array(0, "morphometry")

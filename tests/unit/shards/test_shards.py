@@ -18,7 +18,8 @@ from boldmill.cli import main
 from boldmill.errors import BoldmillError
 from boldmill.paths import SHARD_TABLES
 from boldmill.provenance.record import Recorder, prov_path
-from boldmill.shards.build import clip_starts, decode_mask, encode_mask
+from boldmill.represent.parcellate import series_tsv
+from boldmill.shards.build import clip_starts, decode_mask, encode_mask, read_timeseries
 from boldmill.shards.write import FILTERED, shard_writer
 from boldmill.stages import Settings
 
@@ -319,6 +320,33 @@ def test_kill_in_the_middle_leaves_no_torn_file(tmp_path) -> None:
         tables.validate(table, "pfc")
         assert len(table) == 40
     assert list(tmp_path.glob(".tmp-*")), "no kill came in the middle of a file: the test saw nothing"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("1\tx\n", "no number"),
+        ("1\t2\n3\n", "3 numbers, 2 rows"),
+        ("1\t2\t3\n", "3 numbers"),
+        ("1\t\n2\t3\n", "3 numbers"),
+    ],
+)
+def test_a_damaged_series_is_refused_by_name(tmp_path, body: str, why: str) -> None:
+    path = tmp_path / "series.tsv"
+    path.write_text(f"a\tb\n{body}")
+    with pytest.raises(BoldmillError, match=f"series.tsv: .*{why}"):
+        read_timeseries(path)
+
+
+def test_a_series_is_read_as_pandas_reads_it(tmp_path) -> None:
+    values = np.random.default_rng(0).standard_normal((40, 7)).astype(np.float32)
+    values[:, 3] = np.nan
+    path = tmp_path / "series.tsv"
+    path.write_text(series_tsv(list("abcdefg"), values))
+    names, found = read_timeseries(path)
+    expected = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype=np.float32)
+    assert names == list(expected.columns) and found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected.to_numpy())
 
 
 def test_masks_survive_their_text() -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boldmill.errors import BoldmillError, ConfigError
+from boldmill.errors import ConfigError
 from boldmill.models.fmri_mae.architecture import Architecture, design
 from boldmill.models.fmri_mae.config import FmriMaeConfig
 from boldmill.models.fmri_mae.grid import tube_masks
 from boldmill.models.fmri_mae.model import FmriMae
+from boldmill.shards.clips import clip_batch
 from boldmill.train.checkpoint import WEIGHTS, load_weights, save_weights
 from boldmill.train.data import training_scans
 from boldmill.train.device import seed_step
@@ -48,19 +49,11 @@ class Clips:
     @property
     def frames(self) -> int:
         """Frames of a clip."""
-        return int(self._array(0).shape[0])
-
-    def _array(self, sample: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
-        values = self.rows.array(self.samples[sample][1], "values")
-        if values is None:
-            raise BoldmillError(
-                "clip without values", self.samples[sample][0], "the row is empty", "rebuild the shards"
-            )
-        return values
+        return int(self.rows.array(self.samples[0][1], "values").shape[0])
 
     def batch(self, samples: list[int]) -> Tensor:
-        """Return clips (B, T, X) on the device in the stored precision: unmasking and scaling are done there."""
-        return torch.from_numpy(np.stack([self._array(sample) for sample in samples])).to(self.device)
+        """Return clips (B, T, X) on the device: sent in the stored precision; unmasking and scaling are done there."""
+        return clip_batch(self.rows, [self.samples[sample][1] for sample in samples], self.device)
 
 
 class FmriMaeTask:
