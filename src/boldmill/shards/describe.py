@@ -117,20 +117,27 @@ def describe_table(place: Place, paths: Sequence[Path], n_sampled: int) -> dict[
         ],
     }
     if table in HOURLY and len(rows):
-        facts["hours"] = round(hours(rows, table), 4)
-        facts["bytes_per_hour"] = round(size / hours(rows, table))
+        known, share = hours(rows, table)
+        facts["hours"], facts["hours_known"] = round(known, 4), round(share, 4)
+        if known:
+            facts["bytes_per_hour"] = round(size * share / known)
     return facts
 
 
-def hours(rows: TableRows, table: str) -> float:
-    """Return the hours of fMRI in a table; time that several clips share counts once."""
+def hours(rows: TableRows, table: str) -> tuple[float, float]:
+    """Return the hours of fMRI in a table, and the share of its values that have a known TR.
+
+    Time that several clips share counts once.
+    """
+    tr = rows.column("tr").astype(np.float64)
     if table == "timeseries":
-        return float((rows.column("n_volumes") * rows.column("tr")).sum()) / 3600
+        volumes = rows.column("n_volumes")
+        return float(np.nansum(volumes * tr)) / 3600, float(volumes[~np.isnan(tr)].sum() / max(volumes.sum(), 1))
     last: dict[str, float] = {}
-    ends = (rows.column("start") + rows.column("n_frames")) * rows.column("tr")
+    ends = (rows.column("start") + rows.column("n_frames")) * tr
     for scan_id, end in zip(rows.column("scan_id"), ends.tolist(), strict=True):
         last[scan_id] = max(end, last.get(scan_id, 0.0))
-    return sum(last.values()) / 3600
+    return sum(last.values()) / 3600, 1.0
 
 
 def _static(rows: TableRows, column: Column) -> dict[str, Any]:

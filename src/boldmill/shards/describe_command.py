@@ -81,9 +81,14 @@ def table_lines(facts: dict[str, Any]) -> list[str]:
         f"{title}: {facts['rows']} rows of {facts['scans']} scans in {shards}, {size(facts['bytes'])}",
         f"  {size(facts['bytes_per_row'])} a row; {facts['row_groups']} row groups of {per_group} rows",
     ]
-    if "hours" in facts:
-        lines.append(f"  {facts['hours']:.2f} h of fMRI, {size(facts['bytes_per_hour'])} an hour")
-    cells = [["column", "type", "shape", "unit", "bytes", "codec", "of raw", "range", "NaN", "missing", "source"]]
+    if "bytes_per_hour" in facts:
+        part = (
+            "" if facts["hours_known"] == 1 else f" (where the TR is known: {facts['hours_known']:.0%} of the volumes)"
+        )
+        lines.append(f"  {facts['hours']:.2f} h of fMRI, {size(facts['bytes_per_hour'])} an hour{part}")
+    cells = [
+        ["column", "type", "shape", "unit", "bytes", "codec", "of raw", "range (* sampled)", "NaN", "missing", "source"]
+    ]
     for column in facts["columns"]:
         cells.append(
             [
@@ -101,7 +106,7 @@ def table_lines(facts: dict[str, Any]) -> list[str]:
             ]
         )
     lines += [f"  {line}" for line in aligned(cells, right=(4, 6, 8, 9))]
-    if facts["rows_sampled"] < facts["rows"]:
+    if any(column.get("sampled") for column in facts["columns"]):
         lines.append(f"  (* from {facts['rows_sampled']} of {facts['rows']} rows, evenly spread)")
     return lines
 

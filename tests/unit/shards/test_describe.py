@@ -6,10 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from boldmill import tables
 from boldmill.atomic import read_json
 from boldmill.cli import main
 from boldmill.shards.describe_command import aligned, size
 from boldmill.shards.rows import TableRows
+from boldmill.shards.write import shard_writer
 
 
 def facts(path, tmp_path, *more: str) -> dict:
@@ -99,6 +101,20 @@ def test_an_empty_shard(make_cohort, tmp_path, capsys) -> None:
     assert (table["rows"], table["row_groups"], table["bytes_per_row"]) == (0, 0, 0.0)
     assert main(["describe", str(empty), "--png", str(tmp_path / "x.png")]) == 2
     assert "fc has no rows" in capsys.readouterr().err
+
+
+def test_series_of_unknown_tr_are_left_out_of_the_size_per_hour(tmp_path, capsys) -> None:
+    base = {"dataset": "d", "subject": "s", "atlas": "A", "source_sha256": [], "pipeline_version": "1"}
+    base |= {"stage_digests": [], "n_parcels": 2}
+    with shard_writer(tmp_path / "x.parquet", tables.schema("timeseries", sizes={"n_parcels": 2}), 8) as writer:
+        for scan, tr, volumes in (("a", 2.0, 900), ("b", None, 2700)):
+            values = np.zeros((volumes, 2), "<f4").tobytes()
+            writer.add({**base, "scan_id": scan, "tr": tr, "n_volumes": volumes, "values": values})
+    (table,) = facts(tmp_path / "x.parquet", tmp_path)["tables"]
+    assert (table["hours"], table["hours_known"]) == (0.5, 0.25)
+    assert table["bytes_per_hour"] == round(table["bytes"] * 0.25 / 0.5)
+    assert "where the TR is known: 25% of the volumes" in capsys.readouterr().out
+    assert columns(table)["tr"]["nan"] == 0.5
 
 
 def test_other_things_are_refused(cohort, tmp_path, capsys) -> None:
