@@ -86,9 +86,8 @@ def table_lines(facts: dict[str, Any]) -> list[str]:
             "" if facts["hours_known"] == 1 else f" (where the TR is known: {facts['hours_known']:.0%} of the volumes)"
         )
         lines.append(f"  {facts['hours']:.2f} h of fMRI, {size(facts['bytes_per_hour'])} an hour{part}")
-    cells = [
-        ["column", "type", "shape", "unit", "bytes", "codec", "of raw", "range (* sampled)", "NaN", "missing", "source"]
-    ]
+    heads = "column|type|shape|unit|bytes|codec|of raw|range (* sampled)|NaN|missing|source"
+    cells = [heads.split("|")]
     for column in facts["columns"]:
         cells.append(
             [
