@@ -21,7 +21,7 @@ from typing import Any
 from boldmill.atomic import read_json, sha256_file
 from boldmill.errors import EXIT_FAILURE, EXIT_OK, BoldmillError, DataFault
 from boldmill.paths import Layout
-from boldmill.provenance.record import MEMBER
+from boldmill.provenance.record import MEMBER, member_path, shown
 
 SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)")
 SCAN = re.compile(r"scan=([A-Za-z0-9]+)_sub-([A-Za-z0-9]+)(?:_|$)")
@@ -143,12 +143,26 @@ def trace(ledger: list[dict[str, Any]], target: str) -> list[str]:
             return
         seen.add(name)
         lines.append(f"{indent}  settings: {row['settings']}")
+        tickets = _tickets_of_series(row["inputs"]) if only else {}
         for item in sorted(row["inputs"], key=lambda item: str(item["path"])):
-            if only is None or _is_of(item["path"], only[1], only[2], recorded=item["path"] in by_path):
+            told = tickets.get(item["path"], item["path"])
+            if only is None or _is_of(told, only[1], only[2], recorded=told in by_path):
                 walk(item["path"], item["sha256"], depth + 1)
 
     walk(start, by_path[start]["sha256"], 0)
     return lines
+
+
+def _tickets_of_series(inputs: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Return source -> ticket of the tables of parcel series among the inputs: their own names tell nobody."""
+    found: dict[str, str] = {}
+    for item in inputs:
+        path = Path(item["path"])
+        if path.parent.name == "tickets" and path.is_file():
+            ticket = read_json(path)
+            for one in ticket.get("series", []):
+                found[shown(member_path(Path(ticket["root"]) / one["path"], one["member"]))] = item["path"]
+    return found
 
 
 def _is_of(path: str, dataset: str, subject: str, *, recorded: bool) -> bool:

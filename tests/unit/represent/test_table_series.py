@@ -10,6 +10,8 @@ from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.errors import MachineFault
 from boldmill.index.command import ingest
+from boldmill.provenance.audit import check_file, trace
+from boldmill.provenance.ledger import rows as rows_of
 from boldmill.represent import parcellate_command
 from boldmill.represent.table_series import table_series
 from boldmill.stages import Settings, stage_json
@@ -107,9 +109,11 @@ def test_an_atlas_of_their_own_needs_no_operators(tmp_path):
     assert header == "a\tb\tc\td\te" and {row.split("\t")[1] for row in rows} == {"n/a"}
     record = json.loads(Path(f"{tmp_path}/results/parcellate/bucket-000.json.prov.json").read_text())
     member = next(item for item in record["inputs"] if item["path"].endswith("all.npz::a"))
-    from boldmill.provenance.audit import check_file
-
     assert check_file(member["path"], member["sha256"]) is None
+    results = tmp_path / "results"
+    ledger = rows_of(results, results / "ledger.parquet")
+    lines = trace(ledger, f"{results}/parcellate/bucket-000.json#scan=ds_sub-a")
+    assert any("all.npz::a " in line for line in lines) and not any("all.npz::b " in line for line in lines)
     np.savez(tmp_path / "all.npz", names=np.array(list("abcde")), a=series(8))
     assert "content changed" in check_file(member["path"], member["sha256"]).problem
     assert check_file(f"{tmp_path}/all.npz::b", "0").problem == "missing"
