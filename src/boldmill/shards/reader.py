@@ -121,6 +121,9 @@ class Snapshot:
             raise ConfigError("unknown atlas", atlas, why, "use one of them, or add it to spaces.further_atlases")
         if table not in ATLAS_TABLES:
             return ""
+        if not self.atlases:
+            why = "the snapshot has flat maps only"
+            raise ConfigError("no table of parcels", table, why, "use flat_clips, or another snapshot")
         return self.atlases[0] if atlas is None else atlas
 
     @cached_property
