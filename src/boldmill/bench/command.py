@@ -19,7 +19,10 @@ BENCHES: dict[str, tuple[str, str]] = {
     # name: (module with measure(repeats, **options) -> list of Row, help); OPTIONS of the module are its flags
     "startup": ("boldmill.bench.startup", "import and --help against an empty interpreter"),
     "preprocess": ("boldmill.bench.preprocess", "a phantom with known truth against antspyx, SimpleITK and dipy"),
-    "representations": ("boldmill.bench.representations", "pFC views against numpy.corrcoef; shard reading"),
+    "representations": (
+        "boldmill.bench.representations",
+        "parcellation, flat maps, pFC, shard reading beside their peers",
+    ),
 }
 FLAGS = ("quick", "long")
 
@@ -29,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     described = "; ".join(f"{name}: {text}" for name, (_, text) in BENCHES.items())
     parser.add_argument("name", choices=[*BENCHES], help=described)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here too")
-    parser.add_argument("--quick", action="store_true", help="preprocess: a smaller phantom, in about 3 minutes")
-    parser.add_argument("--long", action="store_true", help="preprocess: also a run of 1,200 volumes (minutes more)")
+    parser.add_argument("--quick", action="store_true", help="smaller inputs and no goals")
+    parser.add_argument("--long", action="store_true", help="also the memory of a run of 1,200 volumes (minutes more)")
     parser.add_argument("--repeats", type=int, default=7, help="timings per figure; the median counts (default 7)")
 
 

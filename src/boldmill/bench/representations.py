@@ -1,95 +1,57 @@
-"""pFC views against one numpy.corrcoef per view, and shard reading against a plain read of the same file."""
+"""Parcellation, flat maps, pFC and shard reading beside their peers, on the same input in memory, in one run.
+
+A floor is what no method can beat on this machine: the bytes read once, or the arithmetic at the measured rate of a
+large matrix product. Both are measured in the same run, on the same threads.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-from typing import Any
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
+from boldmill.bench.table import Row
 
-from boldmill import tables
-from boldmill.bench.table import Row, side_by_side
-from boldmill.represent.config import AugmentConfig
-from boldmill.represent.pfc import pfc_views, view_masks
-from boldmill.rng import generator
-from boldmill.shards.build import clip_rows
-from boldmill.shards.rows import TableRows
-from boldmill.shards.write import shard_writer
-
-PARCELS, TIMEPOINTS, VIEWS = 100, 200, 1000
-PIXELS, FRAMES, CLIP = 77763, 128, 16
-GOAL = 5.0
+OPTIONS = ("quick", "long")
 
 
-def measure(repeats: int) -> list[Row]:
-    """Return the rows: pFC with numpy and torch, on this machine's cores, and reading of flat clips."""
-    return [*_pfc(repeats), _reading(repeats)]
+def measure(repeats: int, *, quick: bool = False, long: bool = False) -> list[Row]:
+    """Return the rows of the table.
 
+    Parameters
+    ----------
+    repeats : int
+        Timings per figure; the median counts.
+    quick : bool
+        Small sizes, in seconds: shows that everything runs; no goals.
+    long : bool
+        Also the memory of a run of 1,200 volumes of 2 mm.
+    """
+    from boldmill.bench import representations_maps as maps
+    from boldmill.bench import representations_memory as memory
+    from boldmill.bench import representations_pfc as pfc
+    from boldmill.bench import representations_shards as shards
+    from boldmill.bench.representations_case import FULL, QUICK, draw
 
-def _pfc(repeats: int) -> list[Row]:
-    import torch
-
-    rng = generator("bench", "pfc")
-    shared = rng.standard_normal((TIMEPOINTS, 5)) @ rng.standard_normal((5, PARCELS))
-    series = (shared + rng.standard_normal((TIMEPOINTS, PARCELS))).astype(np.float32)
-    cfg = AugmentConfig()
-    upper = np.triu_indices(PARCELS, k=1)
-
-    def peer() -> npt.NDArray[np.float64]:
-        masks = view_masks(TIMEPOINTS, "bench", range(VIEWS), 1, cfg)
-        return np.stack([np.corrcoef(series[mask], rowvar=False)[upper] for mask in masks])
-
-    rows = []
-    for name, data in (("numpy", series), ("torch, CPU", torch.from_numpy(series))):
-
-        def ours(data: Any = data) -> Any:
-            return pfc_views(data, "bench", range(VIEWS), 1, cfg)
-
-        ours_s, peer_s = side_by_side(ours, peer, repeats=repeats)
-        error = float(np.abs(np.asarray(ours()) - peer()).max())
-        rows.append(
-            Row(
-                name=f"pFC, {VIEWS} views, {PARCELS} parcels, {TIMEPOINTS} frames ({name}; max difference {error:.0e})",
-                ours=VIEWS / ours_s,
-                peer=VIEWS / peer_s,
-                unit="views/s",
-                ratio=peer_s / ours_s,
-                goal=f"ratio >= {GOAL:g} over corrcoef per view" if name == "numpy" else "",
-                met=peer_s / ours_s >= GOAL if name == "numpy" else None,
-            )
-        )
+    size = QUICK if quick else FULL
+    _say("drawing a run")
+    case = draw(size)
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "parcellation": lambda: maps.parcel_rows(case, repeats),
+        "flat maps": lambda: maps.flat_rows(case, repeats),
+        "pFC": lambda: pfc.rows(size, repeats),
+        "shard reading": lambda: shards.rows(size, repeats),
+    }
+    if long:
+        parts["memory of a long run"] = lambda: memory.rows(case)
+    rows: list[Row] = []
+    for name, part in parts.items():
+        _say(name)
+        rows += part()
+    if quick:  # the goals are those of the full sizes
+        rows = [replace(row, goal="", met=None) for row in rows]
     return rows
 
 
-def _reading(repeats: int) -> Row:
-    rng = generator("bench", "clips")
-    flat = {
-        "frames": rng.standard_normal((FRAMES, PIXELS), dtype=np.float32).astype(np.float16),
-        "mean": np.zeros(PIXELS, np.float32),
-        "std": np.ones(PIXELS, np.float32),
-        "tr": np.float64(1.0),
-        "tr_in": np.float64(1.0),
-    }
-    base: dict[str, Any] = {"scan_id": "bench", "dataset": "bench", "subject": "01", "source_sha256": []}
-    base |= {"pipeline_version": "", "stage_digests": []}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bucket-000.parquet"
-        with shard_writer(path, tables.schema("flat_clips"), 256) as writer:
-            for row in clip_rows(base, {k: np.asarray(v) for k, v in flat.items()}, length=CLIP, stride=CLIP):
-                writer.add(row)
-
-        def ours() -> float:
-            rows = TableRows([path])
-            return sum(float(rows.array(i, "values")[0, 0]) for i in range(len(rows)))
-
-        ours_s, peer_s = side_by_side(ours, path.read_bytes, repeats=repeats)
-    clips = FRAMES // CLIP
-    return Row(
-        name=f"reading {clips} flat clips of {CLIP} x {PIXELS} (decoded; peer: read() of the file)",
-        ours=clips / ours_s,
-        peer=clips / peer_s,
-        unit="clips/s",
-        ratio=peer_s / ours_s,
-    )
+def _say(text: str) -> None:
+    print(f"bench representations: {text}", file=sys.stderr, flush=True)

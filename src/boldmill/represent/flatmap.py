@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.errors import DataFault
+from boldmill.represent.parallel import each, pieces
+from boldmill.represent.project import Projector, columns_of
 from boldmill.represent.series import Series
 from boldmill.represent.timeresample import n_resampled, resample
 
@@ -30,8 +32,8 @@ EPSILON = 1e-6
 MIN_WEIGHT = 0.5
 MIN_COVERED = 0.5
 """A run that covers a smaller share of the pixels is no cortical flat map."""
-PIXELS = 4096
-"""Pixels or vertices resampled at a time: bounds the memory."""
+PIXELS = 1024
+"""Pixels or vertices resampled at a time: bounds the memory, and a piece stays in the cache."""
 Preset = Literal["v2", "v1"]
 
 
@@ -73,12 +75,12 @@ def vertex_series(series: Series, operator: Any | None) -> tuple[NDArray[np.floa
         return whole, series.mask.copy()
     weight = operator @ series.mask.astype(np.float32)
     covered = weight >= MIN_WEIGHT
-    columns = np.flatnonzero((np.asarray(operator.sum(axis=0)) > 0) & series.mask)
-    inner = operator[:, columns]
+    columns = columns_of(operator, series.mask)
+    project = Projector(operator, columns)
     whole = np.zeros((operator.shape[0], series.n_volumes), np.float32)
     first = 0
     for block in series.blocks(columns):
-        whole[:, first : first + block.shape[1]] = inner @ block
+        project(block, whole[:, first : first + block.shape[1]])
         first += block.shape[1]
     whole /= np.where(covered, weight, 1)[:, None]
     return whole, covered & (whole.max(1) - whole.min(1) > EPSILON)
@@ -119,9 +121,12 @@ def fill_vertices(
 
 def zscore(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Standardise series over time (first axis): population SD, statistics in float64, zero variance gives 0."""
-    mean = values.mean(0, dtype=np.float64)
-    std = np.sqrt(np.square(values - mean).mean(0))
-    scaled = np.where(std > EPSILON, (values - mean) / np.maximum(std, EPSILON), 0)
+    scaled = values.astype(np.float64)
+    mean = scaled.mean(0)
+    scaled -= mean
+    std = np.sqrt(np.einsum("tn,tn->n", scaled, scaled) / len(scaled))
+    scaled /= np.maximum(std, EPSILON)
+    scaled[:, std <= EPSILON] = 0
     return scaled.astype(np.float32), mean.astype(np.float32), std.astype(np.float32)
 
 
@@ -166,8 +171,8 @@ def flat_run(
     if preset == "v1":
         vertices, below, spread = _scaled_vertices(vertices, tr, target_tr)
         mean, std = flat @ below, flat @ spread
-    for first in range(0, total, PIXELS):
-        part = slice(first, min(first + PIXELS, total))
+
+    def some(part: slice) -> None:
         pixels = np.asarray(flat[part] @ vertices, np.float32).T
         if preset == "v2":
             scaled, mean[part], std[part] = zscore(pixels)
@@ -175,6 +180,8 @@ def flat_run(
         frames[:, part] = pixels
         if progress:
             progress(part.stop - part.start)
+
+    each(some, pieces(total, PIXELS))
     return FlatRun(frames=frames, mean=mean, std=std, covered=seen)
 
 

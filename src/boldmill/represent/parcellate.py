@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.errors import DataFault
+from boldmill.represent.project import Projector, columns_of
 from boldmill.represent.series import Series
 
 
@@ -93,12 +94,12 @@ def all_parcel_series(
     if not rows:
         return found
     stacked = vstack([operators[label][kept] for label, kept in rows.items()], format="csr")
-    columns = np.flatnonzero((np.bincount(stacked.indices, minlength=stacked.shape[1]) > 0) & series.mask)
-    inner = stacked[:, columns].astype(np.float64)
-    count = np.asarray(inner.sum(axis=1))[:, None]
+    columns = columns_of(stacked, series.mask, by_row=True)
+    project = Projector(stacked, columns, exact=True)
+    count = project(np.ones((len(columns), 1), np.float32))
     first = 0
     for block in series.blocks(columns):
-        means = (inner @ block.astype(np.float64)) / count
+        means = project(block) / count
         start = 0
         for label, kept in rows.items():
             one = found[label]

@@ -27,12 +27,16 @@ import numpy.typing as npt
 from boldmill.errors import DataFault
 from boldmill.represent.config import AugmentConfig
 from boldmill.represent.fc import correlation, n_edges, standardise, vectorise
+from boldmill.represent.parallel import each, one_blas_thread, pieces, workers
 from boldmill.rng import generator
 
 GENERATOR_VERSION = 1
 
 BLOCK_BYTES = 1 << 20
 """Size of one block of (P, P) products: small enough to stay in cache on a CPU."""
+
+GPU_BLOCK_BYTES = 1 << 28
+"""The same on a GPU: large enough to fill it, small beside its memory."""
 
 SMALL_VARIANCE = 1e-3
 """A view in which a parcel keeps less than this share of its variance is computed again, directly in float64."""
@@ -74,9 +78,12 @@ def view_words(timepoints: int, scan_id: str, views: Sequence[int], seed: int) -
     for start, stop in pairwise(breaks):
         if start == stop:
             continue
-        bits: Any = generator("pfc", GENERATOR_VERSION, scan_id, seed).bit_generator
+        stream = generator("pfc", GENERATOR_VERSION, scan_id, seed)
+        bits: Any = stream.bit_generator
         bits.advance(index[start] * steps)  # one step of the Philox counter gives four words
-        drawn = bits.random_raw((stop - start) * steps * WORDS).reshape(stop - start, -1)
+        # integers over the whole range are the raw words, drawn twice as fast as by random_raw
+        size = (stop - start, steps * WORDS)
+        drawn = stream.integers(0, 2**64 - 1, size=size, dtype=np.uint64, endpoint=True)
         words[start:stop] = drawn[:, :timepoints]
     return words
 
@@ -90,7 +97,8 @@ def drop_smallest(words: npt.NDArray[np.uint64], m: int) -> npt.NDArray[np.intp]
     for row in np.flatnonzero(dropped.sum(axis=1) != m):  # equal words at the threshold: practically never
         dropped[row] = False
         dropped[row, np.argsort(words[row], kind="stable")[:m]] = True
-    return np.nonzero(dropped)[1].reshape(len(words), m)
+    flat = np.flatnonzero(dropped).reshape(len(words), m)  # six times as fast as nonzero of two axes
+    return np.asarray(flat - words.shape[1] * np.arange(len(words))[:, None], np.intp)
 
 
 def dropped_points(
@@ -153,7 +161,8 @@ def pfc_views(series: Any, scan_id: str, views: Sequence[int], seed: int, cfg: A
     if isinstance(series, np.ndarray):
         z = standardise(series.astype(np.float64))
         edges = np.empty((len(dropped), n_edges(z.shape[1])), dtype=np.float32)
-        weak = _downdate(z.astype(np.float32), (z.mT @ z).astype(np.float32), dropped, edges)
+        with one_blas_thread():
+            weak = _downdate(z.astype(np.float32), (z.mT @ z).astype(np.float32), dropped, edges)
         if len(rows := np.flatnonzero(weak)):
             edges[rows] = _direct(series, dropped[rows])
         return edges
@@ -165,52 +174,90 @@ def pfc_views(series: Any, scan_id: str, views: Sequence[int], seed: int, cfg: A
         spread = torch.where(x.amax(0) == x.amin(0), torch.nan, x.std(0, correction=0))
         z = (x - x.mean(0)) / spread
         views_out = torch.empty((len(dropped), n_edges(z.shape[1])), dtype=torch.float32, device=z.device)
-        weak = _downdate(z.float(), (z.mT @ z).float(), torch.as_tensor(dropped, device=z.device), views_out)
+        gram = (z.mT @ z).float()
+        weak = _downdate_torch(z.float(), gram, torch.as_tensor(dropped, device=z.device), views_out)
         if len(rows := np.flatnonzero(weak.cpu().numpy())):
             exact = torch.from_numpy(_direct(series.cpu().numpy(), dropped[rows]))
             views_out[torch.as_tensor(rows, device=z.device)] = exact.to(z.device)
         return views_out
 
 
-def _downdate(z: Any, gram: Any, dropped: Any, edges: Any) -> Any:
-    """Fill ``edges`` (K, E) and return which views need the direct way; only operators numpy and torch share.
+# With o the dropped points (M, P) of a view and u their sum, the n kept points have the sum -u (the series is
+# z-scored), hence n cov = gram - o'o - u u' / n. The last term is one more row of o: one product gives both.
 
-    With o the dropped points (M, P) and u their sum, the n kept points have the sum -u (the series is z-scored), hence
-    n cov = gram - o'o - u u' / n. The last term is one more row of o, so that one product gives both.
+
+def _downdate(
+    z: npt.NDArray[np.float32],
+    gram: npt.NDArray[np.float32],
+    dropped: npt.NDArray[np.intp],
+    edges: npt.NDArray[np.float32],
+) -> npt.NDArray[np.bool_]:
+    """Fill ``edges`` (K, E) and return which views (K,) need the direct way.
+
+    Blocks of views go to the threads. Each thread works in arrays of its own, made once: fresh memory for every block
+    of products would cost four times the products.
     """
     timepoints, parcels = z.shape
     m = dropped.shape[1]
     n = timepoints - m
     rows, cols = np.triu_indices(parcels, k=1)
     triangle = rows * parcels + cols
-    padded = dropped[:, [*range(m), 0]] if m else dropped[:, :0]
-    if not isinstance(z, np.ndarray):
-        triangle = dropped.new_tensor(triangle)
-    weak = (dropped[:, :1] < 0).any(1)
-    size = max(1, BLOCK_BYTES // (4 * parcels * parcels))
-    for start in range(0, len(dropped), size):
-        block = slice(start, start + size)
-        out = z[padded[block]]  # (K, M + 1, P)
-        if m:
-            out[:, m] = out[:, :m].sum(1) / n**0.5
-        variance = timepoints - (out * out).sum(1)  # n times the variance: the z-scored series has T in all
-        weak[block] = (variance < SMALL_VARIANCE * n).any(1)
-        scale = variance.clip(1e-30, None) ** -0.5
-        r = out.mT @ out
-        r -= gram
-        r *= -scale[:, :, None]
-        r *= scale[:, None, :]
-        _take(r.reshape(len(r), -1), triangle, edges[block])
+    padded = dropped[:, [*range(m), 0]] if m else dropped
+    weak = np.zeros(len(dropped), bool)
+    blocks = pieces(len(dropped), max(1, BLOCK_BYTES // (4 * parcels * parcels)))
+    threads = min(workers(), len(blocks))
+
+    todo = iter(blocks)
+
+    def share(_: int) -> None:
+        size = blocks[0].stop
+        out_of = np.empty((size, padded.shape[1], parcels), np.float32)
+        other = np.empty_like(out_of)
+        product = np.empty((size, parcels, parcels), np.float32)
+        for block in todo:  # whichever thread is free takes the next
+            k = block.stop - block.start
+            out, copy, r = out_of[:k], other[:k], product[:k]
+            np.take(z, padded[block], axis=0, out=out, mode="clip")  # the mode spares a buffer
+            if m:
+                np.divide(out[:, :m].sum(1), n**0.5, out=out[:, m])
+            np.multiply(out, out, out=copy)
+            variance = timepoints - copy.sum(1)  # n times the variance: the z-scored series has T in all
+            weak[block] = (variance < SMALL_VARIANCE * n).any(1)
+            scale = variance.clip(1e-30, None) ** -0.5
+            np.copyto(copy, out)
+            np.matmul(copy.mT, out, out=r)  # of two arrays: numpy's way for x'x is slower at this size
+            r -= gram
+            r *= -scale[:, :, None]
+            r *= scale[:, None, :]
+            np.take(r.reshape(k, -1), triangle, axis=1, out=edges[block], mode="clip")
+            np.clip(edges[block], -1.0, 1.0, out=edges[block])
+
+    each(share, range(threads))
     return weak
 
 
-def _take(matrix: Any, columns: Any, out: Any) -> None:
-    """Fill ``out`` with columns of a matrix, limited to -1 and 1, without a temporary array."""
-    if isinstance(matrix, np.ndarray):
-        np.take(matrix, columns, axis=1, out=out, mode="clip")  # the mode spares a buffer; no index is outside
-        np.clip(out, -1.0, 1.0, out=out)
-    else:
-        out.copy_(matrix.index_select(1, columns)).clamp_(-1.0, 1.0)
+def _downdate_torch(z: Any, gram: Any, dropped: Any, edges: Any) -> Any:
+    """Do the same with tensors, on their device: few large blocks on a GPU, cache-sized ones on a CPU."""
+    import torch
+
+    timepoints, parcels = z.shape
+    m = dropped.shape[1]
+    n = timepoints - m
+    triangle = torch.triu_indices(parcels, parcels, 1, device=z.device)
+    triangle = triangle[0] * parcels + triangle[1]
+    weak = torch.zeros(len(dropped), dtype=torch.bool, device=z.device)
+    budget = BLOCK_BYTES if z.device.type == "cpu" else GPU_BLOCK_BYTES
+    for block in pieces(len(dropped), max(1, budget // (4 * parcels * parcels))):
+        out = z[dropped[block]]  # (K, M, P)
+        out = torch.cat([out, out.sum(1, keepdim=True) / n**0.5], dim=1)
+        variance = timepoints - out.square().sum(1)
+        weak[block] = (variance < SMALL_VARIANCE * n).any(1)
+        scale = variance.clamp(min=1e-30).rsqrt()
+        r = torch.baddbmm(gram, out.mT, out, alpha=-1)
+        r *= scale[:, :, None]
+        r *= scale[:, None, :]
+        edges[block] = r.reshape(len(r), -1).index_select(1, triangle).clamp_(-1.0, 1.0)
+    return weak
 
 
 def _direct(series: Any, dropped: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.errors import DataFault, MachineFault
+from boldmill.represent.project import all_finite, gather
 from boldmill.spaces.meshes import N_VERTICES, check_mesh
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ class Series:
         """
         start = 0
         for block in self.read(columns):
-            if not np.isfinite(block).all():
-                first = start + int(np.argmax(~np.isfinite(block).all(0)))
+            good = all_finite(block)
+            if not good.all():
+                first = start + int(np.argmin(good))
                 raise DataFault(
                     "unusable series", self.where, f"volume {first} has values that are not finite", "check the raw run"
                 )
@@ -101,7 +103,7 @@ def volume_series(clean: Path, mask: Path, affine: NDArray[np.float64], shape: t
     def read(columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         for first in range(0, total, BLOCK):
             block = np.asarray(image.dataobj[..., first : first + BLOCK], np.float32)
-            yield block.reshape(-1, block.shape[3], order="F")[columns]
+            yield gather(block.reshape(-1, block.shape[3], order="F").T, columns)
 
     return Series(where=clean, n_volumes=total, mask=inside, read=read)
 
@@ -160,13 +162,15 @@ def recipe_series(recipe: Recipe, affine: NDArray[np.float64], shape: tuple[int,
     if not mask.any():
         raise DataFault("unusable series", recipe.path, "its brain mask is empty", "check the registration of this run")
     number = np.arange(mask.size).reshape(mask.shape, order="F")[mask]  # where each column of rows lies, i fastest
+    place = np.full(mask.size, -1)
+    place[number] = np.arange(len(number))
 
     def read(columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        index = place[columns]
         for first in range(0, len(rows), BLOCK):
-            part = rows[first : first + BLOCK]
-            block = np.zeros((len(part), mask.size), np.float32)
-            block[:, number] = part
-            yield block.T[columns]
+            block = gather(rows[first : first + BLOCK], np.maximum(index, 0))
+            block[index < 0] = 0
+            yield block
 
     return Series(where=recipe.path, n_volumes=len(rows), mask=mask.ravel(order="F"), read=read)
 

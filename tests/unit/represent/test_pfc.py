@@ -159,3 +159,20 @@ def test_a_short_scan_is_a_fault_of_the_data(series: np.ndarray) -> None:
 def test_negative_views_are_refused() -> None:
     with pytest.raises(ValueError, match="counted from 0"):
         view_words(10, "s", [-1], 1)
+
+
+def test_bytes_do_not_depend_on_threads(series: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("boldmill.represent.pfc.BLOCK_BYTES", 3 * 4 * 12 * 12)
+    found = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(pfc_views(series, "s", range(40), 9, SCATTERED))
+    assert len({one.tobytes() for one in found}) == 1
+    masks = view_masks(len(series), "s", range(40), 9, SCATTERED)
+    np.testing.assert_allclose(found[0], reference(series, masks), atol=2e-6)
+
+
+def test_large_blocks_of_a_gpu_change_nothing(series: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = pfc_views(torch.from_numpy(series), "s", range(40), 9, SCATTERED)
+    monkeypatch.setattr("boldmill.represent.pfc.BLOCK_BYTES", 1 << 28)
+    np.testing.assert_allclose(pfc_views(torch.from_numpy(series), "s", range(40), 9, SCATTERED), small, atol=1e-6)
