@@ -15,9 +15,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo-data": ("start", "boldmill.demo.command", "generate the demo cohort (BIDS) with its ground truth"),
     "ingest": ("start", "boldmill.index.command", "index the configured data sets and write one ticket per scan"),
     "apply": ("start", "boldmill.preprocess.apply_command", "make the 4D images of preprocessed runs again"),
+    "export": ("move", "boldmill.shards.export_command", "write the flat clips of a snapshot as WebDataset tar files"),
+    "import": ("move", "boldmill.shards.import_command", "make shards and a snapshot of WebDataset tar files"),
     "status": ("look", "boldmill.setup.status", "show progress and the failure table; exit 3 if scans are quarantined"),
     "clean": ("look", "boldmill.setup.clean", "say what could be freed below the results; --delete frees it"),
     "audit": ("look", "boldmill.provenance.audit", "verify hashes, trace any output down to raw files"),
+    "describe": ("look", "boldmill.shards.describe_command", "show what a shard, folder or snapshot holds"),
     "bench": ("look", "boldmill.bench.command", "measure ours against a peer, side by side"),
     "stages": ("look", "boldmill.stages_lock", "show stage versions; accept a code change that moves no bytes"),
     "schema": ("look", "boldmill.config.command", "print the JSON schema of the configuration"),
@@ -38,7 +41,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "ledger": ("stage", "boldmill.provenance.ledger", "fold all provenance records into one table"),
 }
 
-GROUPS = {"start": "getting started", "look": "looking", "stage": "stages (called by the workflow)"}
+GROUPS = {
+    "start": "getting started",
+    "look": "looking",
+    "move": "exchanging",
+    "stage": "stages (called by the workflow)",
+}
 
 
 def usage() -> str:

@@ -99,10 +99,10 @@ STAGES: dict[str, Stage] = {
     "train_brainmass": Stage(
         version=2, reads=("models.brainmass", "augment"), module="boldmill.train.command", seeded=True
     ),
-    "train_fmri_mae": Stage(version=1, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
-    "train_fm_app": Stage(version=1, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
+    "train_fmri_mae": Stage(version=2, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
+    "train_fm_app": Stage(version=2, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
     "evaluate": Stage(version=2, reads=("evaluate",), module="boldmill.evaluate.command", seeded=True),
-    "cohort": Stage(version=1, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
+    "cohort": Stage(version=2, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
     "pages": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
     "report": Stage(version=3, reads=("project", "preset", "report"), module="boldmill.report.command"),
     "ledger": Stage(version=1, reads=(), module="boldmill.provenance.ledger"),

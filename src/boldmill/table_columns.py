@@ -14,8 +14,9 @@ class Column:
     name, description : str
         Name and meaning.
     type : str
-        ``string``, ``int32``, ``float64``, ``bool``, ``strings`` (a list), ``map`` (text to text), ``numbers`` (a map
-        of text to float64), ``array`` (one binary value) or ``vector`` (a fixed-size list of float32).
+        ``string``, ``int32``, ``float64``, ``bool``, ``strings`` (a list), ``map`` (a list of keys with texts),
+        ``numbers`` (a list of keys with float64), ``array`` (one binary value) or ``vector`` (a fixed-size list of
+        float32).
     unit : str
         Unit, where the column has one.
     shape : str

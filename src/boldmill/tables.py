@@ -78,8 +78,8 @@ def schema(
         "float64": pa.float64(),
         "bool": pa.bool_(),
         "strings": pa.list_(pa.string()),
-        "map": pa.map_(pa.string(), pa.string()),
-        "numbers": pa.map_(pa.string(), pa.float64()),
+        "map": _pairs(pa.string()),
+        "numbers": _pairs(pa.float64()),
         "array": pa.large_binary(),
     }
     sizes, dtypes, units = sizes or {}, dtypes or {}, units or {}
@@ -100,6 +100,22 @@ def schema(
         fields.append(pa.field(column.name, kind, nullable=column.nullable, metadata=described))
     texts = {"table": name, "schema_version": str(SCHEMA_VERSION), **{k: str(v) for k, v in sizes.items()}}
     return pa.schema(fields, metadata={**texts, **(metadata or {})})
+
+
+def _pairs(value: pa.DataType) -> pa.DataType:
+    """Return a list of key and value: HuggingFace `datasets` reads no Arrow map."""
+    import pyarrow as pa
+
+    return pa.list_(pa.struct([pa.field("key", pa.string(), nullable=False), pa.field("value", value, nullable=False)]))
+
+
+def pairs(value: Any) -> dict[str, Any]:
+    """Return a ``map`` or ``numbers`` value, as pyarrow and pandas give it, as a dict; a missing one is empty.
+
+    >>> pairs([{"key": "tsnr", "value": 50.0}])
+    {'tsnr': 50.0}
+    """
+    return {entry["key"]: entry["value"] for entry in ([] if value is None else value)}
 
 
 def dtype_of(arrow: pa.Schema, column: str) -> str:

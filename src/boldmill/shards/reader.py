@@ -46,6 +46,7 @@ class Snapshot:
     def __init__(self, manifest: dict[str, Any], folder: Path) -> None:
         self.manifest, self.folder = manifest, folder
         self._rows: dict[tuple[str, str], TableRows] = {}
+        self._metadata: dict[tuple[str, str], list[dict[bytes, bytes]]] = {}
 
     @classmethod
     def load(cls, path: str | Path) -> Snapshot:
@@ -120,6 +121,9 @@ class Snapshot:
             raise ConfigError("unknown atlas", atlas, why, "use one of them, or add it to spaces.further_atlases")
         if table not in ATLAS_TABLES:
             return ""
+        if not self.atlases:
+            why = "the snapshot has flat maps only"
+            raise ConfigError("no table of parcels", table, why, "use flat_clips, or another snapshot")
         return self.atlases[0] if atlas is None else atlas
 
     @cached_property
@@ -293,9 +297,13 @@ class Snapshot:
         return merged
 
     def _texts(self, table: str, key: str, atlas: str | None = None) -> list[str]:
+        """Return a text of the schemas of a table's shards; footers are read once."""
         import pyarrow.parquet as pq
 
-        found = (pq.read_schema(path).metadata.get(key.encode()) for path in self.paths(table, atlas))
+        place = (table, self._atlas(table, atlas))
+        if place not in self._metadata:
+            self._metadata[place] = [pq.read_schema(path).metadata or {} for path in self.paths(table, atlas)]
+        found = (metadata.get(key.encode()) for metadata in self._metadata[place])
         return [text.decode() for text in found if text is not None]
 
     def _path(self, shard: dict[str, Any]) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from boldmill.errors import ConfigError, nearest
+from boldmill.tables import pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +110,7 @@ def _figure(scans: pd.DataFrame, name: str) -> pd.Series[float]:
         for column in (figure, f"n_{figure}"):
             if column in numbers:
                 return scans[column].astype("float64")
-        qc = [dict(pairs) if pairs is not None else {} for pairs in scans["qc"]]
+        qc = [pairs(value) for value in scans["qc"]]
         if not qc or any(figure in entry for entry in qc):
             return pd.Series([entry.get(figure, float("nan")) for entry in qc], index=scans.index, dtype="float64")
     else:

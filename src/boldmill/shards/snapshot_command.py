@@ -210,13 +210,14 @@ def _judge(scans: Sequence[dict[str, Any]], limits: dict[str, Any]) -> tuple[dic
     A T1w alone has no run to judge.
     """
     from boldmill.quality.inclusion import reasons, unchecked
+    from boldmill.tables import pairs
 
     excluded: dict[str, str] = {}
     unasked: dict[str, list[str]] = {}
     for row in scans:
         if row["kind"] == "anat":
             continue
-        figures, rules = {**dict(row["qc"]), "mean_fd": row["mean_fd"]}, limits[row["dataset"]]
+        figures, rules = {**pairs(row["qc"]), "mean_fd": row["mean_fd"]}, limits[row["dataset"]]
         if found := reasons(figures, rules):
             excluded[row["scan_id"]] = "; ".join(found)
         if missing := unchecked(figures, rules):

@@ -115,9 +115,11 @@ def leaf_paths(field: pa.Field) -> list[str]:
     """Return the names Parquet gives to the columns of an Arrow field."""
     import pyarrow as pa
 
-    if pa.types.is_map(field.type):
-        return [f"{field.name}.key_value.key", f"{field.name}.key_value.value"]
-    return [f"{field.name}.list.element"] if pa.types.is_nested(field.type) else [field.name]
+    if not pa.types.is_nested(field.type):
+        return [field.name]
+    inner = field.type.value_type
+    parts = [f".{inner.field(number).name}" for number in range(inner.num_fields)] or [""]
+    return [f"{field.name}.list.element{part}" for part in parts]
 
 
 def quarantine_path(out: Path) -> Path:

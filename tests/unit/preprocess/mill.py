@@ -75,7 +75,7 @@ class Mill:
         operators = made.operators(self.results / "operators", names, atlas)
         out = self.results / "parcellate" / "bucket-000.json"
         words = ["--subjects", str(self.results / "preprocess" / "ds" / f"sub-{subject}.json")]
-        words += ["--operators", str(operators), "--atlas", str(operators), "--results", str(self.results)]
+        words += ["--operators", str(operators), "--results", str(self.results)]
         words += ["--out", str(out), "--config-json", stage_json(self.config, "parcellate")]
         assert parcellate_command.run(parser.parse_args(words)) == 0
         (entry,) = read_json(out)["scans"].values()

@@ -14,6 +14,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from boldmill.spaces.names import atlas_label
+
 SPACE = "MNI152NLin6Asym"
 T, TR = 40, 2.0
 AFFINE = np.array([[6.0, 0, 0, -90], [0, 6, 0, -126], [0, 0, 6, -72], [0, 0, 0, 1]])
@@ -152,5 +154,5 @@ def operators(folder: Path, names: list[str], atlas: str) -> Path:
     """Write the part of an operators manifest that parcel series need."""
     grid = {"affine": AFFINE.tolist(), "shape": list(SHAPE)}
     parcels = [{"id": i, "name": name} for i, name in enumerate(names, start=1)]
-    content = {"atlas": atlas, "grid": grid, "parcels": parcels, "operators": {}}
-    return write(folder, "operators.json", content)
+    about = {"schema": 2, "what": "parcels", "label": atlas_label(atlas), "atlas": atlas, "space": "toy", "grid": grid}
+    return write(folder, "parcels-asked.json", {**about, "parcels": parcels, "operators": {}})

@@ -206,7 +206,7 @@ class Cohort:
         return ["snapshot", "--scans", *scans, "--atlases", *ATLASES]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_cohort() -> type[Cohort]:
     return Cohort
 

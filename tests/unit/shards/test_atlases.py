@@ -17,6 +17,7 @@ from boldmill.provenance.record import Recorder
 from boldmill.represent.fc import correlation, fisher_z, vectorise
 from boldmill.shards.reader import Snapshot
 from boldmill.stages import Settings
+from boldmill.tables import pairs
 
 SECOND = "Toy-4"
 
@@ -215,8 +216,8 @@ def test_a_table_reaches_the_shards_of_its_own_atlas(make_cohort, tmp_path) -> N
     assert snapshot.fc_matrix(scan_id, "Own-3").shape == (3, 3) and snapshot.pfc(scan_id, "Own-3").shape == (3, 3)
     assert list(snapshot.scans(having="timeseries")["scan_id"]) == cohort.tickets["01"]
     for name, where in (("timeseries", shards), ("pfc", augment)):
-        own = dict(pq.read_table(cohort.shard(name, 0, "Own-3"))["stage_digests"].to_pylist()[0])
-        other = dict(pq.read_table(cohort.shard(name, 0))["stage_digests"].to_pylist()[0])
+        own = pairs(pq.read_table(cohort.shard(name, 0, "Own-3"))["stage_digests"].to_pylist()[0])
+        other = pairs(pq.read_table(cohort.shard(name, 0))["stage_digests"].to_pylist()[0])
         assert own["parcellate"] == other["parcellate"] == digests["parcellate"], where[0]
         assert other["preprocess"] == digests["preprocess"] and "preprocess" not in own
 
