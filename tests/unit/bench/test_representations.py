@@ -59,12 +59,23 @@ def test_floors_read_every_element(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(np.concatenate(seen)) == sorted([*range(500), 0, 1, 2])
 
 
+def _spoil(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every product wrong: parcels by 10 divided by their size, pixels by 10."""
+    true = project.Projector.__call__
+
+    def wrong(self: project.Projector, block: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        found: np.ndarray = true(self, block, out)
+        found += 10
+        return found
+
+    monkeypatch.setattr(project.Projector, "__call__", wrong)
+
+
 def test_parcels_equal_nilearn_and_a_wrong_result_misses_the_goal(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     against, floor = representations_maps.parcel_rows(case, 1)
     assert "nilearn" in against.name and against.peer and against.ratio
     assert "max difference 0e+00" in against.name and floor.met is None and "floor" in floor.name
-    true = project.Projector.__call__
-    monkeypatch.setattr(project.Projector, "__call__", lambda self, block, out=None: true(self, block, out) + 0.01)
+    _spoil(monkeypatch)
     assert representations_maps.parcel_rows(case, 1)[0].met is False
 
 
@@ -74,14 +85,7 @@ def test_flat_maps_equal_scipy_and_a_wrong_result_misses_the_goal(case: Case, mo
     assert float(against.name.split("max difference ")[1].rstrip(")")) <= 1e-4
     assert path.goal == "within 3x of the floor" and path.met == (path.ours <= 3 * (path.peer or 0))
     assert stage.goal == "" and stage.ours > 0
-    true = project.Projector.__call__
-
-    def wrong(self: project.Projector, block: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        found: np.ndarray = true(self, block, out)
-        found += 0.01
-        return found
-
-    monkeypatch.setattr(project.Projector, "__call__", wrong)
+    _spoil(monkeypatch)
     assert (
         representations_maps._interpolation(
             case, np.zeros((64984, 5), np.float32), project.Projector(case.grid.operator), None, 1
