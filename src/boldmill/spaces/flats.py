@@ -160,6 +160,8 @@ def _published(paths: list[Path]) -> FlatSurface:
         if len(half.coords) != N_VERTICES["fsLR"]:
             why = f"{len(half.coords)} vertices, not the {N_VERTICES['fsLR']} of fsLR-32k"
             raise ConfigError("not the published flat surface", path, why, fix)
+        if half.faces.ndim != 2 or not 0 <= half.faces.min() <= half.faces.max() < len(half.coords):
+            raise ConfigError("cannot read the flat surface", path, "it has no triangles of its vertices", fix)
         halves.append(half)
     plane = np.concatenate([np.abs(half.coords[:, 2]) < IN_PLANE for half in halves])
     if not plane.any():
