@@ -161,6 +161,13 @@ def test_a_surface_without_a_usable_triangle_is_refused() -> None:
         flat_grid(replace(whole, usable=np.zeros_like(whole.usable)))
 
 
+def test_one_hemisphere_given_twice_is_refused(tmp_path: Path) -> None:
+    left = flat("hcp").left
+    file = _write_flat(tmp_path / "left.gii", left.coords * [1, 1, 0], left.faces)
+    with pytest.raises(ConfigError, match="twice"):
+        flat_surface("published", [file, file])
+
+
 def test_points_without_triangles_are_no_flat_surface(tmp_path: Path) -> None:
     import nibabel as nib
 
