@@ -88,6 +88,11 @@ def read_cifti(path: Path) -> list[Array]:
             raise DataFault("cannot read grayordinates", path, f"{name} is not on the fsLR 32k mesh", fix)
         part, model = structures[name]
         half = np.zeros((image.shape[0], N_VERTICES["fsLR"]), np.float32)
-        half[:, model.vertex] = np.asarray(image.dataobj[:, part], np.float32)
+        try:
+            with reading(path, "grayordinates"):
+                half[:, model.vertex] = np.asarray(image.dataobj[:, part], np.float32)
+        except ValueError as error:  # nibabel: fewer bytes than the header says
+            why = f"the file is truncated ({' '.join(str(error).split())})"
+            raise DataFault("cannot read grayordinates", path, why, "replace the file with an intact copy") from error
         halves.append(half)
     return halves

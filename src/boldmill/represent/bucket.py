@@ -101,6 +101,9 @@ class Bench:
     @property
     def flat(self) -> dict[str, Any]:
         """The flat grid, as its manifest describes it."""
+        if "flat" not in self._other:
+            fix = "name operators/flat.json in --operators"
+            raise MachineFault("missing operator", "flat", "none of the manifests has the flat grid", fix)
         found: dict[str, Any] = self._other["flat"]["flat"]
         return found
 
@@ -127,7 +130,16 @@ class Bench:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     def operator(self, name: str) -> Any:
-        """Return an operator by name (those of an atlas: its label, a space, ``volume`` or a mesh)."""
+        """Return an operator by name (those of an atlas: its label, a space, ``volume`` or a mesh).
+
+        Raises
+        ------
+        MachineFault
+            No manifest at hand has it, e.g. those of two flat surfaces were named together.
+        """
+        if name not in self._files:
+            why = f"none of the manifests has it, they have {', '.join(self._files) or 'none'}"
+            raise MachineFault("missing operator", name, why, "name the operators of one configuration in --operators")
         if name not in self._operators:
             path = self._files[name]
             self.record.add_input(path)

@@ -215,7 +215,7 @@ def flat_grid(flat: FlatSurface) -> FlatGrid:
     Raises
     ------
     ConfigError
-        The surface leaves its image: it is not the one its name says.
+        The surface has no usable triangle or leaves its image: it is not the one its name says.
     """
     from scipy.sparse import csr_array
 
@@ -224,6 +224,9 @@ def flat_grid(flat: FlatSurface) -> FlatGrid:
     faces = kept_triangles(points, faces, flat.usable)
     used = np.zeros(len(points), bool)
     used[faces] = True
+    if not used.any():
+        why = "no triangle has usable corners, sides under 16 mm and an area"
+        raise ConfigError("no flat surface", flat.left.path, why, f"give the surface `{flat.name}` stands for")
     low, high = points[used].min(0), points[used].max(0)
     x_from, x_to, y_from, y_to = frame.box
     if low[0] < x_from or high[0] > x_to or low[1] < y_from or high[1] > y_to:

@@ -133,7 +133,7 @@ def _further(home: Path, space: str) -> Check:
 
 
 def _flow_files(spaces: SpacesConfig) -> Iterator[tuple[str, str, str, str]]:
-    """Yield what a file is, its template, a pattern of its name, and the words TemplateFlow's client finds it by."""
+    """Yield what a file is, its template, patterns of its name (by ``|``), and the words TemplateFlow finds it by."""
     name = spaces.template
     if spaces.template_source == "templateflow":
         yield "T1w", name, f"tpl-{name}_res-02_T1w.nii.gz", "resolution=2, suffix='T1w', desc=None"
@@ -150,7 +150,8 @@ def _flow_files(spaces: SpacesConfig) -> Iterator[tuple[str, str, str, str]]:
         named = "_".join(f"{key}-{value}" for key, value in entities.items()) + "_dseg"
         words = ", ".join(["suffix='dseg'", *(f"{key}='{value}'" for key, value in entities.items())])
         yield f"atlas {atlas.label}", name, f"tpl-{name}_res-*_{named}.nii.gz", f"resolution=2, {words}"
-        yield f"names of {atlas.label}", name, f"tpl-{name}_{named}.tsv", words
+        shared = f"|tpl-{name}_{named.replace(f'_desc-{atlas.desc}', '')}.tsv" if atlas.desc else ""
+        yield f"names of {atlas.label}", name, f"tpl-{name}_{named}.tsv{shared}", words
     if spaces.surface_source == "templateflow" or spaces.flat == "rebuilt":
         for side in "LR":
             pattern = f"tpl-fsLR_space-fsaverage_hemi-{side}_den-32k_sphere.surf.gii"
@@ -163,13 +164,13 @@ def _flow(home: Path, what: str, template: str, pattern: str, words: str) -> Che
     label = f"template {what}"
     call = f"from templateflow import api; api.get('{template}', {words})"
     fix = f'with a network: python -c "{call}"; or set TEMPLATEFLOW_HOME'
-    paths = sorted(folder.glob(pattern))
+    paths = [path for one in pattern.split("|") for path in sorted(folder.glob(one))]
     for path in paths:
         if path.stat().st_size > POINTER:
             return Check("ok", label, f"{path} ({path.stat().st_size / 1024:.0f} KiB)")
     if paths:
         return Check("fail", label, f"{paths[0]} is an empty placeholder", fix)
-    return Check("fail", label, f"no {pattern} in {folder}", fix)
+    return Check("fail", label, f"no {pattern.replace('|', ' or ')} in {folder}", fix)
 
 
 def engines(config: Config) -> list[Check]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boldmill.errors import ConfigError
+from boldmill.errors import ConfigError, MachineFault
 from boldmill.spaces import embedded, parcels
 from boldmill.spaces.config import SpacesConfig
 from boldmill.spaces.flow import flow_file, flow_files
@@ -36,7 +36,7 @@ class AtlasVolume:
     ----------
     name : str
         Atlas name; the embedded one has its own.
-    labels : (I, J, K) array of int16
+    labels : (I, J, K) array of int16, or int32 where an id needs it
     table : list of Parcel
         In id order.
     release : str
@@ -49,7 +49,7 @@ class AtlasVolume:
     """
 
     name: str
-    labels: NDArray[np.int16]
+    labels: NDArray[np.signedinteger[Any]]
     table: list[parcels.Parcel]
     release: str
     source: str
@@ -85,11 +85,14 @@ def atlas_volume(
     (wanted,) = configured_atlases(config).values()
     entities: dict[str, Any] = {"atlas": wanted.atlas, "suffix": "dseg", **dict(wanted.entities)}
     entities["desc"] = wanted.desc or None
-    path = finest(flow_files(space, **entities, extension=".nii.gz"), config.resolution)
-    table_path = flow_file(space, **entities, extension=".tsv")
+    path = finest(_label_volumes(space, entities), config.resolution)
+    table_path = _label_table(space, entities)
     image: Any = nib.load(path)
+    if len(image.shape) != 3:
+        why = f"its shape is {image.shape}, not that of a label volume"
+        raise ConfigError("cannot use atlas", path, why, "name an atlas with one label volume (dseg)")
     labels = resample_labels(np.asarray(image.dataobj), np.asarray(image.affine, float), affine, shape)
-    table = parcels.read_table(table_path.read_text(encoding="utf-8"))
+    table = parcels.read_table(table_path.read_text(encoding="utf-8"), table_path)
     missing = sorted({p.id for p in table} ^ {int(v) for v in np.unique(labels) if v > 0})
     if missing:
         why = f"ids {missing[:10]} are in only one of volume (on the output grid) and table"
@@ -103,6 +106,32 @@ def atlas_volume(
         files=[path, table_path],
         moves=[],
     )
+
+
+def _label_volumes(space: str, entities: dict[str, Any]) -> list[Path]:
+    """Return the atlas's label volumes; an atlas of probabilities only is refused, for no download would help."""
+    try:
+        return flow_files(space, **entities, extension=".nii.gz")
+    except MachineFault as fault:
+        try:
+            flow_files(space, **{**entities, "suffix": "probseg"}, extension=".nii.gz")
+        except MachineFault:
+            raise fault from None
+    why = "TemplateFlow has it as probabilities (probseg) only, parcels need a label volume (dseg)"
+    raise ConfigError("cannot use atlas", f"{space} {entities['atlas']}", why, "name another atlas in spaces")
+
+
+def _label_table(space: str, entities: dict[str, Any]) -> Path:
+    """Return the atlas's label table; thresholds of one atlas (``HOCPA th25``) share a table without ``desc``."""
+    try:
+        return flow_file(space, **entities, extension=".tsv")
+    except MachineFault as fault:
+        if entities["desc"] is None:
+            raise
+        try:
+            return flow_file(space, **{**entities, "desc": None}, extension=".tsv")
+        except MachineFault:
+            raise fault from None
 
 
 def finest(paths: list[Path], resolution: float) -> Path:

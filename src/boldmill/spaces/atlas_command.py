@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             for key, side, part in zip(("lh", "rh"), ("Left", "Right"), np.split(found.labels, 2), strict=True):
                 path = folder / f"{mesh}.{key}.label.gii"
                 written[f"{mesh}_{key}"] = write_labels_gifti(path, part, names, f"Cortex{side}")
-        voxels = np.bincount(volume.labels.ravel())
+        voxels = np.bincount(volume.labels.ravel(), minlength=max(names) + 1)
         vertices = {mesh: np.bincount(found.labels, minlength=max(names) + 1) for mesh, found in surfaces.items()}
         manifest = {
             "schema": 1,

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from boldmill.config.base import Section
-from boldmill.spaces.names import parse_atlas
+from boldmill.spaces.names import configured_atlases, parse_atlas
 
 
 class SpacesConfig(Section):
@@ -55,6 +55,16 @@ class SpacesConfig(Section):
         for text in value:
             parse_atlas(text)
         return value
+
+    @model_validator(mode="after")
+    def _apart(self) -> SpacesConfig:
+        first = parse_atlas(f"{self.atlas} {self.atlas_desc}".strip())
+        written = [first, *map(parse_atlas, self.further_atlases)]
+        labels = list(configured_atlases(self))
+        if len(labels) != len(written):
+            said = ", ".join(name.text for name in written)
+            raise ValueError(f"further_atlases: two of {said} are one atlas or share a label ({', '.join(labels)})")
+        return self
 
     @model_validator(mode="after")
     def _supplied(self) -> SpacesConfig:

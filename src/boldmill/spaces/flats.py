@@ -160,7 +160,11 @@ def _published(paths: list[Path]) -> FlatSurface:
         if len(half.coords) != N_VERTICES["fsLR"]:
             why = f"{len(half.coords)} vertices, not the {N_VERTICES['fsLR']} of fsLR-32k"
             raise ConfigError("not the published flat surface", path, why, fix)
+        if half.faces.ndim != 2 or not 0 <= half.faces.min() <= half.faces.max() < len(half.coords):
+            raise ConfigError("cannot read the flat surface", path, "it has no triangles of its vertices", fix)
         halves.append(half)
+    if np.array_equal(halves[0].coords, halves[1].coords):
+        raise ConfigError("one hemisphere twice", paths[1], f"its vertices are those of {paths[0].name}", fix)
     plane = np.concatenate([np.abs(half.coords[:, 2]) < IN_PLANE for half in halves])
     if not plane.any():
         raise ConfigError("not a flat surface", paths[0], "no vertex lies in the plane z = 0", fix)

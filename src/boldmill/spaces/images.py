@@ -28,24 +28,31 @@ def write_nifti(path: str | Path, data: NDArray[Any], affine: NDArray[np.float64
 
 def resample_labels(
     labels: NDArray[Any], source: NDArray[np.float64], affine: NDArray[np.float64], shape: tuple[int, int, int]
-) -> NDArray[np.int16]:
+) -> NDArray[np.signedinteger[Any]]:
     """Resample a label volume to another grid of the same space by the nearest voxel.
 
     Parameters
     ----------
-    labels : (I, J, K) array of int
+    labels : (I, J, K) array
+        Whole numbers, of any type (a scaled file gives floats next to them).
     source : (4, 4) array
         Its affine.
     affine, shape
         The grid wanted.
+
+    Returns
+    -------
+    array of int16, or int32 where a label needs it
     """
+    whole = np.rint(labels).astype(np.int64)
+    kind = np.dtype(np.int16 if abs(whole).max(initial=0) <= np.iinfo(np.int16).max else np.int32)
     to_voxel = np.linalg.inv(source) @ affine
     index = np.indices(shape).reshape(3, -1).T
     where = np.rint(index @ to_voxel[:3, :3].T + to_voxel[:3, 3]).astype(int)
     inside = ((where >= 0) & (where < np.array(labels.shape))).all(1)
-    out = np.zeros(len(index), np.int16)
+    out: NDArray[np.signedinteger[Any]] = np.zeros(len(index), kind)
     i, j, k = where[inside].T
-    out[inside] = labels[i, j, k]
+    out[inside] = whole[i, j, k]
     return out.reshape(shape)
 
 

@@ -1,8 +1,8 @@
 """Names of atlases: how the configuration writes them, and the label that paths and tables carry.
 
 An atlas is written as in TemplateFlow: its name, its ``desc`` if it has one, then any further entities, e.g.
-``Schaefer2018 400Parcels17Networks`` or ``Schaefer2018 seg=7n scale=100``. Its label is the same text with everything
-but letters and digits replaced by ``-``: a folder name, and the value of the column ``atlas``.
+``Schaefer2018 400Parcels17Networks``, ``HOCPA th25`` or ``Schaefer2018 seg=7n scale=100``. Its label is the same text
+with everything but letters and digits replaced by ``-``: a folder name, and the value of the column ``atlas``.
 """
 
 from __future__ import annotations
@@ -46,12 +46,14 @@ def parse_atlas(text: str) -> AtlasName:
     >>> parse_atlas("Schaefer2018 seg=7n scale=100").entities
     (('seg', '7n'), ('scale', '100'))
     """
-    atlas, *rest = text.split()
-    plain = [word for word in rest if "=" not in word]
-    pairs = tuple((key, value) for key, _, value in (word.partition("=") for word in rest if "=" in word))
-    if len(plain) > 1:
+    atlas, *rest = text.split() or [""]
+    pairs = [(key, value) for key, _, value in (word.partition("=") for word in rest if "=" in word)]
+    plain = [word for word in rest if "=" not in word] + [value for key, value in pairs if key == "desc"]
+    pairs = [pair for pair in pairs if pair[0] != "desc"]
+    fixed = {"atlas", "suffix", "extension", "template"}.intersection(key for key, _ in pairs)
+    if not atlas or "=" in atlas or len(plain) > 1 or fixed or not all(key and value for key, value in pairs):
         raise ValueError(f"'{text}': write NAME, NAME DESC, or NAME key=value")
-    return AtlasName(atlas=atlas, desc=plain[0] if plain else "", entities=pairs)
+    return AtlasName(atlas=atlas, desc=plain[0] if plain else "", entities=tuple(pairs))
 
 
 def atlas_label(text: str) -> str:

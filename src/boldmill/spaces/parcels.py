@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from boldmill.errors import ConfigError
@@ -72,16 +72,30 @@ def names_file() -> Path:
     return package_file("templateflow", "conf/templateflow-skel.zip")
 
 
-def read_table(text: str) -> list[Parcel]:
+def read_table(text: str, where: str | Path = "label table") -> list[Parcel]:
     """Read a TemplateFlow label table (``index``, ``name``) and return its parcels in id order.
 
     Parcels that share a name get their id after it, since columns are named by parcels.
+
+    Raises
+    ------
+    ConfigError
+        It has no such columns, an index is no whole number, or two rows have one index.
     """
-    rows = [(int(r["index"]), r["name"]) for r in csv.DictReader(io.StringIO(text), delimiter="\t")]
+    fix = "use another atlas, or repair the table"
+    try:
+        rows = [(float(r["index"]), r["name"].strip()) for r in csv.DictReader(io.StringIO(text), delimiter="\t")]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f"it needs columns `index` and `name`, a number and a name in each row ({error})"
+        raise ConfigError("cannot read label table", where, why, fix) from error
     rows = [(number, name) for number, name in rows if number > 0 and "Background" not in name]
-    shared = {name for name, count in Counter(name for _, name in rows).items() if count > 1}
-    named = ((number, f"{name}_{number}" if name in shared else name) for number, name in rows)
-    return sorted((parse_name(number, name) for number, name in named), key=lambda p: p.id)
+    if wrong := sorted({number for number, count in Counter(n for n, _ in rows).items() if count > 1 or number % 1}):
+        why = f"indices {', '.join(f'{n:g}' for n in wrong[:10])} are not whole numbers of one row each"
+        raise ConfigError("cannot read label table", where, why, fix)
+    parcels = sorted((parse_name(int(number), name) for number, name in rows), key=lambda p: p.id)
+    while shared := {name for name, count in Counter(p.name for p in parcels).items() if count > 1}:
+        parcels = [replace(p, name=f"{p.name}_{p.id}") if p.name in shared else p for p in parcels]
+    return parcels
 
 
 def table_tsv(parcels: list[Parcel]) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from boldmill.errors import DataFault
 from boldmill.preprocess.derivatives import sidecar_of
+from boldmill.preprocess.ready_cifti import read_cifti
 
 from . import pipelines as made
 from .mill import Mill, residual
@@ -87,3 +89,11 @@ def test_surface_pairs_of_fmriprep(tmp_path: Path, space: str) -> None:
     assert entry["qc"]["n_regressors"] == 6 and entry["qc"]["mean_fd"] > 0
     assert entry["space"] == space.partition("_")[0]
     assert len(mill.image(entry, "clean_lh").darrays[0].data) == vertices
+
+
+def test_truncated_grayordinates_are_a_fault_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "x.dtseries.nii"
+    whole = made.dtseries(made.cortex(made.motion(6, 12), 6))
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataFault, match=r"x\.dtseries\.nii"):
+        read_cifti(path)

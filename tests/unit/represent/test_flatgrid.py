@@ -155,6 +155,28 @@ def test_a_supplied_surface_is_cut_by_the_plane_and_schaefer_1000(spheres: None,
     assert overlap(ours.mask, grid("rebuilt").mask) > 0.999
 
 
+def test_a_surface_without_a_usable_triangle_is_refused() -> None:
+    whole = flat("hcp")
+    with pytest.raises(ConfigError, match="no triangle"):
+        flat_grid(replace(whole, usable=np.zeros_like(whole.usable)))
+
+
+def test_one_hemisphere_given_twice_is_refused(tmp_path: Path) -> None:
+    left = flat("hcp").left
+    file = _write_flat(tmp_path / "left.gii", left.coords * [1, 1, 0], left.faces)
+    with pytest.raises(ConfigError, match="twice"):
+        flat_surface("published", [file, file])
+
+
+def test_points_without_triangles_are_no_flat_surface(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    points = nib.gifti.GiftiDataArray(flat("hcp").left.coords.astype(np.float32), "NIFTI_INTENT_POINTSET")
+    nib.save(nib.gifti.GiftiImage(darrays=[points]), tmp_path / "points.gii")
+    with pytest.raises(ConfigError, match=r"points\.gii"):
+        flat_surface("published", [str(tmp_path / "points.gii")] * 2)
+
+
 def test_files_that_are_not_the_published_surface_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="0 files, not two"):
         flat_surface("published")

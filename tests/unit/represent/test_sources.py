@@ -148,3 +148,15 @@ def test_a_run_on_the_other_mesh_needs_the_spheres(results: Path, capsys: pytest
     assert main(words) == EXIT_FAILURE
     said = capsys.readouterr().err
     assert "cannot carry fsLR to fsaverage5" in said and "api.get('fsLR'" in said
+
+
+def test_operators_of_two_flat_surfaces_are_refused_together(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flat = results / "other/flat.json"
+    _call("operators", "flat", "--out", str(flat), "--config-json", _config("operator_flat", "fsaverage5"))
+    words = ["flatmap", "--subjects", str(results / "preprocess/demo/sub-01.json"), "--results", str(results)]
+    words += ["--out", str(results / "other/bucket-000.json"), "--config-json", _config("flatmap", "fsaverage5")]
+    for more in ([str(flat)], []):
+        capsys.readouterr()
+        assert main([*words, "--operators", str(results / "operators/ribbon.json"), *more]) == EXIT_FAILURE
+        said = capsys.readouterr().err
+        assert "missing operator" in said and "Traceback" not in said

@@ -75,6 +75,17 @@ def test_every_file_a_stage_asks_templateflow_for_is_looked_for(tmp_path):
     assert {check.status for check in found.values()} == {"fail"}
 
 
+def test_one_table_of_all_thresholds_of_an_atlas_is_enough(tmp_path):
+    """The atlas stage takes it: HOCPA's volumes have a `desc`, its table has none."""
+    config = Config.model_validate({"spaces": {"further_atlases": ["HOCPA th25"]}})
+    folder = tmp_path / "tpl-MNI152NLin6Asym"
+    folder.mkdir()
+    (folder / "tpl-MNI152NLin6Asym_atlas-HOCPA_dseg.tsv").write_bytes(b"x" * 5000)
+    found = by_name(checks.templates(config, tmp_path))
+    assert found["template names of HOCPA-th25"].status == "ok"
+    assert found["template atlas HOCPA-th25"].status == "fail"
+
+
 def test_the_checks_agree_with_real_templateflow_files(real_bids):
     config = Config.model_validate({"spaces": {"surface_source": "templateflow"}})
     found = checks.templates(config, real_bids.parent / "templateflow")

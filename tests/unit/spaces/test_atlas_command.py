@@ -98,3 +98,42 @@ def test_no_fall_back_a_missing_source_stops_by_name(tmp_path: Path) -> None:
 def test_an_embedded_variant_that_is_not_there_is_refused(tmp_path: Path) -> None:
     code, error, _ = _atlas(tmp_path, {**EMBEDDED, "atlas_desc": "400Parcels7Networks"}, "MNI152NLin6Asym")
     assert code == 2 and "400Parcels7Networks" in error and "templateflow" in error
+
+
+ROWS = "index\tname\n1\tLeft-One\n2\tRight-Two\n"
+
+
+def _flow(home: Path, stem: str, table: str, values: Any, suffix: str = "dseg") -> str:
+    """Write an atlas of boxes into a TemplateFlow folder: its volume under ``stem``, its labels under ``table``."""
+    folder = home / "tpl-MNI152NLin6Asym"
+    folder.mkdir(parents=True)
+    (folder / "template_description.json").write_text('{"Name": "x", "Identifier": "MNI152NLin6Asym"}')
+    affine = np.diag([6.0, 6.0, 6.0, 1.0])
+    affine[:3, 3] = [-90, -126, -72]
+    nib.save(nib.Nifti1Image(values, affine), folder / f"tpl-MNI152NLin6Asym_res-02_{stem}_{suffix}.nii.gz")
+    (folder / f"tpl-MNI152NLin6Asym_{table}.tsv").write_text(ROWS)
+    return str(home)
+
+
+def _boxes(*more: int) -> Any:
+    values = np.random.default_rng(0).integers(0, 2, (31, 37, 31, *more)).astype(np.int16)  # no file under 400 bytes
+    values[16:] = 2
+    return values
+
+
+def test_thresholds_of_one_atlas_share_a_table_without_desc(tmp_path: Path) -> None:
+    home = _flow(tmp_path / "home", "atlas-HOCPA_desc-th25", "atlas-HOCPA_dseg", _boxes())
+    code, error, out = _atlas(tmp_path, {"atlas": "HOCPA", "atlas_desc": "th25"}, "MNI152NLin6Asym", home)
+    assert code == 0, error
+    assert json.loads(out.read_text())["n_parcels"] == 2
+
+
+@pytest.mark.parametrize(
+    ("suffix", "values", "said"), [("probseg", _boxes(), "probabilities"), ("dseg", _boxes(2), "label volume")]
+)
+def test_an_atlas_without_a_label_volume_is_refused_in_one_line(
+    tmp_path: Path, suffix: str, values: Any, said: str
+) -> None:
+    home = _flow(tmp_path / "home", "atlas-X", "atlas-X_dseg", values, suffix)
+    code, error, out = _atlas(tmp_path, {"atlas": "X", "atlas_desc": ""}, "MNI152NLin6Asym", home)
+    assert code == 2 and said in error and len(error.strip().splitlines()) == 1 and not out.exists()

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from boldmill.errors import ConfigError
+from boldmill.spaces.images import resample_labels
 from boldmill.spaces.parcels import read_table, schaefer100, table_tsv
 
 
@@ -36,3 +39,24 @@ def test_templateflow_names_are_of_the_old_release_but_join_on_ids(data: Path) -
 def test_the_table_is_written_in_columns() -> None:
     lines = table_tsv(schaefer100()).splitlines()
     assert lines[0].split("\t") == ["id", "name", "network", "hemisphere"] and len(lines) == 101
+
+
+def test_names_of_parcels_are_all_different() -> None:
+    table = read_table("index\tname\n1\tA\n2\tA\n3\tA_2\n4.0\t7Networks_LH_Vis_1\n5\tLH_Vis_1\n")
+    assert [p.id for p in table] == [1, 2, 3, 4, 5] and len({p.name for p in table}) == 5
+
+
+@pytest.mark.parametrize(
+    "text", ["id\tlabel\n1\tA\n", "index\tname\none\tA\n", "index\tname\n1.5\tA\n", "index\tname\n1\tA\n1\tB\n"]
+)
+def test_a_table_that_cannot_be_read_is_named(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"x_dseg\.tsv"):
+        read_table(text, "x_dseg.tsv")
+
+
+def test_labels_keep_their_value_whatever_the_type_of_the_file() -> None:
+    grid = np.eye(4), (2, 1, 1)
+    large = resample_labels(np.array([[[40001]], [[0]]], np.int32), np.eye(4), *grid)
+    assert large.ravel().tolist() == [40001, 0]
+    near = resample_labels(np.array([[[6.9999995]], [[0]]]), np.eye(4), *grid)
+    assert near.ravel().tolist() == [7, 0] and near.dtype == np.int16
