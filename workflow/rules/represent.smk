@@ -26,6 +26,7 @@ rule operator_parcels:
 rule operator_ribbon:
     input:
         template="<results>/templates/template.json",
+        coordinates=plan.config.flatmap.regfusion,
     output:
         "<results>/operators/ribbon.json",
     log:
@@ -46,6 +47,8 @@ rule operator_ribbon:
 
 
 rule operator_flat:
+    input:
+        plan.config.spaces.flat_files,
     output:
         "<results>/operators/flat.json",
     log:
