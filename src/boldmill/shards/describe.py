@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boldmill.errors import BoldmillError, ConfigError
-from boldmill.shards.rows import TableRows, readable
+from boldmill.shards.pages import readable
+from boldmill.shards.rows import TableRows
 from boldmill.table_columns import Column
 from boldmill.tables import SCHEMA_VERSION
 from boldmill.tables import columns as columns_of

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from threading import Lock
@@ -55,6 +56,18 @@ def offsets_before(end: int, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.i
     """
     steps = lengths + PREFIX
     return end - np.cumsum(steps[::-1])[::-1] + PREFIX
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises for a damaged file into an error that names the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        why = f"it is damaged, or no Parquet file ({' '.join(str(error).split())[:120]})"
+        raise BoldmillError("cannot read the shard", path, why, "name another file, or build it again") from error
 
 
 class OpenFiles:

@@ -76,7 +76,7 @@ class Snapshot:
                 raise BoldmillError("shard is missing", snapshot._path(shard), "the snapshot names it", "rebuild it")
             size = snapshot._path(shard).stat().st_size
             if size != shard["size"]:
-                why = f"it has {size} bytes, the snapshot says {shard['size']}"
+                why = f"its sha256 cannot be that of the snapshot: {size} bytes, not {shard['size']}"
                 raise BoldmillError("shard changed", snapshot._path(shard), why, "take a new snapshot")
         return snapshot
 

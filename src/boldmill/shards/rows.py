@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -20,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from boldmill.errors import BoldmillError, nearest
-from boldmill.shards.pages import PREFIX, OpenFiles, offsets_before, plain_end
+from boldmill.shards.pages import PREFIX, OpenFiles, offsets_before, plain_end, readable
 from boldmill.tables import KEYS, dtype_of
 
 if TYPE_CHECKING:
@@ -33,18 +32,6 @@ KEEP_FOOTERS = 64
 """Files kept open for their footers and decoded columns."""
 
 Ints = npt.NDArray[np.int64]
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn what pyarrow raises for a damaged file into an error that names the file."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        why = f"it is damaged, or no Parquet file ({' '.join(str(error).split())[:120]})"
-        raise BoldmillError("cannot read the shard", path, why, "name another file, or build it again") from error
 
 
 class TableRows:
