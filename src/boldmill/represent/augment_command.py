@@ -57,6 +57,9 @@ def run(args: argparse.Namespace) -> int:
     check_atlases(parcellated, [path.parent.name for path in args.out], args.parcellated)
     with Recorder(settings, out=args.out[0], inputs=[args.parcellated, *tickets]) as record:
         ticket_of = {t["scan_id"]: t for t in map(read_json, tickets)}
+        if missing := sorted(scans.keys() - ticket_of.keys()):
+            why = "the manifest of parcel series has it, no ticket does"
+            raise BoldmillError("inputs do not fit together", missing[0], why, "name the tickets of all its scans")
         names = sorted({ticket_of[scan_id]["dataset"] for scan_id in scans})
         configs = {name: settings.section("augment", AugmentConfig, name) for name in names}
         faults: dict[str, DataFault] = {}

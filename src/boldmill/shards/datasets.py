@@ -50,7 +50,9 @@ class ShardDataset(IterableDataset[Batch]):
     A batch is a dict: small columns as tensors (numbers) or lists, arrays as tensors in their stored precision with a
     first axis B; arrays whose shape differs between rows (``timeseries``) or that may be missing are lists. Iterating
     goes through the rest of the current epoch and then stands at the start of the next one. Use
-    :func:`boldmill.shards.loader.loader` to read ahead, or ``DataLoader(data, batch_size=None, num_workers=...)``.
+    :func:`boldmill.shards.loader.loader` to read ahead. ``DataLoader(data, batch_size=None, num_workers=...)`` gives
+    the same batches, but its processes cannot count for this object: :meth:`seek` the next epoch (with
+    ``persistent_workers`` off), or every epoch has the order of the first.
 
     Parameters
     ----------

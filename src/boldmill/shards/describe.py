@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boldmill.errors import BoldmillError, ConfigError
+from boldmill.shards.pages import readable
 from boldmill.shards.rows import TableRows
 from boldmill.table_columns import Column
+from boldmill.tables import SCHEMA_VERSION
 from boldmill.tables import columns as columns_of
 
 if TYPE_CHECKING:
@@ -54,15 +56,15 @@ def find(path: Path) -> tuple[dict[Place, list[Path]], Snapshot | None]:
 
 def place_of(file: Path, *, strict: bool) -> Place | None:
     """Return table and atlas of a shard; ``None`` for another Parquet file, unless ``strict``."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with readable(file):
         texts = pq.read_schema(file).metadata or {}
-    except (OSError, pa.ArrowInvalid) as error:
-        why = f"it is no Parquet file ({' '.join(str(error).split())[:120]})"
-        raise BoldmillError("cannot read the shard", file, why, "name another file, or build it again") from error
     if b"table" in texts and b"schema_version" in texts:
+        version = texts[b"schema_version"].decode()
+        if version != str(SCHEMA_VERSION):
+            why = f"its schema version is {version}, this boldmill reads {SCHEMA_VERSION}"
+            raise BoldmillError("cannot read the shard", file, why, "rebuild the shards")
         return texts[b"table"].decode(), texts.get(b"atlas", b"").decode()
     if strict:
         raise ConfigError("not a shard", file, "its schema names no table", "name a file below results/shards")

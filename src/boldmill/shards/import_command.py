@@ -51,10 +51,13 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.quality.config import InclusionConfig
     from boldmill.shards.config import ShardsConfig, SnapshotConfig
     from boldmill.shards.snapshot_command import take
+    from boldmill.shards.webdataset import is_tr
     from boldmill.shards.webdataset_import import check_grid, open_tars, read_grid, write_bucket
     from boldmill.shards.write import quarantine_entries
     from boldmill.stages import Settings
 
+    if not is_tr(args.tr):
+        raise ConfigError("unusable option", "--tr", f"it is {args.tr:g}", "give seconds above 0")
     chosen = {"n_buckets": args.buckets, "clip_frames": args.clip_frames, "clip_stride": args.clip_stride}
     shards = _valid(ShardsConfig, {**chosen, "clip_dtype": args.clip_dtype})
     split = _valid(SnapshotConfig, {"name": args.name, "heldout": args.heldout, "validation": args.validation})

@@ -57,13 +57,16 @@ class Snapshot:
         ConfigError
             No manifest, or one of another schema version.
         BoldmillError
-            A shard it names does not exist.
+            A shard it names does not exist, or has another size (:meth:`verify` compares every byte).
         """
         try:
             manifest = read_json(path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ConfigError("cannot read the snapshot", path, str(error), "run `boldmill snapshot`") from error
-        version = manifest.get("table_schema")
+        if not isinstance(manifest, dict) or "table_schema" not in manifest:
+            fix = "name the manifest.json of a snapshot"
+            raise ConfigError("cannot use the snapshot", path, "it is no manifest of a snapshot", fix)
+        version = manifest["table_schema"]
         if version != SCHEMA_VERSION:
             why = f"its tables have schema version {version}, this boldmill reads {SCHEMA_VERSION}"
             raise ConfigError("cannot use the snapshot", path, why, "rebuild the shards and the snapshot")
@@ -71,6 +74,10 @@ class Snapshot:
         for shard in manifest["shards"]:
             if not snapshot._path(shard).is_file():
                 raise BoldmillError("shard is missing", snapshot._path(shard), "the snapshot names it", "rebuild it")
+            size = snapshot._path(shard).stat().st_size
+            if size != shard["size"]:
+                why = f"its sha256 cannot be that of the snapshot: {size} bytes, not {shard['size']}"
+                raise BoldmillError("shard changed", snapshot._path(shard), why, "take a new snapshot")
         return snapshot
 
     @property

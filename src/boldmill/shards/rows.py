@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from boldmill.errors import BoldmillError, nearest
-from boldmill.shards.pages import PREFIX, OpenFiles, offsets_before, plain_end
+from boldmill.shards.pages import PREFIX, OpenFiles, offsets_before, plain_end, readable
 from boldmill.tables import KEYS, dtype_of
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class TableRows:
         import pyarrow as pa
 
         if name not in self._small:
-            parts = [self._parquet(s).read(columns=[name], use_threads=False)[name] for s in range(len(self.paths))]
+            parts = [self._column_of(shard, name) for shard in range(len(self.paths))]
             kind = parts[0].type if parts else pa.string()
             whole = pa.chunked_array([chunk for part in parts for chunk in part.chunks], type=kind)
             if pa.types.is_string(kind):  # equal texts share one object
@@ -128,6 +128,10 @@ class TableRows:
                 values[:] = whole.to_pylist()
                 self._small[name] = values
         return self._small[name]
+
+    def _column_of(self, shard: int, name: str) -> pa.ChunkedArray:
+        with readable(self.paths[shard]):
+            return self._parquet(shard).read(columns=[name], use_threads=False)[name]
 
     def row(self, index: int, columns: Sequence[str]) -> dict[str, Any]:
         """Return some small columns of one row as Python values."""
@@ -239,15 +243,14 @@ class TableRows:
                 field = schema.field(column)
                 if field.nullable or not pa.types.is_large_binary(field.type):
                     continue
-                end = plain_end(metadata.row_group(group).column(metadata.schema.names.index(column)))
-                if end is None:
-                    continue
                 inside = slice(self._starts[number], self._starts[number + 1])
                 axes, dtype = self._axes(shard, column)
                 width = np.full(rows, np.dtype(dtype).itemsize, np.int64)
                 for axis in axes:
                     width *= self.column(axis)[inside] if isinstance(axis, str) else axis
-                offsets[inside] = offsets_before(end, width)
+                end = plain_end(metadata.row_group(group).column(metadata.schema.names.index(column)), width)
+                if end is not None:
+                    offsets[inside] = offsets_before(end, width)
             self._placed[column] = offsets
         return self._placed[column]
 
@@ -257,7 +260,8 @@ class TableRows:
         with self._lock:
             if (number, column) not in self._decoded:
                 shard, group, _ = self._groups[number]
-                whole = self._parquet(shard).read_row_group(group, columns=[column], use_threads=False)[column]
+                with readable(self.paths[shard]):
+                    whole = self._parquet(shard).read_row_group(group, columns=[column], use_threads=False)[column]
                 self._decoded[number, column] = whole.combine_chunks()
                 while len(self._decoded) > 1 and sum(kept.nbytes for kept in self._decoded.values()) > KEEP_BYTES:
                     self._decoded.popitem(last=False)
@@ -279,7 +283,11 @@ class TableRows:
         place = (os.getpid(), shard)
         with self._lock:
             if place not in self._parquets:
-                self._parquets[place] = pq.ParquetFile(self.paths[shard], memory_map=True)
+                self._files.check(shard)
+                with readable(self.paths[shard]):
+                    parquet = pq.ParquetFile(self.paths[shard], memory_map=True)
+                self._files.check(shard)  # not replaced in between
+                self._parquets[place] = parquet
                 if len(self._parquets) > KEEP_FOOTERS:
                     self._parquets.popitem(last=False)
             return self._parquets[place]

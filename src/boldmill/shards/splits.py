@@ -1,5 +1,8 @@
 """Which subjects are held out of pre-training: deterministic, by subject or family, balanced within sites.
 
+Data sets are taken to hold different people: of two that share some (raw runs and a table of their series), build one
+snapshot each, or their subjects may cross a split.
+
 Data sets of ``always_train`` keep everybody in training, unless their site is held out by name.
 
 A unit is a family where it is known, else a subject. Units of a site are ranked by a stable hash keyed by the seed,

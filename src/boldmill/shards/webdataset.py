@@ -17,8 +17,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -35,6 +38,19 @@ FIELDS = ("sub", "mod", "task", "mag", "dir")
 """Entities of every key, in order."""
 
 UNKNOWN = "na"
+
+BROKEN = (
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    OSError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy raises for files that are damaged, forged or of another kind."""
 
 HEAD = 4096
 """Bytes that hold the header of any array of numbers."""
@@ -227,10 +243,15 @@ def read_run(sample: Sample, n_pixels: int) -> Run:
         meta = json.loads(read_member(sample, "meta.json")) if "meta.json" in sample.members else {}
     except ValueError as error:
         raise _fault(sample, f"meta.json is no JSON ({error})", "leave the run out") from error
-    if not isinstance(meta, dict) or any(not isinstance(meta.get(key, 1.0), int | float) for key in ("tr", "tr_in")):
-        raise _fault(sample, "meta.json is no object, or its tr no number", "leave the run out")
+    if not isinstance(meta, dict) or not all(is_tr(meta.get(key, 1.0)) for key in ("tr", "tr_in")):
+        raise _fault(sample, "meta.json is no object, or its tr no number above 0", "leave the run out")
     digest = hashlib.sha256(raw).hexdigest()
     return Run(key=sample.key, meta=meta, frames=frames, mean=pixels.get("mean"), std=pixels.get("std"), sha256=digest)
+
+
+def is_tr(value: Any) -> bool:
+    """Return whether a value can be the time between frames."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def frames_shape(sample: Sample) -> tuple[int, ...]:
@@ -255,7 +276,7 @@ def read_mask(sample: Sample) -> npt.NDArray[np.bool_] | None:
         with np.load(io.BytesIO(read_member(sample, "mask.npz")), allow_pickle=False) as stored:
             mask = np.zeros([int(n) for n in stored["shape"]], bool)
             mask[stored["row"], stored["col"]] = stored["data"] != 0
-    except (ValueError, KeyError, IndexError, OSError) as error:
+    except BROKEN as error:
         raise _fault(
             sample, f"mask.npz is no sparse matrix ({error})", "take the tar from its publisher again"
         ) from error
@@ -284,7 +305,7 @@ def _npy(values: npt.NDArray[Any]) -> bytes:
 def _array(sample: Sample, suffix: str, content: bytes) -> npt.NDArray[Any]:
     try:
         values: npt.NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except BROKEN as error:
         raise _fault(sample, f"{suffix} is no plain numpy array ({error})", "leave the run out") from error
     return values
 

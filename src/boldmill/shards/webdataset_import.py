@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from boldmill.errors import BoldmillError, ConfigError, DataFault
 from boldmill.rng import bucket_of
-from boldmill.shards.webdataset import Run, Sample, entities_of, frames_shape, index_tar, read_mask, read_run
+from boldmill.shards.webdataset import BROKEN, Run, Sample, entities_of, frames_shape, index_tar, read_mask, read_run
 
 if TYPE_CHECKING:
     from boldmill.shards.config import ShardsConfig
@@ -82,7 +82,7 @@ def read_grid(path: Path) -> npt.NDArray[np.bool_]:
         with np.load(path, allow_pickle=False) as stored:
             name = next((name for name in ("mask", "components") if name in stored), "")
             values = stored[name] if name else np.empty(0)
-    except (OSError, ValueError) as error:
+    except BROKEN as error:
         raise ConfigError(
             "cannot read the grid", path, str(error), "give an .npz file or a snapshot manifest"
         ) from error
@@ -160,7 +160,7 @@ def write_bucket(
                 continue
             ticket = _ticket(source.dataset, subject, run)
             bucket.digests[f"{source.dataset}/{subject}"] = {"import": digest}
-            seconds = float(run.meta.get("tr") or tr)
+            seconds = float(run.meta.get("tr", tr))
             n_clips = 0
             pixels = {"mean": run.mean, "std": run.std}
             flat: dict[str, Any] = {name: np.zeros(0) if v is None else v for name, v in pixels.items()}

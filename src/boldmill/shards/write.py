@@ -39,6 +39,7 @@ that for a row, and the footer of a terabyte stays below 100 MB (one entry per g
 COMPRESSION_LEVEL = 3
 
 PAGE_BYTES = 1 << 30
+PAGE_ROWS = 1 << 30
 """No row group is as large: a column chunk is one page."""
 
 FILTERED = (
@@ -75,6 +76,7 @@ class ShardWriter:
             use_dictionary=[f.name for f in schema if pa.types.is_string(f.type)],
             write_statistics=[name for name in schema.names if name in FILTERED],
             data_page_size=PAGE_BYTES,
+            max_rows_per_page=PAGE_ROWS,
         )
 
     def add(self, row: Mapping[str, Any]) -> None:

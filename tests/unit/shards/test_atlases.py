@@ -105,6 +105,13 @@ def test_an_atlas_without_a_shard_to_write_is_refused(make_cohort, tmp_path, cap
         assert "it has series of ['Toy-4', 'Toy-6']" in capsys.readouterr().err
 
 
+def test_a_scan_without_ticket_stops_augmentation_by_name(make_cohort, tmp_path, capsys) -> None:
+    cohort = make_cohort(tmp_path, {"01": {"scans": 2}}, n_buckets=1)
+    first, second = cohort.tickets["01"]
+    assert main([*cohort.augment_words(0), "--tickets", str(cohort.layout.ticket(first))]) == 1
+    assert f"{second}: the manifest of parcel series has it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("estimator", ["pearson", "ledoit_wolf", "partial"])
 @pytest.mark.parametrize("transformed", [False, True])
 def test_stored_fc_says_what_it_is_and_no_reader_takes_it_for_another(

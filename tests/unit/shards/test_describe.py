@@ -137,6 +137,34 @@ def test_other_things_are_refused(cohort, tmp_path, capsys) -> None:
     assert main(["describe", manifest, "--rows", "0"]) == 2
 
 
+def test_what_is_damaged_or_of_another_kind_has_its_line(cohort, tmp_path, capsys) -> None:
+    path = cohort.shard(
+        "flat_clips", next(b for b in range(3) if pq.read_metadata(cohort.shard("flat_clips", b)).num_rows)
+    )
+    group, whole = pq.read_metadata(path).row_group(0), path.read_bytes()
+    place = {group.column(n).path_in_schema: group.column(n).data_page_offset for n in range(group.num_columns)}
+    for column in ("clip", "mean"):  # one read whole, one by row group
+        start = place[column]
+        (tmp_path / f"{column}.parquet").write_bytes(whole[:start] + bytes(60) + whole[start + 60 :])
+    old = pq.read_table(cohort.shard("fc", 0)).drop_columns("atlas")
+    old = old.replace_schema_metadata({**old.schema.metadata, b"schema_version": b"1"})
+    pq.write_table(old, tmp_path / "old.parquet")
+    (tmp_path / "cut.json").write_text("{")
+    (tmp_path / "list.json").write_text("[]")
+    refused = cohort.layout.shard("scans", 0).with_suffix(".quarantine.json")
+    for file, status, message in (
+        (tmp_path / "clip.parquet", 1, "it is damaged"),
+        (tmp_path / "mean.parquet", 1, "it is damaged"),
+        (tmp_path / "old.parquet", 1, "its schema version is 1"),
+        (tmp_path / "cut.json", 2, "cannot read the snapshot"),
+        (tmp_path / "list.json", 2, "no manifest of a snapshot"),
+        (refused, 2, "no manifest of a snapshot"),
+    ):
+        assert main(["describe", str(file)]) == status
+        error = capsys.readouterr().err
+        assert message in error and file.name in error
+
+
 def test_words() -> None:
     assert [size(n) for n in (0, 999, 1000, 2_488_416, 1.152e12)] == ["0 B", "999 B", "1 kB", "2.49 MB", "1.15 TB"]
     assert aligned([["a", "b"], ["long", "12"]], right=(1,)) == ["a      b", "long  12"]

@@ -92,9 +92,13 @@ def test_changed_missing_and_foreign_shards_are_refused(cohort, tmp_path) -> Non
     shutil.copytree(cohort.results, tmp_path / "r")
     manifest = tmp_path / "r" / "datasets" / "latest" / "manifest.json"
     shard = tmp_path / "r" / "shards" / "fc" / "Toy-6" / "bucket-001.parquet"
-    shard.write_bytes(shard.read_bytes() + b" ")
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
     with pytest.raises(BoldmillError, match=r"fc/Toy-6/bucket-001.parquet: its sha256"):
         Snapshot.load(manifest).verify()
+    shard.write_bytes(whole + b" ")
+    with pytest.raises(BoldmillError, match=r"fc/Toy-6/bucket-001.parquet: its sha256"):
+        Snapshot.load(manifest)  # another size is seen at once
     shard.unlink()
     with pytest.raises(BoldmillError, match="shard is missing"):
         Snapshot.load(manifest)

@@ -2,14 +2,17 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boldmill import tables
@@ -19,6 +22,7 @@ from boldmill.shards.rows import TableRows
 from boldmill.shards.write import shard_writer
 
 BASE = {"dataset": "d", "subject": "s", "source_sha256": [], "pipeline_version": "", "stage_digests": []}
+VIEW = {**BASE, "atlas": "A", "scan_id": "a", "n_kept": 9}
 PIXELS, FRAMES, SCANS, CLIPS = 37, 4, 5, 3
 
 
@@ -91,6 +95,53 @@ def test_other_layouts_are_decoded(shards, monkeypatch, how) -> None:
         np.testing.assert_array_equal(rows.array(index, "values"), values)
     np.testing.assert_array_equal(rows.read(range(len(rows)), "values"), wanted)
     assert len(reads) == len(rows._groups)  # each group once: its neighbours are kept
+
+
+@given(st.integers(0, 12), st.integers(1, 200), st.integers(1, 40), st.integers(1, 60), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_headers_between_pages_shift_no_row(edges: int, rows: int, batch: int, page: int, second: bool) -> None:
+    """Headers of later pages may be as long as some rows together: every stored length would look right."""
+    values = [np.full(edges, view, "<f2") for view in range(rows)]
+    path = Path(tempfile.mkdtemp()) / "x.parquet"
+    with shard_writer(path, tables.schema("pfc"), rows) as writer:
+        for view, value in enumerate(values):
+            writer.add({**VIEW, "view": view, "n_edges": edges, "values": value.tobytes()})
+    how = {"compression": "none", "use_dictionary": False, "data_page_version": "2.0" if second else "1.0"}
+    pq.write_table(pq.read_table(path), path, data_page_size=page, write_batch_size=batch, **how)
+    found = TableRows([path])
+    for view, value in enumerate(values):
+        np.testing.assert_array_equal(found.array(view, "values"), value)
+    shutil.rmtree(path.parent)
+
+
+def test_a_group_of_many_small_rows_is_one_page(tmp_path, monkeypatch) -> None:
+    """pyarrow begins a new page after 20,480 rows unless told otherwise."""
+    path, n, reads = tmp_path / "x.parquet", 21_000, count_decoded(monkeypatch)
+    with shard_writer(path, tables.schema("pfc"), n) as writer:
+        for view in range(n):
+            value = np.full(3, view % 1000, "<f2").tobytes()
+            writer.add({**VIEW, "view": view, "n_edges": 3, "values": value})
+    rows = TableRows([path])
+    np.testing.assert_array_equal(rows.read(range(n), "values")[:, 0], np.arange(n) % 1000)
+    assert len(rows._groups) == 1 and reads == []
+
+
+def test_a_shard_written_again_is_refused(shards) -> None:
+    """Rows of equal shape lie in equal places: they would be read as those of other scans."""
+    known, sent = TableRows(shards), TableRows(shards)
+    wanted = known.array(0, "values").copy()
+    sent.column("n_frames")  # its footers are known, no array was read
+    sent = pickle.loads(pickle.dumps(sent))
+    with shard_writer(tmp := shards[0].with_name("new.parquet"), tables.schema("flat_clips"), 2) as writer:
+        for scan in range(10, 10 + SCANS, 2):
+            for clip in range(CLIPS):
+                writer.add(clip_row(scan, clip))
+    tmp.replace(shards[0])
+    os.utime(shards[0], ns=(0, 1))  # another date, however coarse the clock of the disk
+    np.testing.assert_array_equal(known.array(0, "values"), wanted)  # the old file is open
+    for read in (lambda: sent.array(0, "values"), lambda: sent.column("clip")):
+        with pytest.raises(BoldmillError, match=r"written again.*bucket-0"):
+            read()
 
 
 def test_missing_and_nullable_values(shards) -> None:

@@ -210,7 +210,13 @@ def test_another_grid_is_refused(cohort, tars, tmp_path, capsys) -> None:
     assert f"{MASK.sum()} pixels, the grid has 80" in refused(tars[0], "--grid", str(tmp_path / "wide.npz"))
     assert "another grid" in refused(first, "--grid", str(tmp_path / "moved.npz"))
     assert "no image" in refused(tars[0], "--grid", str(npz_without_mask(tmp_path)))
-    assert "cannot read the grid" in refused(tars[0], "--grid", str(tmp_path / "none.npz"))
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "moved.npz").read_bytes()[:100])
+    np.save(tmp_path / "plain.npy", MASK)
+    for name in ("none.npz", "empty.npz", "cut.npz", "plain.npy"):
+        assert "cannot read the grid" in refused(tars[0], "--grid", str(tmp_path / name))
+    for seconds in ("0", "-1", "nan"):
+        assert "seconds above 0" in refused(first, f"--tr={seconds}")
 
 
 def npz_without_mask(folder: Path) -> Path:
@@ -221,6 +227,14 @@ def npz_without_mask(folder: Path) -> Path:
 def test_a_snapshot_names_a_grid_too(cohort, tars, tmp_path) -> None:
     other = imported(tars[:1], tmp_path, "--grid", str(cohort.layout.snapshot("latest")))
     np.testing.assert_array_equal(other.flat_mask, MASK)
+
+
+def forged(values: np.ndarray) -> bytes:
+    """Return a small npy file that claims to hold more than any memory."""
+    head = np.lib.format.header_data_from_array_1_0(values) | {"shape": (10**14, values.shape[1])}
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, head)
+    return buffer.getvalue()
 
 
 def test_bad_samples_are_listed_and_stop_nobody(tmp_path) -> None:
@@ -237,6 +251,12 @@ def test_bad_samples_are_listed_and_stop_nobody(tmp_path) -> None:
         "sub-09_task-a": ({"bold.npy": npy((good * 100).astype(np.uint8))}, "uint8, not a z-scored"),
         "sub-10_task-a": ({"bold.npy": npy(good), "std.npy": npy(np.ones(3, "f4"))}, "std.npy has shape (3,)"),
         "sub-11_task-a": ({"bold.npy": npy(good), "meta.json": b'{"tr": "x"}'}, "tr no number"),
+        "sub-13_task-a": ({"bold.npy": npy(good), "meta.json": b'{"tr": NaN}'}, "tr no number above 0"),
+        "sub-14_task-a": ({"bold.npy": npy(good), "meta.json": b'{"tr_in": -2}'}, "tr no number above 0"),
+        "sub-15_task-a": ({"bold.npy": npy(good), "mask.npz": b""}, "mask.npz is no sparse matrix"),
+        "sub-16_task-a": ({"bold.npy": npy(good), "mask.npz": b"PK\x03\x04 cut"}, "mask.npz is no sparse matrix"),
+        "sub-17_task-a": ({"bold.npy": npy(good), "mask.npz": npy(good)}, "mask.npz is no sparse matrix"),
+        "sub-18_task-a": ({"bold.npy": forged(good)}, "no plain numpy array"),
         "sub-12_task-a": ({"bold.npy": npy(good.astype(np.float32) * 1e6)}, "not all finite"),
     }
     write_tar(tmp_path / "x.tar", ((key, members) for key, (members, _) in cases.items()))
