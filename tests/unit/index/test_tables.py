@@ -368,6 +368,61 @@ def test_rows_named_by_series_are_joined_to_the_subject(study):
     assert all("p.csv gives several values of dose; none is used" in row.flags for row in rows.values())
 
 
+def phenotypes(study) -> dict[str, dict]:
+    found: dict = {}
+    for path in (study.results / "index" / "participants").iterdir():
+        found |= {
+            who.removeprefix("ds/"): one["phenotypes"] for who, one in json.loads(path.read_text())["subjects"].items()
+        }
+    return found
+
+
+def test_a_whole_number_written_as_a_fraction_is_not_somebody_else(study):
+    study.npz(**{"5": series(1), "50": series(2), "55": series(3), "1.2": series(4)})
+    (study.root / "p.csv").write_text("id,age\n5.0,23\n5.5,40\n50.0,33\n1.2,50\n")
+    study.rows(phenotypes="p.csv", id_column="id")
+    ages = {who: one["age"] for who, one in phenotypes(study).items()}
+    assert ages == {"5": 23, "50": 33, "55": None, "12": 50}
+    assert [path for _, path, _ in study.table("ignored.tsv")] == ["p.csv: 5.5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding"),
+    [
+        ("p.csv", "id;age;site\r\nA_1;23,5;X\r\nB_2;30;Y\r\n", "utf-8-sig"),
+        ("p.csv", "id\tage\tsite\nA_1\t23.5\tX\nB_2\t30\tY\n", "utf-16"),
+        ("p.tsv", "id\tage\tsite\nA_1\t23.5\tX\nB_2\t30\tY\n", "utf-16"),
+    ],
+)
+def test_phenotypes_as_spreadsheets_write_them(study, name, text, encoding):
+    study.npz(A_1=series(1), B_2=series(2))
+    (study.root / name).write_bytes(text.encode(encoding))
+    study.rows(phenotypes=name, id_column="id")
+    assert phenotypes(study) == {"A1": {"age": 23.5, "site": "X"}, "B2": {"age": 30.0, "site": "Y"}}
+
+
+def test_odd_cells_of_phenotypes_are_told_and_never_fatal(study, capsys):
+    study.npz(**{"007": series(1), "B": series(2)})
+    (study.root / "p.tsv").write_text("id\tage\tn\n7\t1\t2\nB\t23,5\t1e999\n")
+    study.rows(phenotypes="p.tsv", id_column="id")
+    assert phenotypes(study)["B"] == {"age": "23,5", "n": "1e999"}  # infinity is no JSON number
+    said = capsys.readouterr().out
+    assert "age has numbers with a comma, which are kept as text" in said
+    assert "1 of 2 subjects have no row in p.tsv; leading zeros seem lost, e.g. of 7" in said
+    (study.root / "p.csv").write_text('id,age\nB,"1\n' + "B,2\n" * 40000)
+    with pytest.raises(ConfigError, match=r"p.csv.*never closed"):
+        study.rows(phenotypes="p.csv", id_column="id")
+
+
+def test_a_wildcard_of_files_does_not_take_the_phenotypes_for_a_series(study):
+    for name in ("A", "B"):
+        np.savetxt(study.root / f"{name}.csv", series(1), delimiter=",")
+    (study.root / "p.csv").write_text("id,age\nA,1\nB,2\n")
+    (study.root / "names.csv").write_text("".join(f"{i}\tr{i}\n" for i in range(1, C + 1)))
+    rows = study.rows(files=["*.csv"], phenotypes="p.csv", id_column="id", labels="names.csv")
+    assert {name: row.status for name, row in rows.items()} == {"sub-A": "ok", "sub-B": "ok"}
+
+
 def test_a_repetition_time_out_of_range_is_refused(study):
     study.npz(a=series(1), b=series(2))
     assert "looks like milliseconds" in study.rows(tr=2000)["sub-a"].reason

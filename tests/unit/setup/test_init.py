@@ -150,9 +150,11 @@ def arrays(folder, *names, volumes=40, columns=6, **more):
     return folder / "series.npz"
 
 
+@pytest.mark.filterwarnings("error")  # a code of the wrong type would print pydantic's
 def test_tables_are_described_with_their_phenotypes(tmp_path, capsys):
     path = arrays(tmp_path, "A_1", "B_2", "C_3", __roi__=np.array(list("abcdef")))
     (tmp_path / "other.csv").write_text("x,y\nq,1\nr,2\n")
+    (tmp_path / "broken.csv").write_text('a,b\n1,"2\n' + "x,3\n" * 40000)
     (tmp_path / "pheno.csv").write_text("n,FILE_ID,SITE_ID,IQ\n1,A_1,X,100\n2,B_2,Y,-9999\n3,Z_9,Y,90\n")
     out = tmp_path / "my.yaml"
     assert main(["init", str(path), "--out", str(out)]) == 0
