@@ -65,8 +65,10 @@ def survey_tables(root: Path, taken: set[str]) -> Survey:
         codes = sorted(code for code in CODES if {str(code), f"{code:.0f}"} & cells)
         update |= {"missing": codes} if codes else {}
     good = [scan.table for scan in scans if scan.table and not scan.table.facts.fault]
-    counts = Counter(one.facts.shape[1] for one in good)
-    columns = counts.most_common(1)[0][0] if counts else 0
+    if not good:
+        why = next((scan.table.facts.fault for scan in scans if scan.table), "no series in it")
+        raise ConfigError("no series", root, why, "give the files of the series")
+    columns = Counter(one.facts.shape[1] for one in good).most_common(1)[0][0]
     if not any(sum(map(bool, map(family, one.file.names))) * 2 > columns for one in good[:1]):
         update["atlas"] = f"{name} {columns}"
     config = config.model_copy(update=update)

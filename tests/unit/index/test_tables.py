@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.index.command import ingest
+from boldmill.index.parcel_tables import read_labels
 from boldmill.index.read import read_index
 from boldmill.index.table_files import array_sha256, examine_table
 from boldmill.stages import Settings, stage_json
@@ -386,6 +387,12 @@ def test_a_whole_number_written_as_a_fraction_is_not_somebody_else(study):
     assert [path for _, path, _ in study.table("ignored.tsv")] == ["p.csv: 5.5"]
 
 
+@pytest.mark.parametrize("line", ["{i}\tr {i}, x\tnet", "{i},r {i}; x,net", "{i}  r {i}, x"])
+def test_names_of_columns_between_tabs_commas_or_blanks(tmp_path, line):
+    (tmp_path / "n.txt").write_text("".join(line.format(i=i) + "\n" for i in (2, 1)))
+    assert [name.replace(";", ",") for name in read_labels(tmp_path / "n.txt", 2)] == ["r 1, x", "r 2, x"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "encoding"),
     [
@@ -418,7 +425,7 @@ def test_a_wildcard_of_files_does_not_take_the_phenotypes_for_a_series(study):
     for name in ("A", "B"):
         np.savetxt(study.root / f"{name}.csv", series(1), delimiter=",")
     (study.root / "p.csv").write_text("id,age\nA,1\nB,2\n")
-    (study.root / "names.csv").write_text("".join(f"{i}\tr{i}\n" for i in range(1, C + 1)))
+    (study.root / "names.csv").write_text("".join(f"{i},r{i},x\n" for i in range(1, C + 1)))
     rows = study.rows(files=["*.csv"], phenotypes="p.csv", id_column="id", labels="names.csv")
     assert {name: row.status for name, row in rows.items()} == {"sub-A": "ok", "sub-B": "ok"}
 

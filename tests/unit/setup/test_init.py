@@ -182,6 +182,13 @@ def test_sessions_in_names_get_a_pattern_and_known_parcels_the_configured_atlas(
     assert len(load(out).models.train) == 3
 
 
+def test_a_table_of_words_is_no_data_set(tmp_path, capsys):
+    (tmp_path / "pheno.csv").write_text("id,site\nA_1,X\nB_2,Y\n")
+    out = tmp_path / "my.yaml"
+    assert main(["init", str(tmp_path / "pheno.csv"), "--out", str(out)]) == 2 and not out.exists()
+    assert "no series" in capsys.readouterr().err
+
+
 def test_a_folder_of_tables_beside_their_phenotypes(tmp_path):
     for name in ("A_1", "B_2"):
         np.savetxt(tmp_path / f"{name}.1D", np.random.default_rng(1).normal(size=(40, 6)))
