@@ -218,13 +218,23 @@ def svm_scores(features: Floats, truth: Floats, train: Mask, kind: str) -> Float
     out = np.full(truth.shape, np.nan)
     for i, (labels, mask) in enumerate(zip(truth, train, strict=True)):
         x = design(features, labels[None], mask[None], keep=features.shape[1], scale=True)[0]
+        kernel = _rbf(x, mask)
         if kind == "classification":
             if np.unique(labels[mask]).size < 2:
                 continue
-            machine: Any = SVC(C=1.0, gamma="scale", class_weight="balanced").fit(x[mask], labels[mask] > 0.5)
-            out[i] = machine.decision_function(x)
+            machine: Any = SVC(C=1.0, kernel="precomputed", class_weight="balanced")
+            out[i] = machine.fit(kernel[mask], labels[mask] > 0.5).decision_function(kernel)
         else:
             centre, spread = labels[mask].mean(), labels[mask].std() or 1.0
-            machine = SVR(C=1.0, gamma="scale").fit(x[mask], (labels[mask] - centre) / spread)
-            out[i] = machine.predict(x) * spread + centre
+            machine = SVR(C=1.0, kernel="precomputed").fit(kernel[mask], (labels[mask] - centre) / spread)
+            out[i] = machine.predict(kernel) * spread + centre
     return out
+
+
+def _rbf(x: Floats, train: NDArray[np.bool_]) -> Floats:
+    """Return the kernel (N, training rows) of scikit-learn's ``gamma="scale"``: one product, where libsvm loops."""
+    variance = x[train].var()
+    gamma = 1 / (x.shape[1] * variance) if variance > 0 else 1.0
+    size = np.einsum("np,np->n", x, x)
+    distance = size[:, None] + size[train] - 2 * (x @ x[train].T)
+    return np.asarray(np.exp(-gamma * np.maximum(distance, 0)))

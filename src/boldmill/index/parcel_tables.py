@@ -5,6 +5,7 @@ Axes: T time, C columns of the given table.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def read_labels(path: Path, n_columns: int) -> list[str]:
     """
     found: dict[int, str] = {}
     for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-        words = line.split("\t") if "\t" in line else line.split(None, 1)
+        mark = "\t" if "\t" in line else "," if re.match(r"\s*\d+\s*,", line) else None
+        words = line.split(mark) if mark else line.split(None, 1)
         if len(words) > 1 and words[0].strip().isdigit() and int(words[0]) > 0:
             found[int(words[0])] = words[1].strip()
     if len(found) != n_columns:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from boldmill.errors import ConfigError, nearest
 from boldmill.index.config import DatasetConfig
+from boldmill.index.phenotype_rows import read_rows
 from boldmill.index.table_names import plain_label
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MISSING = frozenset(("", "n/a", "N/A", "NA", "NaN", "nan", "None", "null"))
 _PADDED = re.compile(r"-?0\d+")
+_FRACTION = re.compile(r"-?\d+\.\d*")
+_COMMA = re.compile(r"[-+]?\d+(,\d+)?")
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ def phenotypes_of(dataset: DatasetConfig, base: Path, scans: Iterable[Scan]) -> 
     """Return the participants of a data set, from the table it names.
 
     A row of a table of parcel series is found by its subject, as written or as a label, or by the name of a series.
+    ``5.0``, which spreadsheets and data frames write for a whole number, is ``5``, and no other fraction is a label:
+    its digits alone would be those of somebody else.
 
     Raises
     ------
@@ -99,19 +103,38 @@ def phenotypes_of(dataset: DatasetConfig, base: Path, scans: Iterable[Scan]) -> 
     """
     table, subject_of = phenotype_table(dataset, base), _plain
     if dataset.kind == "tables":
+        scans = list(scans)
+        written: dict[str, str] = {}
         known: dict[str, str] = {}
         for scan in scans:
             if scan.table is not None:
+                written |= {scan.table.name: scan.label("sub"), scan.table.subject: scan.label("sub")}
                 known.setdefault(plain_label(scan.table.name), scan.label("sub"))
         for scan in scans:
             known[scan.label("sub")] = scan.label("sub")
 
         def subject_of(identifier: str) -> str:
+            if identifier in written:
+                return written[identifier]
+            if _FRACTION.fullmatch(identifier):
+                whole, _, rest = identifier.partition(".")
+                return "" if rest.strip("0") else known.get(whole, "")
             return known.get(plain_label(identifier)) or known.get(plain_label(_plain(identifier)), "")
 
     found = read_participants(base, table, id_column=dataset.id_column, missing=dataset.missing, subject_of=subject_of)
     check_columns(dataset, found)
+    if dataset.kind == "tables" and dataset.phenotypes:
+        _count_rowless(found, {scan.label("sub") for scan in scans})
     return found
+
+
+def _count_rowless(found: Participants, subjects: set[str]) -> None:
+    """Warn of subjects without a row; a spreadsheet that takes the zeros from ``007`` is the usual reason."""
+    rowless = subjects - found.rows.keys()
+    if rowless:
+        lost = {subject.lstrip("0") for subject in rowless if subject.startswith("0")} & found.unused.keys()
+        hint = f"; leading zeros seem lost, e.g. of {min(lost)}" if lost else ""
+        found.warnings.append(f"{len(rowless)} of {len(subjects)} subjects have no row in {found.table}{hint}")
 
 
 def phenotype_table(dataset: DatasetConfig, base: Path) -> Path:
@@ -153,7 +176,7 @@ def read_participants(
     root : Path
         Folder of the data set.
     table : Path, optional
-        Tab separated, or comma separated (``.csv``); default ``participants.tsv`` below the root.
+        Default ``participants.tsv`` below the root; read by :func:`boldmill.index.phenotype_rows.read_rows`.
     id_column : str
         Column of the identifiers.
     missing : iterable
@@ -210,9 +233,7 @@ def _number(text: str) -> float | None:
 def _read_table(
     path: Path, found: Participants, id_column: str, missing: _Missing, subject_of: Callable[[str], str]
 ) -> None:
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    mark = "," if path.suffix.lower() == ".csv" else "\t"
-    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=mark) if any(map(str.strip, row))]
+    rows, mark = read_rows(path)
     header = found.header = [cell.strip() for cell in rows[0]] if rows else []
     if id_column not in header:
         found.warnings.append(f"{path.name} has no {id_column} column: phenotypes are empty")
@@ -231,6 +252,8 @@ def _read_table(
             continue
         words = {name: missing.empty(cell.strip()) for name, cell in zip(header, row, strict=True)}
         cells.setdefault(subject, []).append(words)
+    for name in found.columns:
+        _decimal_commas(name, [row for rows_of in cells.values() for row in rows_of], mark, found)
     kinds = {name: _kind([row[name] for rows_of in cells.values() for row in rows_of]) for name in found.columns}
     for subject, several in cells.items():
         values = [{name: _value(row[name], kinds[name]) for name in found.columns} for row in several]
@@ -243,6 +266,18 @@ def _read_table(
         found.rows[subject] = merged
 
 
+def _decimal_commas(name: str, rows: list[dict[str, str]], mark: str, found: Participants) -> None:
+    """Read ``23,5`` as 23.5 in a column of such numbers between semicolons; elsewhere it is text, with a warning."""
+    given = [row[name] for row in rows if row[name]]
+    if not any("," in cell for cell in given) or not all(_COMMA.fullmatch(cell) for cell in given):
+        return
+    if mark != ";":
+        found.warnings.append(f"{found.table}: {name} has numbers with a comma, which are kept as text")
+        return
+    for row in rows:
+        row[name] = row[name].replace(",", ".")
+
+
 def _kind(cells: list[str]) -> type[int] | type[float] | type[str]:
     """Return the type of a column: a number only if every value is one and none is zero-padded (a code)."""
     given = [cell for cell in cells if cell not in MISSING]
@@ -251,7 +286,7 @@ def _kind(cells: list[str]) -> type[int] | type[float] | type[str]:
     if all(re.fullmatch(r"[-+]?\d+", cell) for cell in given):
         return int
     number = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
-    return float if all(re.fullmatch(number, cell) for cell in given) else str
+    return float if all(re.fullmatch(number, cell) and math.isfinite(float(cell)) for cell in given) else str
 
 
 def _value(cell: str, kind: type[int] | type[float] | type[str]) -> int | float | str | None:

@@ -71,14 +71,15 @@ def list_tables(dataset: DatasetConfig) -> tuple[list[str], Ignored]:
         return [root.name], []
     if not root.is_dir():
         raise ConfigError("data set not found", f"{where}.root", f"{root} is no folder and no file", "correct the path")
+    other = (dataset.phenotypes, dataset.labels)
     present = [path for path in walk(root, "") if path.endswith((*kinds, ".txt"))]
     if dataset.files:
         for glob in dataset.files:
             if not any(fnmatch(path, glob) for path in present):
                 why = f"'{glob}' matches none of {len(present)} tables below {root}"
                 raise ConfigError("file not found", f"{where}.files", why, "correct the name")
-        return sorted(path for path in present if any(fnmatch(path, glob) for glob in dataset.files)), []
-    other = {dataset.phenotypes: "the phenotype table", dataset.labels: "the names of the columns"}
+        chosen = (path for path in present if any(fnmatch(path, glob) for glob in dataset.files))
+        return sorted(path for path in chosen if path not in other), []
     files: list[str] = []
     ignored: Ignored = []
     for path in sorted(present):

@@ -150,6 +150,8 @@ def trace(ledger: list[dict[str, Any]], target: str) -> list[str]:
                 walk(item["path"], item["sha256"], depth + 1)
 
     walk(start, by_path[start]["sha256"], 0)
+    if only and not any(f"sub-{only[2]}" in line for line in lines):
+        raise BoldmillError("cannot trace", target, "nothing of that subject went into it", "name a scan that did")
     return lines
 
 

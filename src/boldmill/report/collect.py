@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from boldmill.atomic import read_json
+from boldmill.index.quarantine import BUCKET_MANIFESTS
 from boldmill.index.read import TABLE, Index, ScanRow, read_index
 from boldmill.paths import MODELS, Layout
 from boldmill.train.checkpoint import CONFIG, HISTORY, size_note
@@ -78,7 +79,8 @@ def collect(results: Path, snapshot: Path) -> Collected:
     models = [model for model in MODELS if layout.checkpoint(model).with_name(HISTORY).exists()]
     tables = {model: layout.metrics(model) for model in MODELS if layout.metrics(model).exists()}
     beside = [layout.checkpoint(model).with_name(name) for model in models for name in (HISTORY, CONFIG)]
-    refused = [layout.index_quarantine, *sorted(results.glob("shards/*/bucket-*.quarantine.json"))]
+    refused = [layout.index_quarantine]
+    refused += [path for stage in ("augment", "shards") for path in sorted(results.glob(BUCKET_MANIFESTS[stage]))]
     read = [snapshot, layout.index, *subjects, *parcels, *flats, *sources.values(), *tables.values(), *beside, *refused]
     return Collected(
         scans=sorted(scans, key=lambda scan: scan.scan_id),

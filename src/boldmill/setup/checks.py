@@ -213,7 +213,7 @@ def datasets(config: Config) -> list[Check]:
             found.append(Check("fail", name, f"{root} cannot be read", f"chmod +rx {root}"))
         else:
             found.append(Check("ok", name, str(root)))
-    return found or [Check("warn", "data sets", "none configured", "boldmill init BIDS_ROOT...")]
+    return found or [Check("warn", "data sets", "none configured", "boldmill init DATA_SET...")]
 
 
 def _tables_file(name: str, dataset: str, root: Path) -> Check:

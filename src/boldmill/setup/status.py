@@ -111,7 +111,16 @@ def progress(results: Path, models: list[str], snapshot: str, atlases: list[str]
     ]
 
 
-UNITS = {"ingest": "scans", "preprocess": "subjects", "train": "models", "evaluate": "models", "shards": "shards"}
+UNITS = {
+    "ingest": "scans",
+    "preprocess": "subjects",
+    "parcellate": "buckets",
+    "flatmap": "buckets",
+    "augment": "shards",
+    "shards": "shards",
+    "train": "models",
+    "evaluate": "models",
+}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -123,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     if not results.is_dir():
         raise ConfigError("no results", results, "there is no such folder", "run the workflow, or give --results DIR")
     for name, done, total in progress(results, models, snapshot, atlases):
-        unit = UNITS.get(name, "buckets" if name in ("parcellate", "flatmap", "augment") else "")
+        unit = UNITS.get(name, "")
         bar = "#" * round(20 * done / total) if total else ""
         print(f"{name:<11} {done:>6} of {total:<6} {unit:<9} |{bar:<20}|".rstrip())
     rows = quarantine.collect_quarantine(results)

@@ -5,7 +5,6 @@ For `boldmill init`. The phenotype table is the one of the folder whose column n
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from boldmill.errors import ConfigError
 from boldmill.index.config import DatasetConfig
 from boldmill.index.participants import phenotypes_of
+from boldmill.index.phenotype_rows import read_rows
 from boldmill.index.scans import Scan
 from boldmill.index.table_cache import TableCache
 from boldmill.index.table_files import ARRAYS, TEXTS
@@ -25,7 +25,7 @@ SESSIONS = re.compile(r"sub-[A-Za-z0-9]+-[A-Za-z0-9]+")
 ENOUGH = 0.5
 """Share of the series a column must name to be taken for their identifiers."""
 MANY = 50  # tables of a folder looked at for phenotypes
-CODES = (-999, -9999, -99999)
+CODES = (-999.0, -9999.0, -99999.0)
 """Numbers that mean a missing value wherever they occur."""
 SITES = ("site", "site_id", "scan_site", "center", "centre", "scanner")
 
@@ -62,11 +62,13 @@ def survey_tables(root: Path, taken: set[str]) -> Survey:
         update |= {"phenotypes": table.relative_to(base).as_posix(), "id_column": id_column}
         update |= {"site_column": site_column} if site_column else {}
         cells = {cell for column in tables[table].values() for cell in column}
-        codes = sorted(code for code in CODES if {str(code), f"{code}.0"} & cells)
+        codes = sorted(code for code in CODES if {str(code), f"{code:.0f}"} & cells)
         update |= {"missing": codes} if codes else {}
     good = [scan.table for scan in scans if scan.table and not scan.table.facts.fault]
-    counts = Counter(one.facts.shape[1] for one in good)
-    columns = counts.most_common(1)[0][0] if counts else 0
+    if not good:
+        why = next((scan.table.facts.fault for scan in scans if scan.table), "no series in it")
+        raise ConfigError("no series", root, why, "give the files of the series")
+    columns = Counter(one.facts.shape[1] for one in good).most_common(1)[0][0]
     if not any(sum(map(bool, map(family, one.file.names))) * 2 > columns for one in good[:1]):
         update["atlas"] = f"{name} {columns}"
     config = config.model_copy(update=update)
@@ -96,8 +98,10 @@ def _globs(files: list[str]) -> list[str]:
 
 def _columns(path: Path) -> dict[str, list[str]]:
     """Return the columns of a table that has words in them; nothing for a table of numbers, which is a series."""
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    rows = list(csv.reader(text.splitlines(), delimiter="," if path.suffix == ".csv" else "\t"))
+    try:
+        rows, _ = read_rows(path)
+    except ConfigError:
+        return {}
     if len(rows) < 2 or all(_is_number(cell) for row in rows[1:20] for cell in row):
         return {}
     whole = [row for row in rows[1:] if len(row) == len(rows[0])]

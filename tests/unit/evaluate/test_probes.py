@@ -92,6 +92,22 @@ def test_a_single_class_gives_no_score(problem):
     assert np.isnan(svm_scores(x, np.ones_like(y), train, "classification")).all()
 
 
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_svm_scores_are_those_of_scikit_learn(kind):
+    from sklearn.svm import SVC, SVR
+
+    rng = np.random.default_rng(4)
+    x, train = rng.standard_normal((40, 90)) * 3 + 1, rng.random((1, 40)) < 0.75
+    y = (x[:, 0] > 1).astype(float) if kind == "classification" else x[:, 0]
+    z, learn = StandardScaler().fit(x[train[0]]).transform(x), train[0]
+    if kind == "classification":
+        want = SVC(class_weight="balanced").fit(z[learn], y[learn]).decision_function(z)
+    else:
+        m, s = y[learn].mean(), y[learn].std()
+        want = SVR().fit(z[learn], (y[learn] - m) / s).predict(z) * s + m
+    np.testing.assert_allclose(svm_scores(x, y[None], train, kind)[0], want, rtol=1e-6, atol=1e-8)
+
+
 def test_svm_learns_a_quadratic_rule():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((80, 2))

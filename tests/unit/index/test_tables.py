@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.index.command import ingest
+from boldmill.index.parcel_tables import read_labels
 from boldmill.index.read import read_index
 from boldmill.index.table_files import array_sha256, examine_table
 from boldmill.stages import Settings, stage_json
@@ -366,6 +367,67 @@ def test_rows_named_by_series_are_joined_to_the_subject(study):
     (study.root / "p.csv").write_text("file,age,dose\nsub-1-a,30,1\nsub-1-b,30,2\n")
     rows = study.rows(pattern="sub-{sub}-{ses}", phenotypes="p.csv", id_column="file")
     assert all("p.csv gives several values of dose; none is used" in row.flags for row in rows.values())
+
+
+def phenotypes(study) -> dict[str, dict]:
+    found: dict = {}
+    for path in (study.results / "index" / "participants").iterdir():
+        found |= {
+            who.removeprefix("ds/"): one["phenotypes"] for who, one in json.loads(path.read_text())["subjects"].items()
+        }
+    return found
+
+
+def test_a_whole_number_written_as_a_fraction_is_not_somebody_else(study):
+    study.npz(**{"5": series(1), "50": series(2), "55": series(3), "1.2": series(4)})
+    (study.root / "p.csv").write_text("id,age\n5.0,23\n5.5,40\n50.0,33\n1.2,50\n")
+    study.rows(phenotypes="p.csv", id_column="id")
+    ages = {who: one["age"] for who, one in phenotypes(study).items()}
+    assert ages == {"5": 23, "50": 33, "55": None, "12": 50}
+    assert [path for _, path, _ in study.table("ignored.tsv")] == ["p.csv: 5.5"]
+
+
+@pytest.mark.parametrize("line", ["{i}\tr {i}, x\tnet", "{i},r {i}; x,net", "{i}  r {i}, x"])
+def test_names_of_columns_between_tabs_commas_or_blanks(tmp_path, line):
+    (tmp_path / "n.txt").write_text("".join(line.format(i=i) + "\n" for i in (2, 1)))
+    assert [name.replace(";", ",") for name in read_labels(tmp_path / "n.txt", 2)] == ["r 1, x", "r 2, x"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding"),
+    [
+        ("p.csv", "id;age;site\r\nA_1;23,5;X\r\nB_2;30;Y\r\n", "utf-8-sig"),
+        ("p.csv", "id\tage\tsite\nA_1\t23.5\tX\nB_2\t30\tY\n", "utf-16"),
+        ("p.tsv", "id\tage\tsite\nA_1\t23.5\tX\nB_2\t30\tY\n", "utf-16"),
+    ],
+)
+def test_phenotypes_as_spreadsheets_write_them(study, name, text, encoding):
+    study.npz(A_1=series(1), B_2=series(2))
+    (study.root / name).write_bytes(text.encode(encoding))
+    study.rows(phenotypes=name, id_column="id")
+    assert phenotypes(study) == {"A1": {"age": 23.5, "site": "X"}, "B2": {"age": 30.0, "site": "Y"}}
+
+
+def test_odd_cells_of_phenotypes_are_told_and_never_fatal(study, capsys):
+    study.npz(**{"007": series(1), "B": series(2)})
+    (study.root / "p.tsv").write_text("id\tage\tn\n7\t1\t2\nB\t23,5\t1e999\n")
+    study.rows(phenotypes="p.tsv", id_column="id")
+    assert phenotypes(study)["B"] == {"age": "23,5", "n": "1e999"}  # infinity is no JSON number
+    said = capsys.readouterr().out
+    assert "age has numbers with a comma, which are kept as text" in said
+    assert "1 of 2 subjects have no row in p.tsv; leading zeros seem lost, e.g. of 7" in said
+    (study.root / "p.csv").write_text('id,age\nB,"1\n' + "B,2\n" * 40000)
+    with pytest.raises(ConfigError, match=r"p.csv.*never closed"):
+        study.rows(phenotypes="p.csv", id_column="id")
+
+
+def test_a_wildcard_of_files_does_not_take_the_phenotypes_for_a_series(study):
+    for name in ("A", "B"):
+        np.savetxt(study.root / f"{name}.csv", series(1), delimiter=",")
+    (study.root / "p.csv").write_text("id,age\nA,1\nB,2\n")
+    (study.root / "names.csv").write_text("".join(f"{i},r{i},x\n" for i in range(1, C + 1)))
+    rows = study.rows(files=["*.csv"], phenotypes="p.csv", id_column="id", labels="names.csv")
+    assert {name: row.status for name, row in rows.items()} == {"sub-A": "ok", "sub-B": "ok"}
 
 
 def test_a_repetition_time_out_of_range_is_refused(study):

@@ -162,6 +162,11 @@ def test_trace_of_one_row_leaves_out_the_same_label_of_another_data_set(chain: P
     assert "other" not in text and "elsewhere" not in text
 
 
+def test_trace_of_a_scan_that_is_not_in_the_file_says_so(chain: Path) -> None:
+    with pytest.raises(BoldmillError, match="nothing of that subject went into it"):
+        trace(read_ledger(RESULTS), "results/shards/fc.parquet#scan=demo_sub-99_task-rest")
+
+
 def test_trace_of_a_row_that_is_no_scan_id_says_how_to_write_it(chain: Path) -> None:
     with pytest.raises(BoldmillError, match="#scan="):
         trace(read_ledger(RESULTS), "results/shards/fc.parquet#sub-02")

@@ -304,7 +304,11 @@ def test_tables_alone_are_reported_without_template_or_flat_maps(tmp_path: Path)
     write_json(layout.parcellated(0), {"configured": [], "scans": {shown: good, refused: bad}})
     snapshot = layout.snapshot("latest")
     write_json(snapshot, {})
+    lists = [tmp_path / f"shards/{name}/bucket-000.quarantine.json" for name in ("pfc/Own", "scans")]
+    for path in lists:
+        write_json(path, {"scans": {}})
     found = collect(tmp_path, snapshot)
+    assert set(lists) <= set(found.read)  # the record of the page names all it was made from
     (scan,) = found.scans
     assert (scan.kind, scan.flags, scan.timeseries) == ("table", ["f"], tmp_path / "parcellate/ts.tsv")
     assert found.sources == {} and found.quarantine[0]["scan_id"] == refused

@@ -150,9 +150,11 @@ def arrays(folder, *names, volumes=40, columns=6, **more):
     return folder / "series.npz"
 
 
+@pytest.mark.filterwarnings("error")  # a code of the wrong type would print pydantic's
 def test_tables_are_described_with_their_phenotypes(tmp_path, capsys):
     path = arrays(tmp_path, "A_1", "B_2", "C_3", __roi__=np.array(list("abcdef")))
     (tmp_path / "other.csv").write_text("x,y\nq,1\nr,2\n")
+    (tmp_path / "broken.csv").write_text('a,b\n1,"2\n' + "x,3\n" * 40000)
     (tmp_path / "pheno.csv").write_text("n,FILE_ID,SITE_ID,IQ\n1,A_1,X,100\n2,B_2,Y,-9999\n3,Z_9,Y,90\n")
     out = tmp_path / "my.yaml"
     assert main(["init", str(path), "--out", str(out)]) == 0
@@ -178,6 +180,13 @@ def test_sessions_in_names_get_a_pattern_and_known_parcels_the_configured_atlas(
     assert (tables.pattern, tables.atlas, tables.phenotypes) == ("sub-{sub}-{ses}", "", "")
     assert (images.kind, images.pattern) == ("raw", "")
     assert len(load(out).models.train) == 3
+
+
+def test_a_table_of_words_is_no_data_set(tmp_path, capsys):
+    (tmp_path / "pheno.csv").write_text("id,site\nA_1,X\nB_2,Y\n")
+    out = tmp_path / "my.yaml"
+    assert main(["init", str(tmp_path / "pheno.csv"), "--out", str(out)]) == 2 and not out.exists()
+    assert "no series" in capsys.readouterr().err
 
 
 def test_a_folder_of_tables_beside_their_phenotypes(tmp_path):
