@@ -20,8 +20,8 @@ from boldmill.spaces.meshes import N_VERTICES, check_mesh
 if TYPE_CHECKING:
     from boldmill.preprocess.recipe import Recipe
 
-BLOCK = 64
-"""Volumes per block: at 2 mm a block of whole volumes is 231 MB."""
+BLOCK = 128
+"""Volumes per block: at 2 mm a block of whole volumes is 462 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
