@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from boldmill.represent.parallel import each, pieces, workers
 
 PANEL = 128
-"""Frames turned at a time: 93,478 voxels of ribbon at 2 mm make a panel of 48 MB. On two cores, 300 frames to flat pixels
-take 231 ms with panels of 64, 184 with 128, 175 with 150."""
+"""Frames turned at a time: 93,478 voxels of ribbon at 2 mm make a panel of 48 MB. On two cores, 300 frames to flat
+pixels take 231 ms with panels of 64, 184 with 128, 175 with 150."""
 ROWS = 4096
 """Rows of the operator in one piece of work: the piece's product (2 MB) stays in the cache."""
 TURN = 8192
