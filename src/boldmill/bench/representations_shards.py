@@ -22,7 +22,7 @@ from boldmill import tables
 from boldmill.bench.representations_case import Size
 from boldmill.bench.table import Row, side_by_side
 from boldmill.rng import generator
-from boldmill.shards.build import clip_rows
+from boldmill.shards.clips import clip_rows
 from boldmill.shards.rows import TableRows
 from boldmill.shards.write import shard_writer
 

@@ -156,7 +156,8 @@ def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str,
 
     from boldmill import tables
     from boldmill.atomic import canonical_json
-    from boldmill.shards.build import clip_rows, common, encode_mask, entry_of
+    from boldmill.shards.build import common, entry_of
+    from boldmill.shards.clips import clip_rows, encode_mask
     from boldmill.shards.write import shard_writer
 
     found = [(s, t, e) for s, t, _ in bucket.usable() if (e := entry_of(bucket.flat, s)) is not None]

@@ -56,7 +56,7 @@ def zscored(series: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 def _flat(path: Path, rows: TableRows, values: npt.NDArray[Any]) -> None:
     from boldmill.represent.pictures import write_still
-    from boldmill.shards.build import decode_mask
+    from boldmill.shards.clips import decode_mask
 
     mask = decode_mask(rows.schemas[0].metadata[b"mask"].decode())
     row = rows.row(0, ["scale", "tr"])

@@ -288,7 +288,7 @@ class Snapshot:
     @cached_property
     def flat_mask(self) -> npt.NDArray[np.bool_]:
         """The valid pixels of the flat grid: (H, W); clips hold its true pixels in row-major order."""
-        from boldmill.shards.build import decode_mask
+        from boldmill.shards.clips import decode_mask
 
         texts = set(self._texts("flat_clips", "mask"))
         if len(texts) != 1:

@@ -134,7 +134,8 @@ def write_bucket(
     """Write the shards `flat_clips` and `scans` of a bucket and return its scans; a bad sample becomes a fault."""
     from boldmill import tables
     from boldmill.atomic import canonical_json
-    from boldmill.shards.build import Bucket, clip_rows, common, encode_mask, scan_row
+    from boldmill.shards.build import Bucket, common, scan_row
+    from boldmill.shards.clips import clip_rows, encode_mask
     from boldmill.shards.write import shard_writer
 
     texts = {"grid": canonical_json(grid), "mask": encode_mask(mask), "method": "imported, as published"}

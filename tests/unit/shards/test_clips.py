@@ -12,8 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from boldmill.atomic import canonical_json
 from boldmill.cli import main
-from boldmill.shards.build import stored_frames
-from boldmill.shards.clips import clip_batch
+from boldmill.shards.clips import clip_batch, stored_frames
 from boldmill.shards.reader import Snapshot
 
 FINITE = st.floats(-60, 60, width=16)

@@ -19,7 +19,8 @@ from boldmill.errors import BoldmillError
 from boldmill.paths import SHARD_TABLES
 from boldmill.provenance.record import Recorder, prov_path
 from boldmill.represent.parcellate import series_tsv
-from boldmill.shards.build import clip_starts, decode_mask, encode_mask, read_timeseries
+from boldmill.shards.build import read_timeseries
+from boldmill.shards.clips import clip_starts, decode_mask, encode_mask
 from boldmill.shards.write import FILTERED, shard_writer
 from boldmill.stages import Settings
 

@@ -107,7 +107,7 @@ def test_a_whole_table_is_read_without_our_code(wide, table: str, reader: str) -
 def clips(request, tmp_path) -> tuple[Path, np.ndarray, dict[str, np.ndarray]]:
     """A shard of one run of 12 frames in clips of 4, and the run."""
     from boldmill import tables
-    from boldmill.shards.build import clip_rows
+    from boldmill.shards.clips import clip_rows
     from boldmill.shards.write import shard_writer
 
     rng = generator("third party")
