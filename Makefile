@@ -29,7 +29,8 @@ demo: install
 # cortex_mae holds the published flat mask, which a test compares ours with; its code is not used.
 test: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps cortex_mae==0.1.1
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
+	@# one thread per process: two processes that each wait for two threads take several times as long
+	OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/dag tests/e2e tests/slurm
 
 lint: install

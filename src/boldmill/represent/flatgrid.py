@@ -198,10 +198,11 @@ def barycentric(points: NDArray[np.float64], targets: NDArray[np.float64]) -> An
     triangulation = Delaunay(points)
     simplex = triangulation.find_simplex(targets)
     inside = np.flatnonzero(simplex >= 0)
-    transform = triangulation.transform[simplex[inside]]
-    two = np.einsum("nij,nj->ni", transform[:, :2], targets[inside] - transform[:, 2])
-    weights = np.column_stack([two, 1.0 - two.sum(1)])
-    columns = triangulation.simplices[simplex[inside]]
+    columns = triangulation.simplices[simplex[inside]].astype(np.int64)
+    x, y = (points[columns, axis] - targets[inside, axis, None] for axis in (0, 1))
+    # twice the areas of the triangles that a target makes with the sides; scipy's `transform` solves a system each
+    areas = np.roll(x, -1, axis=1) * np.roll(y, -2, axis=1) - np.roll(x, -2, axis=1) * np.roll(y, -1, axis=1)
+    weights = areas / areas.sum(axis=1, keepdims=True)
     rows = np.repeat(inside, 3)
     shape = (len(targets), len(points))
     matrix = csr_array((weights.ravel().astype(np.float32), (rows, columns.ravel())), shape=shape)
