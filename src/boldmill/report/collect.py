@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,11 @@ def collect(results: Path, snapshot: Path) -> Collected:
     index = read_index(results)
     parcels = [layout.parcellated(bucket) for bucket in index.buckets()]
     flats = [layout.flat(bucket) for bucket in index.preprocessed_buckets()]
-    parcellated, flat = _by_scan(results, parcels), _by_scan(results, flats)
+    series = [read_json(path) for path in parcels]
+    parcellated, flat = _by_scan(results, series), _by_scan(results, map(read_json, flats))
     subjects = [layout.subject(dataset, subject) for dataset, subject in index.subjects()]
     scans = [scan for path in subjects for scan in _subject(results, path, index, parcellated, flat)]
-    scans += _tables(parcels, index, parcellated)
+    scans += _tables(series, index, parcellated)
     found = {
         "template": layout.template,
         **{f"atlas {path.parent.name}": path for path in sorted(results.glob("atlas/*/atlas.json"))},
@@ -149,10 +151,9 @@ def _tsv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle, delimiter="\t"))
 
 
-def _by_scan(results: Path, manifests: list[Path]) -> dict[str, dict[str, Path]]:
+def _by_scan(results: Path, manifests: Iterable[dict[str, Any]]) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
-    for manifest in manifests:
-        content = read_json(manifest)
+    for content in manifests:
         for scan_id, scan in content["scans"].items():
             if scan["status"] == "ok":
                 files = _files(scan, content.get("configured") or [])
@@ -168,12 +169,12 @@ def _files(scan: dict[str, Any], configured: list[str]) -> dict[str, Any]:
     return files
 
 
-def _tables(manifests: list[Path], index: Index, parcellated: dict[str, dict[str, Path]]) -> list[Scan]:
+def _tables(manifests: list[dict[str, Any]], index: Index, parcellated: dict[str, dict[str, Path]]) -> list[Scan]:
     """Return the tables of parcel series: they have no subject manifest and no picture but their series."""
     rows = {scan.scan_id: scan for scan in index.ok if scan.kind == TABLE}
     if not rows:
         return []
-    entries = {scan_id: entry for path in manifests for scan_id, entry in read_json(path)["scans"].items()}
+    entries = {scan_id: entry for content in manifests for scan_id, entry in content["scans"].items()}
     return [
         Scan(
             scan_id=scan_id,

@@ -233,17 +233,3 @@ def apply(operator: Any, block: Any, *, out: Any = None, exact: bool = False, de
         As in :class:`Projector`.
     """
     return Projector(operator, exact=exact, device=device)(block, out)
-
-
-def relabelled(operator: Any, source: NDArray[np.int64]) -> Any:
-    """Return the operator (R, n) that reads element ``source[e]`` wherever ``operator`` reads ``e``.
-
-    The same as filling gaps in the data first, without a copy of the data.
-    """
-    from scipy.sparse import csr_array
-
-    matrix: Any = csr_array(
-        (operator.data.copy(), source[operator.indices], operator.indptr.copy()), shape=operator.shape
-    )
-    matrix.sum_duplicates()  # sorts too: the order of additions is that of the elements read
-    return matrix

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array, random_array
 from boldmill.errors import DataFault
 from boldmill.represent.operators import membership
 from boldmill.represent.parallel import each, one_blas_thread, pieces, workers
-from boldmill.represent.project import Projector, apply, columns_of, gather, relabelled
+from boldmill.represent.project import Projector, apply, columns_of, gather
 from boldmill.represent.series import Series
 
 RNG = np.random.default_rng(3)
@@ -153,16 +153,6 @@ def test_a_torch_device_gives_the_same_and_a_tensor_stays_a_tensor() -> None:
         whole = np.zeros((40, 20), np.float32)
         assert np.shares_memory(apply(operator, block, out=whole[:, 3:15], exact=exact, device="cpu:0"), whole)
         np.testing.assert_allclose(whole[:, 3:15], expected, atol=1e-5)
-
-
-def test_relabelled_is_the_same_as_filling_the_data_first() -> None:
-    operator = _operator()
-    before = operator.data.copy(), operator.indices.copy()
-    source = RNG.integers(0, 300, 300)
-    block = RNG.standard_normal((300, 7)).astype(np.float32)
-    found = relabelled(operator, source)
-    np.testing.assert_allclose(found @ block, operator @ block[source], atol=1e-5)
-    assert np.array_equal(operator.data, before[0]) and np.array_equal(operator.indices, before[1])
 
 
 def test_threads_are_those_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
