@@ -113,6 +113,7 @@ def evaluate_task(
 
     from boldmill.evaluate import baselines
     from boldmill.evaluate.crossval import make_folds
+    from boldmill.evaluate.method import Method
     from boldmill.evaluate.protocol import CV, HELDOUT, Context, Scored, compare, evaluate_method
     from boldmill.evaluate.table import Row
     from boldmill.evaluate.tasks import CannotEvaluate, make_task
@@ -141,10 +142,12 @@ def evaluate_task(
         rows.append(replace(empty, note="n/a: no age, sex, site or mean FD that is not the target itself"))
     for name, (features, note) in inputs["features"].items():
         for probe, fit, permute in (
-            ("logistic" if kind == "classification" else "ridge", baselines.linear_probe(kind), True),
-            ("svm_rbf", baselines.svm_probe(kind), False),
+            ("logistic" if kind == "classification" else "ridge", baselines.linear_probe(kind), "refit"),
+            ("svm_rbf", baselines.svm_probe(kind), "fixed"),
         ):
-            method = baselines.Method(name=f"{name}_{probe}", fit=fit, features=features, permute=permute, note=note)
+            method = Method(
+                name=f"{name}_{probe}", fit=fit, features=features, pretrained=True, permute=permute, note=note
+            )
             found, scored = evaluate_method(
                 context, method, model=model, protocols=(HELDOUT,), text_encoder=inputs["text_encoder"], note=fewer
             )

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from boldmill.evaluate.baselines import Method
 from boldmill.evaluate.cohort import Cohort
 from boldmill.evaluate.config import EvaluateConfig
 from boldmill.evaluate.crossval import Folds, cross_validate, permutation_null, permutation_p
+from boldmill.evaluate.method import Method
 from boldmill.evaluate.metrics import LOWER_IS_BETTER, Metric, metrics_of, over_repeats
 from boldmill.evaluate.stats import MIN_DEFINED, bootstrap_weights, corrected_resampled_t, interval
 from boldmill.evaluate.table import Predictions, Row
@@ -59,7 +59,7 @@ def evaluate_method(
     by_scan = cross_validate(method.fit, features, task, folds)
     scores = task.of_subjects(by_scan)
     null = None
-    if method.permute:
+    if method.permute == "refit":
         null = permutation_null(method.fit, features, task, folds, context.config.permutations, context.seed)
     rows: list[Row] = []
     for protocol in protocols:
