@@ -23,6 +23,7 @@ from boldmill.paths import MODELS
 if TYPE_CHECKING:
     from boldmill.evaluate.cohort import Cohort
     from boldmill.evaluate.config import EvaluateConfig, TaskConfig
+    from boldmill.evaluate.design import Design
     from boldmill.evaluate.method import Method
     from boldmill.evaluate.table import Predictions, Row
     from boldmill.evaluate.tasks import Task
@@ -162,7 +163,7 @@ def evaluate_task(
     except CannotEvaluate as error:
         return [absent(asked[0], "n/a", model, str(error))]
     rows: list[Row] = []
-    designs = {}
+    designs: dict[str, Design] = {}
     for protocol in (name for name in PROTOCOLS if name in asked):
         try:
             designs[protocol] = PROTOCOLS[protocol](task, config, seed)

@@ -43,7 +43,7 @@ def compare(
     """
     name, metric = next(iter(metrics_of(task.kind).items()))
     chosen = counted(ours, design.tested) & counted(reference, design.tested)
-    keep = chosen.any(axis=0)
+    keep = np.asarray(chosen.any(axis=0))
     row = replace(row, metric=f"{name}_over_{than}", n_test=int(keep.sum()), p_permutation=np.nan, p_kind="n/a")
     row = replace(row, value=np.nan, ci_low=np.nan, ci_high=np.nan)
     if keep.sum() < MIN_TESTED:

@@ -40,7 +40,7 @@ def nested(fits: Sequence[Fit], groups: Sequence[str], kind: str, folds: int, *k
     def choose(features: Floats, truth: Floats, train: NDArray[np.bool_]) -> Fit:
         """Return the best of ``fits`` for one training set (N,)."""
         rows = np.flatnonzero(train)
-        own = [groups[i] for i in rows]
+        own = [groups[i] for i in rows.tolist()]
         stratum = strata(truth[rows], kind) if len(rows) else np.zeros(0, dtype=np.int64)
         number = possible_folds(stratum, own, folds) if len(rows) else 0
         if number < 2 or len(set(own)) < number:

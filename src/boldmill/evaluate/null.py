@@ -116,7 +116,7 @@ def measure(metric: Any, truth: Floats, scores: Floats, tested: Mask) -> float:
     ``tested`` is (S,), the same in every repeat, or (Q, S). A subject is left out if a repeat tests it without a score.
     """
     chosen = counted(scores, np.broadcast_to(tested, scores.shape[:2]))
-    keep = chosen.any(axis=0)
+    keep = np.asarray(chosen.any(axis=0))
     if not keep.any():
         return float("nan")
     return float(over_repeats(metric, truth[keep], blank(scores, chosen)[:, keep])[0])
@@ -152,7 +152,7 @@ def fixed_p(
 ) -> tuple[dict[str, float], str]:
     """Return the p-value of every metric with the predictions kept and the labels of tested subjects permuted."""
     chosen = counted(scores, tested)
-    keep = chosen.any(axis=0)
+    keep = np.asarray(chosen.any(axis=0))
     layers, note = exchangeable(task, design if design.repeats == 1 else None)
     layers = [layer if k else "untested" for layer, k in zip(layers, keep, strict=True)]
     moves = block_permutations(task.subjects, task.groups, layers, draws, seed, task.name, design.protocol, "fixed")

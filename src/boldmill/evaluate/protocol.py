@@ -98,7 +98,7 @@ def seen_before(context: Context, method: Method, design: Design) -> str:
     """Return why a pre-trained method is not run under a design, or an empty string."""
     if not method.pretrained:
         return ""
-    tested = [s for s, t in zip(context.task.subjects, design.tested.any(axis=0), strict=True) if t]
+    tested = [s for s, t in zip(context.task.subjects, design.tested.any(axis=0).tolist(), strict=True) if t]
     both = overlap(tested, context.trained, context.group_of)
     if not both:
         return ""
@@ -120,7 +120,7 @@ def metric_rows(
     """Return one row per metric over all tested subjects, then the leading ones per site where the design asks."""
     task, config = context.task, context.config
     chosen = counted(scores, design.tested)
-    keep = chosen.any(axis=0)
+    keep = np.asarray(chosen.any(axis=0))
     base = replace(base, n_test=int(keep.sum()), n_train=training_size(task, design, features))
     if keep.sum() < MIN_TESTED:
         why = f"n/a: {int(keep.sum())} tested subjects with a score"
@@ -145,7 +145,7 @@ def metric_rows(
 def _measured(context: Context, design: Design, base: Row, scores: Floats, chosen: Mask, names: list[str]) -> list[Row]:
     """Return rows with value and interval over the chosen subjects (Q, S)."""
     task = context.task
-    keep = chosen.any(axis=0)
+    keep = np.asarray(chosen.any(axis=0))
     truth, own = task.truth[keep], blank(scores, chosen)[:, keep]
     groups = [group for group, k in zip(task.groups, keep, strict=True) if k]
     key = (task.name, base.protocol) if base.fold == "all" else (task.name, base.protocol, base.fold)
