@@ -98,7 +98,7 @@ def seen_before(context: Context, method: Method, design: Design) -> str:
     """Return why a pre-trained method is not run under a design, or an empty string."""
     if not method.pretrained:
         return ""
-    tested = [s for s, t in zip(context.task.subjects, design.tested.any(axis=0).tolist(), strict=True) if t]
+    tested = [context.task.subjects[i] for i in np.flatnonzero(design.tested.any(axis=0)).tolist()]
     both = overlap(tested, context.trained, context.group_of)
     if not both:
         return ""

@@ -94,6 +94,9 @@ def make_task(config: TaskConfig, cohort: Cohort) -> Task:
         raise ConfigError("unknown phenotype", f"evaluate.tasks[{config.name}]", why, "correct the column")
     labels = cohort.phenotypes[config.column].tolist()
     wanted, note = select(config, cohort)
+    if not wanted.any():
+        why = f"its data sets and filters leave no scan ({note})" if note else "no scan is of its data sets"
+        raise CannotEvaluate("task is empty", config.name, why, "correct its datasets, sites or include")
     values, classes = _values(config, labels, wanted)
     rows = np.flatnonzero(wanted & np.isfinite(values)).astype(np.int64)
     subjects = tuple(sorted({cohort.subjects[i] for i in rows}))
