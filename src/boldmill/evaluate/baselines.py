@@ -6,6 +6,7 @@ Axes: B fits, N scans, P features.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,13 @@ def linear_probe(kind: str) -> Fit:
     return partial(probe_scores, Probe(kind="logistic" if kind == "classification" else "ridge"))
 
 
+def linear_grid(kind: str, config: EvaluateConfig) -> tuple[Fit, ...]:
+    """Return linear probes of other penalties; none for ridge, which chooses its own in the training fold."""
+    if kind == "regression":
+        return ()
+    return tuple(partial(probe_scores, Probe(kind="logistic", c=c)) for c in config.grid_c)
+
+
 def svm_probe(kind: str) -> Fit:
     """Return the RBF support vector machine."""
     return partial(_svm, kind)
@@ -51,7 +59,15 @@ def fc_methods(cohort: Cohort, kind: str, config: EvaluateConfig) -> list[Method
     if kind == "classification":
         probe = Probe(kind="logistic", select=select)
         note = f"{select} edges kept by ANOVA in the training fold, z-scored, L2 logistic"
-        first = Method(name="fc_logistic", fit=partial(probe_scores, probe), features=edges, permute="refit", note=note)
+        grid = tuple(partial(probe_scores, replace(probe, c=c)) for c in config.grid_c)
+        first = Method(
+            name="fc_logistic",
+            fit=partial(probe_scores, probe),
+            features=edges,
+            permute="refit",
+            grid=grid,
+            note=note,
+        )
     else:
         # One scale for all edges: an undefined edge counts as no correlation, and the kernel is the same for every fit.
         plain = np.nan_to_num(edges, nan=0.0)

@@ -34,6 +34,8 @@ class Method:
     permute : {"refit", "fixed"}
         Null of the permutation test: fit again for every draw (cheap fits), or keep the predictions and permute the
         labels of the tested subjects (slow fits).
+    grid : tuple of callable
+        The same fit with other hyperparameters; under the protocol ``nested`` inner folds choose among them.
     note : str
         Said in the table.
     """
@@ -43,4 +45,5 @@ class Method:
     features: Floats
     pretrained: bool = False
     permute: Literal["refit", "fixed"] = "fixed"
+    grid: tuple[Fit, ...] = ()
     note: str = ""
