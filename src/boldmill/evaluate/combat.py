@@ -1,7 +1,7 @@
 """ComBat: location and scale of each site, shrunk by empirical Bayes, estimated on training rows only.
 
-Johnson, Li and Rabinovic 2007, Biostatistics 8(1):118-127; for connectivity: Yu et al. 2018, Hum Brain Mapp 39:4213-4227
-and Fortin et al. 2018, NeuroImage 167:104-120. Model of feature g of scan j at site i, with covariates x to be kept:
+Johnson, Li and Rabinovic 2007, Biostatistics 8(1):118-127; in imaging: Fortin et al. 2018, NeuroImage 167:104-120; for
+connectivity: Yu et al. 2018, Hum Brain Mapp 39:4213-4227. Feature g of scan j at site i, with covariates x to be kept:
 
     y_ijg = alpha_g + x_j beta_g + gamma_ig + delta_ig e_ijg,    e_ijg ~ N(0, sigma_g^2)
 
@@ -66,8 +66,7 @@ def fit_combat(features: Floats, site: NDArray[np.int64], covariates: Floats, tr
     train : (N,) bool array
         Training rows.
     """
-    names, counts = np.unique(site[train & (site >= 0)], return_counts=True)
-    sites = names[counts >= MIN_SCANS]
+    sites = known_sites(site, train)
     rows = train & np.isin(site, sites)
     y, x = features[rows], covariates[rows]
     member = (site[rows][:, None] == sites).astype(np.float64)  # (n, S)
@@ -95,7 +94,7 @@ def fit_combat(features: Floats, site: NDArray[np.int64], covariates: Floats, tr
 
 def apply_combat(fitted: Combat, features: Floats, site: NDArray[np.int64], covariates: Floats) -> Floats:
     """Return harmonised features (N, P); scans of any other site than those fitted come back unchanged."""
-    if len(fitted.sites) < 2:
+    if len(fitted.sites) < 2:  # nothing to bring together
         return features
     out = features.copy()
     rows = np.isin(site, fitted.sites)
@@ -107,6 +106,18 @@ def apply_combat(fitted: Combat, features: Floats, site: NDArray[np.int64], cova
     standard = (standard - fitted.gamma[which]) / np.sqrt(fitted.delta[which])
     out[rows] = np.where(fitted.sigma > 0, standard * safe + kept, features[rows])
     return out
+
+
+def known_sites(site: NDArray[np.int64], train: Mask) -> NDArray[np.int64]:
+    """Return the codes of sites with enough training scans, sorted."""
+    names, counts = np.unique(site[train & (site >= 0)], return_counts=True)
+    return np.asarray(names[counts >= MIN_SCANS])
+
+
+def harmonised_rows(site: NDArray[np.int64], train: Mask) -> Mask:
+    """Return which scans (N,) a fit on these training rows harmonises."""
+    sites = known_sites(site, train)
+    return np.asarray(np.isin(site, sites) & (len(sites) > 1))
 
 
 def _regression(x: Floats, y: Floats, weight: Floats) -> Floats:
@@ -141,7 +152,7 @@ def _shrink(total: Floats, square: Floats, count: Floats, usable: Mask) -> tuple
 
 
 def _posterior(n: Floats, mean: Floats, variance: Floats, total: Floats, square: Floats) -> tuple[Floats, Floats]:
-    """Return the conditional posterior means of one site (Johnson 2007, eqs. 3.1 and 3.2), iterated to a fixed point."""
+    """Return the posterior means of one site, (P,) each: both conditional means, iterated to a fixed point."""
     centre, tau = mean.mean(), mean.var(ddof=1) if mean.size > 1 else 0.0
     level, noise = variance.mean(), variance.var(ddof=1) if mean.size > 1 else 0.0
     floor = 1e-6 * max(float(level), 1e-6)

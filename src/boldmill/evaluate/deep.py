@@ -36,8 +36,8 @@ CLIP = 1.0
 class NetworkFit:
     """A fit (:data:`boldmill.evaluate.crossval.Fit`) that trains a network for each of its rows.
 
-    Every draw (weights, order, dropout, carved-out scans) is keyed by the training rows and their labels, so that a fold
-    gives the same numbers alone or among others.
+    Every draw (weights, order, dropout, carved-out scans) is keyed by the training rows and their labels: a fold gives
+    the same numbers alone or among others.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def scores_of(network: nn.Module, inputs: Tensor) -> Floats:
 
     network.eval()
     with torch.no_grad():
-        parts = [network(part).float().cpu().numpy() for part in inputs.split(SCORED)]
+        parts = [network(part).float().cpu().numpy() for part in torch.split(inputs, SCORED)]
     return np.concatenate(parts).astype(np.float64)
 
 

@@ -6,14 +6,18 @@ Axes: B batch, E edges, P parcels, F = 8 P features.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from boldmill.evaluate.methods_config import Budget
 from boldmill.evaluate.networks import Matrices
+
+if TYPE_CHECKING:
+    from boldmill.shards.reader import Snapshot
 
 UNUSED = ("target", "predictor", "head_clf", "head_rec")
 """Parts of BrainMass that features do not pass through."""
@@ -49,10 +53,10 @@ class PublishedHead(nn.Module):
 class EncoderClassifier(nn.Module):
     """BrainMass features of FC edges and a head: (B, E) -> (B,)."""
 
-    def __init__(self, model: nn.Module, head: nn.Module) -> None:
+    def __init__(self, model: Any, head: nn.Module) -> None:
         super().__init__()
-        self.model: Any = model
-        self.matrices = Matrices(self.model.arch.rois)
+        self.model = model
+        self.matrices = Matrices(model.arch.rois)
         self.head = head
 
     def forward(self, edges: Tensor) -> Tensor:
@@ -95,3 +99,8 @@ def layered(network: nn.Module, budget: Budget) -> list[dict[str, Any]]:
     for parameter in network.parameters():
         groups.setdefault(level.get(id(parameter), -1), []).append(parameter)
     return [{"params": groups[i], "lr": budget.lr * decay ** (len(blocks) - i)} for i in sorted(groups)]
+
+
+def encoder_edges(model: Any, snapshot: Snapshot, scan_ids: Sequence[str]) -> NDArray[np.float64]:
+    """Return the FC edges (N, E) that the encoder reads: those of its frozen features."""
+    return np.asarray(snapshot.pearson(scan_ids), dtype=np.float64)

@@ -5,14 +5,14 @@ Axes: N scans, P features, C covariates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.evaluate.bymask import by_mask
-from boldmill.evaluate.combat import apply_combat, fit_combat
+from boldmill.evaluate.combat import apply_combat, fit_combat, harmonised_rows
 from boldmill.evaluate.packed import pack, unpack
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Harmonised:
     """A fit on features that ComBat harmonises with the training rows of each fold.
 
-    Scans of a site without enough training scans stay as they are; :meth:`note` counts them once everything is scored.
+    Scans of a site without enough training scans stay as they are: :meth:`unharmonised` finds them.
 
     Parameters
     ----------
@@ -41,8 +41,6 @@ class Harmonised:
     fit: Fit
     covariates: int
     packed: bool = False
-    _scored: set[int] = field(default_factory=set, repr=False)
-    _unseen: set[int] = field(default_factory=set, repr=False)
 
     def __call__(self, features: Floats, truth: Floats, train: Mask) -> Floats:
         """Score packed features (N, 3 + C + P); see :data:`boldmill.evaluate.crossval.Fit`."""
@@ -51,16 +49,29 @@ class Harmonised:
         for mask, fits in by_mask(train):
             fitted = fit_combat(plain, about.site, about.covariates, mask)
             same = apply_combat(fitted, plain, about.site, about.covariates)
-            tested = ~mask & (about.scan >= 0)
-            self._scored.update(about.scan[tested].tolist())
-            changed = np.isin(about.site, fitted.sites) & (len(fitted.sites) > 1)
-            self._unseen.update(about.scan[tested & ~changed].tolist())
             out[fits] = self.fit(pack(about, same) if self.packed else same, truth[fits], train[fits])
         return out
 
-    def note(self) -> str:
-        """Return how many of the scans scored were, in some fold, of a site unseen in training."""
-        return (
-            f"ComBat by site in the training fold: {len(self._unseen)} of {len(self._scored)} scans are of a site "
-            "unseen in training in some fold and stay unharmonised there"
-        )
+    def unharmonised(self, features: Floats, train: Mask, test: Mask) -> Mask:
+        """Return the scans (N,) that some fit (of B) tests without harmonisation: their site has no training scans."""
+        about, _ = unpack(features, self.covariates)
+        out = np.zeros(len(features), dtype=bool)
+        for learnt, tested in zip(train, test, strict=True):
+            out |= tested & ~harmonised_rows(about.site, learnt)
+        return out
+
+
+def unharmonised_note(fit: Any, features: Floats, train: Mask, test: Mask) -> str:
+    """Return how many scans a fit tests without harmonisation, in words; nothing for a fit that harmonises none.
+
+    Parameters
+    ----------
+    features : (N, P) array
+        Features of the method.
+    train, test : (B, N) bool array
+        Training and tested scans of each fit.
+    """
+    if not isinstance(fit, Harmonised):
+        return ""
+    left = int(fit.unharmonised(features, train, test).sum())
+    return f"{left} of {int(test.any(axis=0).sum())} tested scans unharmonised: their site has no training scans"

@@ -38,7 +38,10 @@ class Budget(Section):
         default=5, ge=1, description="passes without a better validation loss after which training stops"
     )
     validation: float = Field(
-        default=0.15, ge=0, lt=0.5, description="share of the training rows carved out to choose the pass; 0: all passes"
+        default=0.15,
+        ge=0,
+        lt=0.5,
+        description="share of the training rows carved out to choose the pass; 0: all passes",
     )
     batch: int = Field(default=32, ge=2, description="scans per step")
     lr: float = Field(default=1e-3, gt=0, description="AdamW learning rate")

@@ -102,7 +102,7 @@ class BrainNetCnn(nn.Module):
 
 def scaled(features: Floats, train: Mask) -> Floats:
     """Return features z-scored with training statistics; a missing one is the training mean."""
-    return design(features, np.zeros((1, len(train))), train[None], keep=features.shape[1], scale=True)[0]
+    return np.asarray(design(features, np.zeros((1, len(train))), train[None], keep=features.shape[1], scale=True)[0])
 
 
 def as_they_are(features: Floats, train: Mask) -> Floats:

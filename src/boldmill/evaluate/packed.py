@@ -40,8 +40,8 @@ class Facts:
 
 def facts(groups: Sequence[str], sites: Sequence[str], covariates: Floats) -> Facts:
     """Return the facts of scans from names."""
-    code = [np.unique(np.asarray(names, dtype=str), return_inverse=True)[1].astype(np.int64) for names in (groups, sites)]
-    return Facts(scan=np.arange(len(groups)), group=code[0], site=code[1], covariates=covariates)
+    group, site = (np.unique(np.asarray(names, dtype=str), return_inverse=True)[1] for names in (groups, sites))
+    return Facts(scan=np.arange(len(groups)), group=group, site=site, covariates=covariates)
 
 
 def pack(about: Facts, features: Floats) -> Floats:

@@ -7,12 +7,16 @@ Axes: N scans, P parcels, E = P (P - 1) / 2 edges, V = E + P values of a symmetr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from boldmill.represent.fc import unvectorise
+from boldmill.represent.fc import correlation, unvectorise, vectorise
+
+if TYPE_CHECKING:
+    from boldmill.shards.reader import Snapshot
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -24,7 +28,7 @@ FLOOR = 1e-6
 
 
 def tangent_vectors(edges: Floats, train: Mask) -> Floats:
-    """Return tangent vectors (N, V), lower triangle with diagonal, off-diagonal values times sqrt 2.
+    """Return tangent vectors (N, V), lower triangle with diagonal, the diagonal divided by sqrt 2.
 
     Parameters
     ----------
@@ -38,7 +42,7 @@ def tangent_vectors(edges: Floats, train: Mask) -> Floats:
     whitening = _of_symmetric(geometric_mean(matrices[train]), lambda v: 1 / np.sqrt(v))
     logs = _of_symmetric(whitening @ matrices @ whitening, np.log)
     rows, cols = np.tril_indices(logs.shape[-1])
-    return np.asarray(logs[:, rows, cols] * np.where(rows == cols, 1.0, np.sqrt(2)))
+    return np.asarray(logs[:, rows, cols] * np.where(rows == cols, np.sqrt(0.5), 1.0))
 
 
 def positive(edges: Floats) -> Floats:
@@ -74,3 +78,12 @@ def _of_symmetric(matrix: Floats, function: Callable[[Floats], Floats]) -> Float
     """Return a function of symmetric matrices (..., P, P) through their eigenvalues."""
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * function(values)[..., None, :]) @ np.swapaxes(vectors, -1, -2))
+
+
+def shrunk_edges(snapshot: Snapshot, scan_ids: Sequence[str]) -> Floats:
+    """Return Ledoit-Wolf correlations (N, E) of scans, which are positive definite whatever their length."""
+    parts = [
+        vectorise(correlation(snapshot.timeseries(scan_id), estimator="ledoit_wolf", where=scan_id))
+        for scan_id in scan_ids
+    ]
+    return np.asarray(np.stack(parts), dtype=np.float64)
