@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,6 @@ from boldmill.models.brainmass.architecture import SIZES, Architecture, design
 from boldmill.models.brainmass.encoder import Block, sinusoid
 from boldmill.models.brainmass.losses import Weights, draw_masks, freeze_untrained, total
 from boldmill.models.brainmass.model import BrainMass, clean_fc
-from boldmill.models.brainmass.official import rename
 from boldmill.train.optim import Recipe, adamw
 
 
@@ -249,20 +246,3 @@ def test_features_take_raw_fc() -> None:
     raw[0, 3, :] = raw[0, :, 3] = float("nan")
     assert torch.equal(model.features(raw), model.features(clean_fc(raw)))
     assert torch.isfinite(model.features(raw)).all() and float(clean_fc(raw)[0, 3].sum()) == 1.0
-
-
-@pytest.mark.data
-def test_published_features(golden: Callable[[str], Path]) -> None:
-    """Weights and FC of the official code give its 800-d features and its projection to 1e-5."""
-    z = np.load(golden("brainmass_official_depth2.npz"), allow_pickle=False)
-    arch = Architecture(rois=100, width=100, depth=2, heads=5, ffn=256, latent=1024, hidden=1600, style="paper")
-    model = BrainMass(arch).eval()
-    assert count(model) == int(z["meta"][3])
-    state = rename({name[3:]: torch.from_numpy(z[name]).to(torch.float32) for name in z.files if name[:3] == "sd/"})
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    assert not unexpected and {name.split(".")[0] for name in missing} == {"target", "predictor", "unused_norm"}
-    with torch.no_grad():
-        features = model.features(torch.from_numpy(z["fc"]))
-        projection = model.online.project(features)
-    np.testing.assert_allclose(features, z["features_800"], atol=1e-5, rtol=0)
-    np.testing.assert_allclose(projection, z["projection_1024"], atol=1e-5, rtol=0)

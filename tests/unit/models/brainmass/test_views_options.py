@@ -153,3 +153,25 @@ def test_monitors_are_of_fixed_scans_and_views(manifest: Path, synth: ModuleType
     names = ("embedding_variance", "effective_rank", "alignment", "uniformity")
     assert watched and all(np.isfinite(row[name]) for row in watched for name in names)
     assert all(0 <= row["alignment"] <= 4 and row["uniformity"] <= 0 for row in watched)
+
+
+@pytest.mark.parametrize("estimator", ["pearson", "ledoit_wolf"])
+def test_evaluation_gives_the_full_length_fc_of_the_training(estimator: Any, manifest: Path) -> None:
+    from boldmill.evaluate.cohort import read_cohort
+    from boldmill.evaluate.features import fc_input, random_twin, scan_features
+    from boldmill.models.brainmass.architecture import design
+    from boldmill.models.brainmass.model import BrainMass
+
+    snapshot = Snapshot.load(manifest)
+    model = BrainMass(design("tiny", 20, style="paper", estimator=estimator)).eval()
+    cohort = read_cohort(snapshot)
+    found = fc_input("brainmass", model, snapshot, cohort.scan_ids)
+    for scan, fc in zip(cohort.scan_ids, found, strict=True):
+        expected = np.nan_to_num(correlation(snapshot.timeseries(scan), estimator=estimator))
+        np.fill_diagonal(expected, 1.0)
+        np.testing.assert_allclose(fc, expected, atol=1e-6)
+    with torch.no_grad():
+        features = model.features(torch.from_numpy(found)).numpy()
+    np.testing.assert_allclose(scan_features("brainmass", model, snapshot, cohort, "cpu"), features, atol=1e-5)
+    twin = random_twin("brainmass", model, 0)
+    assert twin.arch == model.arch and not torch.equal(twin.online.reduce.weight, model.online.reduce.weight)
