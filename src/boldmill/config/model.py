@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from boldmill.ablation.config import AblationConfig
 from boldmill.config.base import Section
 from boldmill.evaluate.config import EvaluateConfig
 from boldmill.index.config import DatasetConfig, IndexConfig
@@ -66,6 +67,7 @@ class Config(Section):
     snapshot: SnapshotConfig = SnapshotConfig()
     models: ModelsConfig = ModelsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    ablation: AblationConfig = AblationConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="before")
