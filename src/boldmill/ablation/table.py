@@ -28,6 +28,8 @@ Floats = NDArray[np.float64]
 NAN = float("nan")
 BASELINE = "baseline"
 KINDS = ("classification", "regression")
+ENDINGS = ("_frozen_logistic", "_frozen_ridge", "n/a")
+"""Methods of the table: the linear probe of the frozen encoder, and lines that say why there is none."""
 SEED = "one training seed per variant: a gain holds the noise of training too"
 
 
@@ -38,10 +40,10 @@ class AblationRow:
     variant: str
     group: str
     overrides: str
-    task: str
-    method: str
-    protocol: str
-    metric: str
+    task: str = "n/a"
+    method: str = "n/a"
+    protocol: str = "n/a"
+    metric: str = "n/a"
     value: float = NAN
     ci_low: float = NAN
     ci_high: float = NAN
@@ -120,13 +122,15 @@ def ablation_rows(
         raise ConfigError("ablation is incomplete", missing[0], "it was not evaluated", "run `snakemake ablation`")
     full = found[config.reference]
     rows = [
-        _row(line, AblationRow(**_blank(BASELINE, BASELINE, "none")), "no model")
+        _row(line, AblationRow(variant=BASELINE, group=BASELINE, overrides="none"), "no model")
         for line in full.rows
         if line["model"] == BASELINE
     ]
     for variant in config.variants:
         one = found[variant.name]
-        base = AblationRow(**_blank(variant.name, variant.group, overrides(variant)), epochs=one.epochs)
+        base = AblationRow(
+            variant=variant.name, group=variant.group or "n/a", overrides=overrides(variant), epochs=one.epochs
+        )
         ours = [line for line in one.rows if line["model"] != BASELINE and line["method"].endswith(ENDINGS)]
         rows += [_row(line, base, one.note) for line in ours if "_over_" not in line["metric"]]
         if variant.name == config.reference:
@@ -139,10 +143,6 @@ def ablation_rows(
                 placed = replace(base, task=task, method=method, protocol=protocol)
                 rows.append(gain(placed, kind, one, full, key, config.reference, groups, bootstrap, seed))
     return rows
-
-
-ENDINGS = ("_frozen_logistic", "_frozen_ridge", "n/a")
-"""Methods of the table: the linear probe of the frozen encoder, and lines that say why there is none."""
 
 
 def gain(
@@ -183,18 +183,17 @@ def overrides(variant: VariantConfig) -> str:
     return "; ".join(f"{key}: {value}" for key, value in variant.set.items()) or "none"
 
 
-def _blank(variant: str, group: str, text: str) -> dict[str, str]:
-    empty = dict.fromkeys(("task", "method", "protocol", "metric"), "n/a")
-    return {"variant": variant, "group": group or "n/a", "overrides": text, **empty}
-
-
 def _row(line: Mapping[str, str], base: AblationRow, note: str) -> AblationRow:
-    numbers = {name: _number(line[name]) for name in ("value", "ci_low", "ci_high")}
     notes: Sequence[str] = [part for part in (line["note"], note) if part and part != "n/a"]
     return replace(
         base,
-        **{name: line[name] for name in ("task", "method", "protocol", "metric")},
-        **numbers,
+        task=line["task"],
+        method=line["method"],
+        protocol=line["protocol"],
+        metric=line["metric"],
+        value=_number(line["value"]),
+        ci_low=_number(line["ci_low"]),
+        ci_high=_number(line["ci_high"]),
         n_test=int(line["n_test"]),
         note="; ".join(dict.fromkeys("; ".join(notes).split("; "))),
     )
