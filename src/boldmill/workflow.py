@@ -123,6 +123,15 @@ class Plan:
         """Manifests of all subjects."""
         return [str(self.layout.subject(d, s)) for d, s in self._index.subjects()] if self.index else []
 
+    def optional(self, *names: str) -> list[str]:
+        """Tables that are made only where they are configured, by what they hold; without names, all."""
+        found = optional_outputs(self.config)
+        return [str(path) for name in (names or found) for path in found[name]]
+
+    def variants(self, path: Callable[[str], Path]) -> list[str]:
+        """One path per variant of the ablation."""
+        return [str(path(variant.name)) for variant in self.config.ablation.variants]
+
     def per_bucket(self, path: Callable[[int], Path]) -> list[str]:
         """One path per bucket that holds at least one usable scan."""
         return [str(path(bucket)) for bucket in self._index.buckets()] if self.index else []
@@ -153,15 +162,6 @@ class Plan:
     def models(self, path: Callable[[str], Path]) -> list[str]:
         """One path per configured model."""
         return [str(path(model)) for model in self.config.models.train]
-
-    def optional(self, *names: str) -> list[str]:
-        """Tables that are made only where they are configured, by what they hold; without names, all."""
-        found = optional_outputs(self.config)
-        return [str(path) for name in (names or found) for path in found[name]]
-
-    def variants(self, path: Callable[[str], Path]) -> list[str]:
-        """One path per variant of the ablation."""
-        return [str(path(variant.name)) for variant in self.config.ablation.variants]
 
     def status(self) -> str:
         """Return the command that prints progress and the failure table of this configuration."""
