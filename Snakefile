@@ -65,9 +65,9 @@ rule all:
         rules.shards.input,
         rules.train.input,
         rules.evaluate.input,
-        plan.optional(),
         rules.report.input,
         rules.audit.input,
+        plan.optional(),
 
 
 onsuccess:

@@ -101,6 +101,16 @@ class Layout:
         """Evaluation table of one model and its baselines."""
         return self.results / "evaluate" / model / "metrics.tsv"
 
+    @property
+    def report(self) -> Path:
+        """The self-contained report."""
+        return self.results / "report" / "index.html"
+
+    @property
+    def cohort(self) -> Path:
+        """Cohort page: quality figures of all scans, outliers, inclusion; its table lies beside it."""
+        return self.results / "reports" / "cohort.html"
+
     def few_shot(self, model: str) -> Path:
         """Few-shot curves of one model."""
         return self.results / "evaluate" / model / "few_shot.tsv"
@@ -121,16 +131,6 @@ class Layout:
     def ablation(self) -> Path:
         """All variants of the ablation in one table."""
         return self.results / "ablation" / "table.tsv"
-
-    @property
-    def report(self) -> Path:
-        """The self-contained report."""
-        return self.results / "report" / "index.html"
-
-    @property
-    def cohort(self) -> Path:
-        """Cohort page: quality figures of all scans, outliers, inclusion; its table lies beside it."""
-        return self.results / "reports" / "cohort.html"
 
     @property
     def ledger(self) -> Path:

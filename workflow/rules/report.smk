@@ -54,10 +54,10 @@ rule report_page:
     input:
         snapshot=rules.snapshot.output,
         metrics=plan.models(plan.layout.metrics),
-        optional=plan.optional(),
         subjects=plan.all_subjects(),
         parcellated=plan.per_bucket(plan.layout.parcellated),
         flat=plan.per_preprocessed(plan.layout.flat),
+        optional=plan.optional(),
     output:
         page=report(
             plan.layout.report, caption="../report/report.rst", category="Report"

@@ -66,8 +66,8 @@ class Config(Section):
     inclusion: InclusionConfig = InclusionConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
     models: ModelsConfig = ModelsConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
     ablation: AblationConfig = AblationConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="before")

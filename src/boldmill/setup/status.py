@@ -113,8 +113,8 @@ def progress(
         stage("snapshot", [layout.snapshot(snapshot)]),
         stage("train", [layout.checkpoint(model) for model in models]),
         stage("evaluate", [layout.metrics(model) for model in models]),
-        *(stage(name, paths) for name, paths in also.items() if paths),
         stage("report", [layout.report]),
+        *(stage(name, paths) for name, paths in also.items() if paths),
         stage("ledger", [layout.ledger]),
     ]
 
