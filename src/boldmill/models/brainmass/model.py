@@ -17,9 +17,10 @@ from boldmill.models.brainmass.architecture import Architecture
 from boldmill.models.brainmass.encoder import Encoder, sinusoid
 
 
-def mrm_head(width: int, hidden: int, rois: int) -> nn.Sequential:
-    """Two-layer head back to an FC row."""
-    return nn.Sequential(nn.Linear(width, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, rois))
+def mrm_head(width: int, hidden: int, rois: int, layers: int = 2) -> nn.Sequential:
+    """Head back to an FC row, of two layers or of three (a further one of the hidden width)."""
+    inner = [part for _ in range(layers - 2) for part in (nn.Linear(hidden, hidden), nn.LeakyReLU(0.01))]
+    return nn.Sequential(nn.Linear(width, hidden), nn.LeakyReLU(0.01), *inner, nn.Linear(hidden, rois))
 
 
 def clean_fc(fc: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class BrainMass(nn.Module):
             nn.Linear(2 * arch.latent, arch.latent),
         )
         self.head_clf = mrm_head(arch.width, arch.ffn, arch.rois)
-        self.head_rec = mrm_head(arch.width, arch.ffn, arch.rois)
+        self.head_rec = mrm_head(arch.width, arch.ffn, arch.rois, arch.rec_layers)
         self.mask_vector = nn.Parameter(torch.empty(1, 1, arch.width))
         self.cls_token = nn.Parameter(torch.empty(1, 1, arch.width))
         self.dist_token = nn.Parameter(torch.empty(1, 1, arch.width))
@@ -67,13 +68,16 @@ class BrainMass(nn.Module):
         network : Encoder, optional
             The online network where not given.
         masked : Tensor, optional
-            (B, M) int64: ROIs whose token is replaced by the mask vector (rows only, as published).
+            (B, M) int64: ROIs whose token is replaced by the mask vector. Their columns stay in the other rows, as
+            published, or are 0 there (``mask_columns``): the value of a ROI without data.
         """
         chosen = self.online if network is None else network
-        tokens = chosen.embed(fc)
-        if masked is not None:
+        if masked is None:
+            tokens = chosen.embed(fc)
+        else:
             hidden = torch.zeros(fc.shape[:2], dtype=torch.bool, device=fc.device).scatter(1, masked, True)
-            tokens = torch.where(hidden[..., None], self.mask_vector, tokens)
+            seen = fc.masked_fill(hidden[:, None, :], 0.0) if self.arch.mask_columns else fc
+            tokens = torch.where(hidden[..., None], self.mask_vector, chosen.embed(seen))
         if self.arch.style == "paper" and masked is None:
             return chosen.run(tokens)
         extra = torch.cat([self.cls_token, self.dist_token], dim=1).expand(len(fc), -1, -1)
@@ -85,6 +89,11 @@ class BrainMass(nn.Module):
         picked = encoded.gather(1, masked[..., None].expand(-1, -1, encoded.shape[-1]))
         truth = fc.gather(1, masked[..., None].expand(-1, -1, fc.shape[-1]))
         return head(picked), truth.detach()
+
+    def project(self, fc: Tensor) -> Tensor:
+        """Return the online projector's output, (B, N, N) -> (B, D)."""
+        latent: Tensor = self.online.project(self.online.readout(self.encode(fc)))
+        return latent
 
     def features(self, fc: Tensor) -> Tensor:
         """Return the features of FC matrices, (B, N, N) -> (B, 8 N); NaN becomes 0 and the diagonal 1."""
