@@ -164,8 +164,13 @@ class Plan:
         return [str(path(model)) for model in self.config.models.train]
 
     def first_weights(self, wildcards: Any) -> list[str]:
-        """Weights that training of a model starts from (``models.brainmass.init``), where there are any."""
-        init = self.config.models.brainmass.init if wildcards.model == "brainmass" else None
+        """Weights that training of a model or a variant starts from (``models.brainmass.init``), if there are any."""
+        config = self.config
+        if variant := wildcards.get("variant"):
+            config = variant_config(config, variant_of(config, variant))
+        elif wildcards.model != "brainmass":
+            return []
+        init = config.models.brainmass.init
         return [] if init is None else [init]
 
     def status(self) -> str:

@@ -52,6 +52,7 @@ rule zero_shot_model:
 rule train_ablation:
     input:
         snapshot=rules.snapshot.output,
+        init=plan.first_weights,
     output:
         "<results>/ablation/{variant}/model.safetensors",
     log:

@@ -30,14 +30,14 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.provenance.record import Recorder
     from boldmill.shards.reader import Snapshot
     from boldmill.stages import Settings
-    from boldmill.train.checkpoint import CONFIG
+    from boldmill.train.checkpoint import CONFIG, HISTORY
 
     settings = Settings(args.config_json)
     config = settings.section("ablation", AblationConfig)
     scans = Snapshot.load(args.snapshot).scans()
     names = scans["dataset"].astype(str), scans["subject"].astype(str), scans["family"]
     groups = {f"{d}/{s}": group_of(d, f"{d}/{s}", family) for d, s, family in zip(*names, strict=True)}
-    beside = [path.with_name(name) for path in args.metrics for name in ("predictions.parquet", CONFIG)]
+    beside = [path.with_name(name) for path in args.metrics for name in ("predictions.parquet", CONFIG, HISTORY)]
     with Recorder(settings, out=args.out, inputs=[args.snapshot, *args.metrics, *beside]) as record:
         found = {path.parent.name: read_evaluated(path) for path in args.metrics}
         rows = ablation_rows(config, found, groups, settings.raw("evaluate.bootstrap"), settings.seed)

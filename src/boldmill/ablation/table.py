@@ -6,7 +6,6 @@ Axes: Q repeats, S subjects, R bootstrap draws.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.errors import ConfigError
+from boldmill.evaluate.leakage import pretraining_epochs
 from boldmill.evaluate.metrics import metrics_of, over_repeats
 from boldmill.evaluate.stats import MIN_DEFINED, bootstrap_weights
-from boldmill.train.checkpoint import CONFIG, WEIGHTS, size_note
+from boldmill.train.checkpoint import WEIGHTS, checkpoint_note
 
 if TYPE_CHECKING:
     from boldmill.ablation.config import AblationConfig, VariantConfig
@@ -75,11 +75,10 @@ def read_evaluated(metrics: Path) -> Evaluated:
     checkpoint = metrics.with_name(WEIGHTS)
     with open(metrics, encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle, delimiter="\t"))
-    settings = json.loads(checkpoint.with_name(CONFIG).read_text(encoding="utf-8"))["settings"]
     return Evaluated(
         rows=rows,
-        epochs=str(settings["epochs"]),
-        note=size_note(checkpoint),
+        epochs=pretraining_epochs(checkpoint),
+        note=checkpoint_note(checkpoint),
         scores=subject_scores(metrics.with_name("predictions.parquet")),
     )
 

@@ -60,7 +60,7 @@ def prepared(args: argparse.Namespace, settings: Settings, *, max_clips: int) ->
     from boldmill.evaluate.leakage import pretraining_subjects, refuse_overlap
     from boldmill.provenance.record import Recorder
     from boldmill.shards.reader import Snapshot
-    from boldmill.train.checkpoint import CONFIG, SUBJECTS, size_note
+    from boldmill.train.checkpoint import CONFIG, SUBJECTS, checkpoint_note
     from boldmill.train.device import environment, pick_device
     from boldmill.train.protocol import load
 
@@ -80,7 +80,7 @@ def prepared(args: argparse.Namespace, settings: Settings, *, max_clips: int) ->
             model: Any = load(args.model, args.checkpoint, device=device)
             twin = random_twin(args.model, model, settings.seed).to(device)
             read = partial(scan_features, args.model, max_clips=max_clips, progress=sys.stderr.isatty())
-            note = size_note(args.checkpoint)
+            note = checkpoint_note(args.checkpoint)
             untrained = "; ".join(part for part in ("same network, random weights", note) if part)
             yield Prepared(
                 cohort=cohort,

@@ -103,7 +103,8 @@ def write(folder: Path, scores: np.ndarray, truth: np.ndarray, epochs: int = 3) 
         row += ["n/a"] * (10 - len(row)) + ["8", "20"][max(0, len(row) - 10) :] + ["n/a", "small"]
     text = "\n".join("\t".join(row) for row in [COLUMNS.split(), *rows])
     (folder / "metrics.tsv").write_text(text + "\n")
-    (folder / "config.json").write_text(json.dumps({"settings": {"epochs": epochs, "size": "S", "preset": "S"}}))
+    (folder / "config.json").write_text(json.dumps({"settings": {"size": "S"}}))
+    (folder / "history.jsonl").write_text(json.dumps({"step": 0, "epoch": epochs - 1}) + "\n")
     frame = [
         {"task": "group", "method": "brainmass_frozen_logistic", "protocol": "heldout", "repeat": q, "fold": 0,
          "subject": f"d/{s}", "scan_id": f"{s}_{scan}", "truth": truth[s], "score": row[s] + (0.1 if scan else -0.1)}
