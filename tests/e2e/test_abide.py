@@ -93,7 +93,8 @@ def test_pretrained_rows_are_scored_on_the_held_out_sites_only(abide) -> None:
     scored = [row for row in frozen if row["value"] != "n/a"]
     heldout = sum(site in HELDOUT for site in abide.people.values())
     assert {row["protocol"] for row in scored} == {"split"}
-    assert {int(row["n_test"]) for row in scored if row["metric"] == "auc"} == {heldout}
+    assert {int(row["n_test"]) for row in scored if row["metric"] == "auc" and row["fold"] == "all"} == {heldout}
+    assert {row["fold"] for row in scored} == {"all", *HELDOUT}
     predictions = pq.read_table(abide.results / "evaluate" / "brainmass" / "predictions.parquet").to_pandas()
     own = predictions[predictions["method"].str.startswith("brainmass_frozen")]
     assert {abide.people[subject.split("/")[1]] for subject in own["subject"]} == set(HELDOUT)

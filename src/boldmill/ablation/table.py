@@ -74,7 +74,9 @@ def read_evaluated(metrics: Path) -> Evaluated:
     """Read the evaluation of a variant and what lies beside its weights."""
     checkpoint = metrics.with_name(WEIGHTS)
     with open(metrics, encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle, delimiter="\t"))
+        rows = [
+            row for row in csv.DictReader(handle, delimiter="\t") if row["fold"] == "all"
+        ]  # no rows of single sites
     return Evaluated(
         rows=rows,
         epochs=pretraining_epochs(checkpoint),
@@ -165,7 +167,9 @@ def gain(
     truth, scores = truth[both], scores[:, both]
     kept = np.isfinite(scores).all(axis=0) & np.isfinite(matched).all(axis=0)
     if scores.shape[0] != matched.shape[0] or kept.sum() < 2:
-        return replace(base, n_test=int(kept.sum()), note=f"n/a: no repeat tests the same subjects; {base.note}")
+        return replace(
+            base, n_test=int(kept.sum()), note=f"n/a: the repeats do not test the same subjects; {base.note}"
+        )
     truth, pair = truth[kept], (scores[:, kept], matched[:, kept])
     names = [mine[both[i]] for i in np.flatnonzero(kept)]
     weights = bootstrap_weights([groups.get(n, n) for n in names], bootstrap, seed, base.task, "ablation")

@@ -87,7 +87,9 @@ def test_the_shipped_ablation_lies_over_the_demo() -> None:
     assert texts["full"] == texts["drop-20"] and len(set(texts.values())) == len(texts) - 1
 
 
-COLUMNS = "task kind method model protocol metric value ci_low ci_high p_permutation n_test n_train text_encoder note"
+COLUMNS = (
+    "task kind method model protocol metric value ci_low ci_high p_permutation n_test n_train text_encoder note fold"
+)
 
 
 def write(folder: Path, scores: np.ndarray, truth: np.ndarray, epochs: int = 3) -> Path:
@@ -100,7 +102,8 @@ def write(folder: Path, scores: np.ndarray, truth: np.ndarray, epochs: int = 3) 
         ["group", "classification", "brainmass_random_logistic", "brainmass", "heldout", "auc", "0.5"],
     ]
     for row in rows:
-        row += ["n/a"] * (10 - len(row)) + ["8", "20"][max(0, len(row) - 10) :] + ["n/a", "small"]
+        row += ["n/a"] * (10 - len(row)) + ["8", "20"][max(0, len(row) - 10) :] + ["n/a", "small", "all"]
+    rows.append([*rows[1][:-1], "SITE"])
     text = "\n".join("\t".join(row) for row in [COLUMNS.split(), *rows])
     (folder / "metrics.tsv").write_text(text + "\n")
     (folder / "config.json").write_text(json.dumps({"settings": {"size": "S"}}))
