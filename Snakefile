@@ -47,6 +47,7 @@ wildcard_constraints:
     bucket="[0-9]{3,4}",
     atlas="[A-Za-z0-9-]+",
     model="brainmass|fmri_mae|fm_app",
+    variant="[A-Za-z0-9_-]+",
 
 
 include: "workflow/rules/ingest.smk"
@@ -55,6 +56,7 @@ include: "workflow/rules/represent.smk"
 include: "workflow/rules/shards.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/brainmass.smk"
 
 
 rule all:
@@ -65,6 +67,7 @@ rule all:
         rules.evaluate.input,
         rules.report.input,
         rules.audit.input,
+        plan.optional(),
 
 
 onsuccess:

@@ -57,6 +57,7 @@ rule report_page:
         subjects=plan.all_subjects(),
         parcellated=plan.per_bucket(plan.layout.parcellated),
         flat=plan.per_preprocessed(plan.layout.flat),
+        optional=plan.optional(),
     output:
         page=report(
             plan.layout.report, caption="../report/report.rst", category="Report"

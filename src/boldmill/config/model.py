@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from boldmill.ablation.config import AblationConfig
 from boldmill.config.base import Section
 from boldmill.evaluate.config import EvaluateConfig
 from boldmill.index.config import DatasetConfig, IndexConfig
@@ -65,6 +66,7 @@ class Config(Section):
     inclusion: InclusionConfig = InclusionConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
     models: ModelsConfig = ModelsConfig()
+    ablation: AblationConfig = AblationConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
 

@@ -6,7 +6,7 @@ Axes: B fits, N scans, P features.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from boldmill.evaluate.cohort import Cohort
 from boldmill.evaluate.config import EvaluateConfig
+from boldmill.evaluate.method import Method
 from boldmill.evaluate.probes import Probe, probe_scores, svm_scores
 from boldmill.evaluate.tasks import label_text
 
@@ -30,34 +31,16 @@ COVARIATES: dict[str, tuple[str, ...]] = {
 """Covariate -> the names its column goes by; site and mean FD come from the index and from preprocessing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
-    """One row group of the table.
-
-    Parameters
-    ----------
-    name : str
-        Name in the table.
-    fit : callable
-        (features, truth, train) -> scores.
-    features : (N, P) array
-        One row per scan of the cohort.
-    permute : bool
-        Whether the probe is cheap enough for a permutation p-value.
-    note : str
-        Said in the table.
-    """
-
-    name: str
-    fit: Fit
-    features: Floats
-    permute: bool
-    note: str = ""
-
-
 def linear_probe(kind: str) -> Fit:
     """Return the linear probe of frozen features: L2 logistic or ridge, z-scored in the training fold."""
     return partial(probe_scores, Probe(kind="logistic" if kind == "classification" else "ridge"))
+
+
+def linear_grid(kind: str, config: EvaluateConfig) -> tuple[Fit, ...]:
+    """Return linear probes of other penalties; none for ridge, which chooses its own in the training fold."""
+    if kind == "regression":
+        return ()
+    return tuple(partial(probe_scores, Probe(kind="logistic", c=c)) for c in config.grid_c)
 
 
 def svm_probe(kind: str) -> Fit:
@@ -76,14 +59,22 @@ def fc_methods(cohort: Cohort, kind: str, config: EvaluateConfig) -> list[Method
     if kind == "classification":
         probe = Probe(kind="logistic", select=select)
         note = f"{select} edges kept by ANOVA in the training fold, z-scored, L2 logistic"
-        first = Method(name="fc_logistic", fit=partial(probe_scores, probe), features=edges, permute=True, note=note)
+        grid = tuple(partial(probe_scores, replace(probe, c=c)) for c in config.grid_c)
+        first = Method(
+            name="fc_logistic",
+            fit=partial(probe_scores, probe),
+            features=edges,
+            permute="refit",
+            grid=grid,
+            note=note,
+        )
     else:
         # One scale for all edges: an undefined edge counts as no correlation, and the kernel is the same for every fit.
         plain = np.nan_to_num(edges, nan=0.0)
         probe = Probe(kind="ridge", scale=False)
         note = "all edges, penalty by leave-one-out in the training fold"
-        first = Method(name="fc_ridge", fit=partial(probe_scores, probe), features=plain, permute=True, note=note)
-    svm = Method(name="fc_svm_rbf", fit=svm_probe(kind), features=edges, permute=False, note="no permutation: slow")
+        first = Method(name="fc_ridge", fit=partial(probe_scores, probe), features=plain, permute="refit", note=note)
+    svm = Method(name="fc_svm_rbf", fit=svm_probe(kind), features=edges, note="permutation without refit: slow")
     return [first, svm]
 
 
@@ -119,14 +110,14 @@ def covariate_method(cohort: Cohort, target: str, kind: str) -> Method | None:
     # A constant column keeps a scan without any covariate usable: it then gets the training mean.
     features = np.column_stack([features, np.zeros(len(cohort))])
     note = f"covariates: {', '.join(names)}"
-    return Method(name="covariates", fit=linear_probe(kind), features=features, permute=True, note=note)
+    return Method(name="covariates", fit=linear_probe(kind), features=features, permute="refit", note=note)
 
 
 def constant_method(cohort: Cohort, kind: str) -> Method:
     """Return the majority class or the training mean."""
     name = "majority" if kind == "classification" else "mean"
     fit: Callable[..., Any] = partial(_constant, kind)
-    return Method(name=name, fit=fit, features=np.zeros((len(cohort), 1)), permute=False, note="predicts one value")
+    return Method(name=name, fit=fit, features=np.zeros((len(cohort), 1)), note="predicts one value")
 
 
 def _constant(kind: str, features: Floats, truth: Floats, train: NDArray[np.bool_]) -> Floats:
