@@ -33,6 +33,10 @@ class BrainMassConfig(Section):
     weight_clf: float = Field(default=0.1, ge=0, description="weight of the InfoNCE loss")
     weight_rec: float = Field(default=2.0, ge=0, description="weight of the reconstruction loss")
     ema: float = Field(default=0.996, gt=0, lt=1, description="momentum of the target network")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="matrix products in fp32 or bf16; weights, losses, norms and softmax are fp32 in either",
+    )
     views: Literal["shards", "fly"] = Field(
         default="fly", description="pFC views made on the training device, or read from the shards: the same networks"
     )
