@@ -17,6 +17,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "apply": ("start", "boldmill.preprocess.apply_command", "make the 4D images of preprocessed runs again"),
     "export": ("move", "boldmill.shards.export_command", "write the flat clips of a snapshot as WebDataset tar files"),
     "import": ("move", "boldmill.shards.import_command", "make shards and a snapshot of WebDataset tar files"),
+    "import-weights": (
+        "move",
+        "boldmill.models.brainmass.import_command",
+        "turn published weights into a model.safetensors",
+    ),
+    "export-weights": ("move", "boldmill.models.brainmass.export_command", "write weights with the published names"),
     "status": ("look", "boldmill.setup.status", "show progress and the failure table; exit 3 if scans are quarantined"),
     "clean": ("look", "boldmill.setup.clean", "say what could be freed below the results; --delete frees it"),
     "audit": ("look", "boldmill.provenance.audit", "verify hashes, trace any output down to raw files"),
@@ -54,7 +60,7 @@ def usage() -> str:
     lines = ["usage: boldmill COMMAND [options]", "", "One Snakemake DAG: raw MRI in, brain foundation models out."]
     for group, title in GROUPS.items():
         lines += ["", f"{title}:"]
-        lines += [f"  {name:<12} {text}" for name, (of, _, text) in COMMANDS.items() if of == group]
+        lines += [f"  {name:<14} {text}" for name, (of, _, text) in COMMANDS.items() if of == group]
     lines += ["", "`boldmill COMMAND --help` shows options and an example. Run everything: snakemake --profile local"]
     return "\n".join(lines)
 

@@ -150,6 +150,11 @@ class Plan:
         """One path per configured model."""
         return [str(path(model)) for model in self.config.models.train]
 
+    def first_weights(self, wildcards: Any) -> list[str]:
+        """Weights that training of a model starts from (``models.brainmass.init``), where there are any."""
+        init = self.config.models.brainmass.init if wildcards.model == "brainmass" else None
+        return [] if init is None else [init]
+
     def status(self) -> str:
         """Return the command that prints progress and the failure table of this configuration."""
         words = ["python", "-m", "boldmill", "status", "--results", self.config.results, "--atlases", *self.atlases]

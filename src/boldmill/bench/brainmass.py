@@ -114,4 +114,3 @@ def _rows(
                 ratio=None, goal=f"<= {HOURS_GOAL:g} h" if goals else "", met=hours <= HOURS_GOAL if goals else None)
         )  # fmt: skip
     return made
-

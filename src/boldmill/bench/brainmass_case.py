@@ -19,7 +19,8 @@ from boldmill.models.brainmass.architecture import READOUT, Architecture, design
 from boldmill.models.brainmass.config import BrainMassConfig
 from boldmill.models.brainmass.losses import n_masked
 from boldmill.models.brainmass.model import BrainMass
-from boldmill.models.brainmass.train import NAME, BrainMassTask
+from boldmill.models.brainmass.start import NAME
+from boldmill.models.brainmass.train import BrainMassTask
 from boldmill.models.brainmass.views import FlyViews
 from boldmill.represent.config import AugmentConfig
 from boldmill.rng import generator
@@ -75,13 +76,14 @@ class Ours:
     """Our whole step, as the training loop does it."""
 
     def __init__(self, size: str, precision: str, batch: int, device: str, data: dict[str, Any]) -> None:
-        config = BrainMassConfig.model_validate({"preset": size, "batch": batch, "precision": precision})
+        config = BrainMassConfig.model_validate({"size": size, "batch": batch, "precision": precision})
         arch = design(size, ROIS)
         torch.manual_seed(1)
         snapshot: Any = SimpleNamespace(timeseries=data.__getitem__)
         views = FlyViews(snapshot, dict.fromkeys(data, AugmentConfig()), 1, device)
         self.task = BrainMassTask(BrainMass(arch).to(device), views, list(data), [], config, 1)
-        self.recipe = Recipe(steps=10**6, lr=3e-4, betas=(0.9, 0.999), weight_decay=5e-5, warmup=0, clip_by="value")
+        self.recipe = Recipe(steps=10**6, lr=3e-4, betas=(0.9, 0.999), weight_decay=5e-5, warmup=0, clip_by="value",
+                             fused=True)  # fmt: skip
         self.optimiser = adamw(self.task.module, self.recipe)
         self.number = 0
         masked = n_masked(ROIS, config.mask_clf), n_masked(ROIS, config.mask_rec)

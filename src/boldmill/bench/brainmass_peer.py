@@ -125,7 +125,9 @@ class PublishedStep:
         online = [self.predictor(self.online(view)) for view in (first, second)]
         with torch.no_grad():
             target = [self.target(view) for view in (first, second)]
-        align = sum((2 - 2 * F.cosine_similarity(a, b, dim=-1)).mean() for a, b in zip(online, target[::-1], strict=True))
+        align = sum(
+            (2 - 2 * F.cosine_similarity(a, b, dim=-1)).mean() for a, b in zip(online, target[::-1], strict=True)
+        )
         loss: Tensor = align + 0.1 * self.masked(first, "clf") + 2.0 * self.masked(first, "rec")
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -127,7 +127,7 @@ def manifests(layout: Layout) -> None:
     write_json(layout.flat(0), {"scans": {OK: {"status": "ok", "files": shown}}})
 
 
-def tree(results: Path, preset: str = "tiny") -> Path:
+def tree(results: Path, size: str = "tiny") -> Path:
     """Write the results folder of five scans and one trained model; return it."""
     layout = Layout.at(results)
     rows = [
@@ -143,7 +143,7 @@ def tree(results: Path, preset: str = "tiny") -> Path:
         write_json(path, {"source": HOSTILE, "space": "MNI"})
     write_json(layout.snapshot("latest"), {"id": "abc123", "shards": []})
     weights = layout.checkpoint("brainmass")
-    write_json(weights.with_name("config.json"), {"settings": {"preset": preset}})
+    write_json(weights.with_name("config.json"), {"size": size})
     history = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "validation_loss": 1.5}]
     write_text(weights.with_name("history.jsonl"), "".join(canonical_json(line) + "\n" for line in history))
     plain = Row(task="group", kind="classification", method="m", model="brainmass", protocol="heldout", metric="auc")
@@ -228,7 +228,7 @@ def test_evaluation_table(page: Page) -> None:
 def test_a_small_model_is_called_small_and_a_full_one_is_not(page: Page, tmp_path: Path) -> None:
     assert page.text.count("Small models trained for minutes (brainmass)") == 2
     assert "not that science was done" in page.text
-    full = report(tree(tmp_path / "results", preset="B"))
+    full = report(tree(tmp_path / "results", size="B"))
     assert "Small models" not in full and "not that science" not in full
 
 

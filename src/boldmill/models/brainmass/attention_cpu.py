@@ -67,7 +67,9 @@ def attend(
     return mixed, saved
 
 
-def attend_back(d_mixed: Tensor, mixed: Tensor, heads: int, scale: float, saved: list[Saved], low: torch.dtype) -> Tensor:
+def attend_back(
+    d_mixed: Tensor, mixed: Tensor, heads: int, scale: float, saved: list[Saved], low: torch.dtype
+) -> Tensor:
     """Return the gradient (B, S, 3 C) of the projected queries, keys and values, as ``low``.
 
     ``d_mixed`` (B, C, S) is channel-first, ``mixed`` (B, S, C) what :func:`attend` gave, ``scale`` 1 / (1 - p).

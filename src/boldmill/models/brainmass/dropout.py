@@ -2,7 +2,7 @@
 
 Axes: n elements, k sparse positions.
 
-torch draws one float per element (6 ns on a 2023 core); in this encoder that costs about as much as its matrix products.
+torch draws one float per element (6 ns on a current core): about as long as the matrix products of this encoder take.
 Here an element is dropped with probability p as the union of two independent events: its random byte is below
 ``floor(256 p)`` (probability a), or a sparse Bernoulli process of rate (p - a) / (1 - a) hits it; the gaps of that
 process are geometric. The union has probability p exactly, and elements are independent.

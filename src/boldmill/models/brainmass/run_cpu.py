@@ -44,10 +44,11 @@ def run_blocks(tokens: Tensor, blocks: Sequence[Block], precision: str) -> Tenso
     """Return ``tokens`` (B, S, C) after all blocks in training mode; dropout is seeded from torch's generator."""
     rate = blocks[0].dropout
     seed = int(torch.randint(2**63 - 1, ())) if rate else 0
-    low = torch.bfloat16 if precision == "bf16" else tokens.dtype
+    low = torch.bfloat16 if precision == "bf16" else torch.float32
     setup = Setup(blocks[0].heads, rate, low, seed, torch.get_num_threads())
     weights = [block.get_parameter(name) for block in blocks for name in NAMES]
-    found: Tensor = _Run.apply(tokens, setup, *weights)  # type: ignore[no-untyped-call]
+    with torch.autocast("cpu", enabled=False):  # what is bf16 here is chosen by hand
+        found: Tensor = _Run.apply(tokens.float(), setup, *weights)  # type: ignore[no-untyped-call]
     return found
 
 
