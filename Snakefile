@@ -54,6 +54,7 @@ include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/represent.smk"
 include: "workflow/rules/shards.smk"
 include: "workflow/rules/models.smk"
+include: "workflow/rules/interpret.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -63,6 +64,7 @@ rule all:
         rules.shards.input,
         rules.train.input,
         rules.evaluate.input,
+        rules.interpret.input,
         rules.report.input,
         rules.audit.input,
 

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "snapshot": ("stage", "boldmill.shards.snapshot_command", "freeze shards and splits into a manifest"),
     "train": ("stage", "boldmill.train.command", "train one model on a snapshot"),
     "evaluate": ("stage", "boldmill.evaluate.command", "evaluate one model against its baselines"),
+    "interpret": ("stage", "boldmill.interpret.command", "explain a trained model: regions, edges, pictures"),
     "cohort": ("stage", "boldmill.quality.cohort_command", "write the cohort page: quality, outliers, inclusion"),
     "pages": ("stage", "boldmill.report.pages_command", "write the page of every subject of one bucket"),
     "report": ("stage", "boldmill.report.command", "write the self-contained HTML report"),

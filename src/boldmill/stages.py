@@ -102,6 +102,12 @@ STAGES: dict[str, Stage] = {
     "train_fmri_mae": Stage(version=2, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
     "train_fm_app": Stage(version=2, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
     "evaluate": Stage(version=2, reads=("evaluate",), module="boldmill.evaluate.command", seeded=True),
+    "interpret": Stage(
+        version=1,
+        reads=("interpret", "evaluate.tasks", "evaluate.folds", "evaluate.repeats"),
+        module="boldmill.interpret.command",
+        seeded=True,
+    ),
     "cohort": Stage(version=2, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
     "pages": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
     "report": Stage(version=3, reads=("project", "preset", "report"), module="boldmill.report.command"),

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from boldmill.config.base import Section
 from boldmill.evaluate.config import EvaluateConfig
 from boldmill.index.config import DatasetConfig, IndexConfig
+from boldmill.interpret.config import InterpretConfig
 from boldmill.models.brainmass.config import BrainMassConfig
 from boldmill.models.fm_app.config import FmAppConfig
 from boldmill.models.fmri_mae.config import FmriMaeConfig
@@ -66,6 +67,7 @@ class Config(Section):
     snapshot: SnapshotConfig = SnapshotConfig()
     models: ModelsConfig = ModelsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    interpret: InterpretConfig = InterpretConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="before")
