@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.evaluate.leakage import pretraining_subjects, refuse_overlap
     from boldmill.evaluate.tasks import CannotEvaluate
     from boldmill.interpret.config import InterpretConfig
-    from boldmill.interpret.regions import atlas_files, named
+    from boldmill.interpret.regions import HOW_TO_DRAW, atlas_files, named
     from boldmill.interpret.tables import Tables
     from boldmill.provenance.record import Recorder
     from boldmill.shards.reader import Snapshot
@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
                 positive = task.positive or f"the last label of {task.column}"
                 tables.add(task.name, found, regions, config.top, config.edges, positive)
                 drawn = draw(args.out.parent, task.name, found, labels, regions, config)
+                if labels is None:
+                    tables.summary[-1]["note"] += f"; {HOW_TO_DRAW}"
                 tables.summary[-1]["pictures"] = " ".join(path.name for path in drawn)
                 for path in drawn:
                     record.add_output(path)

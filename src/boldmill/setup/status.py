@@ -106,6 +106,7 @@ def progress(results: Path, models: list[str], snapshot: str, atlases: list[str]
         stage("snapshot", [layout.snapshot(snapshot)]),
         stage("train", [layout.checkpoint(model) for model in models]),
         stage("evaluate", [layout.metrics(model) for model in models]),
+        stage("interpret", sorted(results.glob("interpret/*/regions.tsv"))),
         stage("report", [layout.report]),
         stage("ledger", [layout.ledger]),
     ]

@@ -207,7 +207,7 @@ def test_the_command_writes_tables_and_pictures(done: Path) -> None:
     assert [(row["task"], row["map"]) for row in summary] == [
         ("group", "rollout"), ("group", "integrated_gradients"), ("site", "n/a"),
     ]  # fmt: skip
-    assert summary[2]["note"].startswith("n/a: ")
+    assert summary[2]["note"].startswith("n/a: ") and "interpret.surface_labels" in summary[0]["note"]
     ranked = [row for row in regions if row["map"] == "integrated_gradients"]
     assert [int(row["rank"]) for row in ranked] == list(range(1, 21))
     assert {row["region"] for row in ranked} == {f"parcel-{i:03d}" for i in range(20)}
