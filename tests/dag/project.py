@@ -114,4 +114,16 @@ class Project:
         return Counter({job: n for job, n in found.items() if job not in TARGETS})
 
 
-TARGETS = {"all", "preprocess", "parcellate", "flatmap", "augment", "shards", "train", "evaluate", "interpret", "report", "audit"}
+TARGETS = {
+    "all",
+    "preprocess",
+    "parcellate",
+    "flatmap",
+    "augment",
+    "shards",
+    "train",
+    "evaluate",
+    "interpret",
+    "report",
+    "audit",
+}

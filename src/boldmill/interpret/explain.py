@@ -84,15 +84,19 @@ class Inputs:
     regions: int
 
 
-def chosen_scans(task: Task, scan_ids: list[str], most: int, known: NDArray[np.bool_]) -> NDArray[np.int64]:
+def chosen_scans(
+    task: Task, folds: Folds, scan_ids: list[str], most: int, known: NDArray[np.bool_]
+) -> NDArray[np.int64]:
     """Return rows of the task (T,) that are explained: scans of held-out subjects, thinned by stable hash.
+
+    A subject without a test fold (-1: of a data set that is tested only) is neither explained nor learnt from.
 
     Raises
     ------
     CannotEvaluate
         No held-out subject, or none of one class.
     """
-    rows = np.flatnonzero(task.heldout[task.member] & known)
+    rows = np.flatnonzero((task.heldout & (folds.of[0] >= 0))[task.member] & known)
     rows = np.array(sorted(rows, key=lambda row: key128("interpret", scan_ids[row]))[:most], dtype=np.int64)
     classes = np.unique(task.truth[task.member[rows]])
     if len(classes) < 2:
@@ -163,7 +167,7 @@ def gradients_map(inputs: Inputs, task: Task, rows: NDArray[np.int64], folds: Fo
     for repeat, of in enumerate(repeats):
         for k in range(folds.number):
             here = np.flatnonzero(of[rows] == k)
-            train = (of != k) & known
+            train = (of >= 0) & (of != k) & known
             if not len(here):
                 continue
             if len(np.unique(labels[train])) < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,10 +45,12 @@ def toy(subjects: int = 48, heldout: int = 20) -> tuple[Inputs, Task, Folds]:
     fc = (fc + fc.transpose(0, 2, 1)) / 2
     fc[:, np.arange(R), np.arange(R)] = 1.0
     names = tuple(f"toy/{i:02d}" for i in range(subjects))
-    task = Task(
-        name="group", kind="classification", column="group", rows=np.arange(len(member)), member=member,
-        subjects=names, groups=names, truth=truth, heldout=np.arange(subjects) < heldout,
-    )  # fmt: skip
+    known = {
+        "name": "group", "kind": "classification", "column": "group", "rows": np.arange(len(member)), "member": member,
+        "subjects": names, "groups": names, "truth": truth, "heldout": np.arange(subjects) < heldout,
+        "sites": ("A",) * subjects, "classes": ("1",), "external": np.zeros(subjects, dtype=bool),
+    }  # fmt: skip
+    task = Task(**{field.name: known[field.name] for field in fields(Task) if field.name in known})
     folds = Folds(number=4, of=np.stack([np.arange(subjects) // 2 % 4, np.arange(subjects) // 4 % 4]))
     torch.manual_seed(1)
     model = BrainMass(design("tiny", R)).eval()
@@ -67,7 +70,7 @@ def everyone(task: Task) -> Any:
 
 def test_regions_with_a_planted_effect_come_first() -> None:
     inputs, task, folds = toy()
-    rows = chosen_scans(task, ids(task), 200, everyone(task))
+    rows = chosen_scans(task, folds, ids(task), 200, everyone(task))
     found = gradients_map(inputs, task, rows, folds, CONFIG)
     assert sorted(ranking(found.value)[:3].tolist()) == PLANTED
     assert found.auc > 0.85 and found.subjects == 20
@@ -83,7 +86,7 @@ def test_without_an_effect_no_map_is_stable() -> None:
     inputs, task, folds = toy()
     shuffled = np.random.default_rng(3).permutation(len(task.truth))
     task = Task(**{name: getattr(task, name) for name in task.__slots__} | {"truth": task.truth[shuffled]})
-    rows = chosen_scans(task, ids(task), 200, everyone(task))
+    rows = chosen_scans(task, folds, ids(task), 200, everyone(task))
     found = gradients_map(inputs, task, rows, folds, CONFIG)
     assert 0.2 < found.auc < 0.8
 
@@ -92,7 +95,7 @@ def test_nobody_is_explained_by_a_probe_fitted_on_them(monkeypatch: pytest.Monke
     inputs, task, folds = toy()
     fitted: list[Any] = []
     explained: list[Any] = []
-    real, rows = probe.fit_direction, chosen_scans(task, ids(task), 200, everyone(task))
+    real, rows = probe.fit_direction, chosen_scans(task, folds, ids(task), 200, everyone(task))
     starts: list[Any] = []
 
     def watch(features: Any, truth: Any, train: Any) -> Any:
@@ -113,9 +116,26 @@ def test_nobody_is_explained_by_a_probe_fitted_on_them(monkeypatch: pytest.Monke
     assert set.union(*explained) == set(np.flatnonzero(task.heldout))
 
 
+def test_subjects_of_no_fold_are_neither_explained_nor_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, task, folds = toy()
+    outside = np.arange(48) % 7 == 0
+    folds = Folds(number=4, of=np.where(outside, -1, folds.of))
+    rows = chosen_scans(task, folds, ids(task), 200, everyone(task))
+    assert not outside[task.member[rows]].any()
+    real, fitted = probe.fit_direction, []
+
+    def watch(features: Any, truth: Any, train: Any) -> Any:
+        fitted.append(outside[task.member[train]].any())
+        return real(features, truth, train)
+
+    monkeypatch.setattr(probe, "fit_direction", watch)
+    assert np.isfinite(gradients_map(inputs, task, rows, folds, CONFIG).auc)
+    assert len(fitted) == 4 and not any(fitted)
+
+
 def test_rollout_difference_is_descriptive_and_its_stability_needs_subjects() -> None:
     inputs, task, folds = toy()
-    rows = chosen_scans(task, ids(task), 200, everyone(task))
+    rows = chosen_scans(task, folds, ids(task), 200, everyone(task))
     found = rollout_map(inputs, task, rows, folds, CONFIG)
     assert np.isnan(found.auc) and found.stable.folds == 4 and "not tested" in found.note
     assert found.positive.mean() == pytest.approx(1, abs=1e-4)
@@ -125,28 +145,28 @@ def test_rollout_difference_is_descriptive_and_its_stability_needs_subjects() ->
 
 def test_a_scan_weighs_as_a_share_of_its_subject() -> None:
     inputs, task, folds = toy()
-    rows = chosen_scans(task, ids(task), 200, everyone(task))
+    rows = chosen_scans(task, folds, ids(task), 200, everyone(task))
     assert len(rows) == 21  # the first subject has two scans
     assert rollout_map(inputs, task, rows, folds, CONFIG).subjects == 20
 
 
 def test_scans_are_thinned_by_name_not_by_order() -> None:
-    _, task, _ = toy()
+    _, task, folds = toy()
     names = ids(task)
-    kept = {names[row] for row in chosen_scans(task, names, 9, everyone(task))}
+    kept = {names[row] for row in chosen_scans(task, folds, names, 9, everyone(task))}
     backwards = names[::-1]
     moved = Task(**{n: getattr(task, n) for n in task.__slots__} | {"member": task.member[::-1].copy()})
-    assert {backwards[row] for row in chosen_scans(moved, backwards, 9, everyone(task))} == kept
+    assert {backwards[row] for row in chosen_scans(moved, folds, backwards, 9, everyone(task))} == kept
     assert len(kept) == 9
 
 
 def test_who_cannot_be_explained_is_said() -> None:
-    _, task, _ = toy(heldout=0)
+    _, task, folds = toy(heldout=0)
     with pytest.raises(CannotEvaluate, match="no held-out subject"):
-        chosen_scans(task, ids(task), 200, everyone(task))
-    _, task, _ = toy(heldout=1)
+        chosen_scans(task, folds, ids(task), 200, everyone(task))
+    _, task, folds = toy(heldout=1)
     with pytest.raises(CannotEvaluate, match="all of one class"):
-        chosen_scans(task, ids(task), 200, everyone(task))
+        chosen_scans(task, folds, ids(task), 200, everyone(task))
 
 
 def test_baselines() -> None:
