@@ -144,7 +144,7 @@ def explain_task(
         return model_fc(snapshot, [ids[row] for row in rows])
 
     features = frozen_features(model, fc, len(ids), device)
-    known = np.isfinite(features).all(axis=1)
+    known = np.asarray(np.isfinite(features).all(axis=1))
     inputs = Inputs(model=model, device=device, fc=fc, features=features, regions=len(snapshot.parcels()))
     rows = chosen_scans(task, folds, ids, config.max_scans, known)
     return [make(inputs, task, rows, folds, config) for make in (rollout_map, gradients_map)]
