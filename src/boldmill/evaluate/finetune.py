@@ -102,5 +102,5 @@ def layered(network: nn.Module, budget: Budget) -> list[dict[str, Any]]:
 
 
 def encoder_edges(model: Any, snapshot: Snapshot, scan_ids: Sequence[str]) -> NDArray[np.float64]:
-    """Return the FC edges (N, E) that the encoder reads: those of its frozen features."""
-    return np.asarray(snapshot.pearson(scan_ids), dtype=np.float64)
+    """Return the FC edges (N, E) that the encoder reads, by the estimator of its pre-training."""
+    return np.asarray(snapshot.fc_by(model.arch.estimator, scan_ids), dtype=np.float64)

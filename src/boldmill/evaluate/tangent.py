@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from boldmill.represent.fc import correlation, unvectorise, vectorise
+from boldmill.represent.fc import unvectorise
 
 if TYPE_CHECKING:
     from boldmill.shards.reader import Snapshot
@@ -82,8 +82,4 @@ def _of_symmetric(matrix: Floats, function: Callable[[Floats], Floats]) -> Float
 
 def shrunk_edges(snapshot: Snapshot, scan_ids: Sequence[str]) -> Floats:
     """Return Ledoit-Wolf correlations (N, E) of scans, which are positive definite whatever their length."""
-    parts = [
-        vectorise(correlation(snapshot.timeseries(scan_id), estimator="ledoit_wolf", where=scan_id))
-        for scan_id in scan_ids
-    ]
-    return np.asarray(np.stack(parts), dtype=np.float64)
+    return np.asarray(snapshot.fc_by("ledoit_wolf", scan_ids), dtype=np.float64)

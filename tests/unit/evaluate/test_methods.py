@@ -24,15 +24,15 @@ SHORT = {"epochs": 2, "patience": 2, "batch": 16}
 
 
 class Series:
-    """What a snapshot gives: series of each scan and their Pearson FC."""
+    """What a snapshot gives: FC by estimator."""
 
     def __init__(self, cohort):
-        rng = np.random.default_rng(0)
-        self.of = {scan: rng.standard_normal((60, PARCELS)) for scan in cohort.scan_ids}
         self.edges = np.tanh(cohort.fc).astype(np.float32)
+        self.asked = []
 
-    def timeseries(self, scan_id):
-        return self.of[scan_id]
+    def fc_by(self, estimator, scan_ids):
+        self.asked.append(estimator)
+        return self.edges * (0.8 if estimator == "ledoit_wolf" else 1.0)
 
     def pearson(self, scan_ids):
         return self.edges
