@@ -8,7 +8,7 @@ import pytest
 from boldmill.errors import ConfigError, LeakageError
 from boldmill.evaluate.cohort import group_of
 from boldmill.evaluate.config import TaskConfig
-from boldmill.evaluate.leakage import pretraining_subjects, refuse_overlap
+from boldmill.evaluate.leakage import pretraining_epochs, pretraining_subjects, refuse_overlap
 from boldmill.evaluate.tasks import CannotEvaluate, label_text, make_task
 from boldmill.represent.fc import fisher_z
 
@@ -30,6 +30,13 @@ def test_a_checkpoint_without_its_list_is_refused(tmp_path):
         pretraining_subjects(tmp_path / "model.safetensors")
     (tmp_path / "subjects.json").write_text(json.dumps({"subjects": ["a/1"]}))
     assert pretraining_subjects(tmp_path / "model.safetensors") == {"a/1"}
+
+
+def test_epochs_are_read_from_the_last_row_of_the_history(tmp_path):
+    model = tmp_path / "model.safetensors"
+    assert pretraining_epochs(model) == "n/a"  # imported weights
+    (tmp_path / "history.jsonl").write_text('{"step": 1, "epoch": 0}\n{"step": 9, "epoch": 4}\n')
+    assert pretraining_epochs(model) == "5"
 
 
 def test_positive_label_and_heldout(cohort):
