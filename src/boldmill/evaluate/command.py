@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from boldmill.atomic import write_text
+    from boldmill.errors import ConfigError, nearest
     from boldmill.evaluate.cohort import HELDOUT, read_cohort
     from boldmill.evaluate.cohort import group_of as make
     from boldmill.evaluate.comparison import comparison
@@ -113,6 +114,9 @@ def run(args: argparse.Namespace) -> int:
                     only=only,
                     progress=progress,
                 )
+            if unknown := sorted(only - {row.method for row in rows}):
+                why = f"no task has them{nearest(unknown[0], {row.method for row in rows})}"
+                raise ConfigError("unknown methods", f"--methods {','.join(unknown)}", why, "correct the names")
             if args.model == "fm_app":
                 own = _split(model, snapshot, group_of, config, settings.seed, device, predictions, note)
                 rows += [replace(row, epochs=epochs) if row.model == args.model else row for row in own]

@@ -107,7 +107,8 @@ def _sites(rows: Sequence[Row], metric: str) -> list[str]:
         known = [row.value for row in own if row.method == method and not math.isnan(row.value)]
         means.append(f"{sum(known) / len(known):.3f}" if known else MISSING)
     lines.append(["mean of sites", "", *means])
-    return [f"{_words(metric)} per test site (n/a: a single class):", _table(["site", "n test", *methods], lines)]
+    title = f"{_words(metric)} per test site (n/a: too few subjects or a single class):"
+    return [title, _table(["site", "n test", *methods], lines)]
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
