@@ -17,6 +17,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "apply": ("start", "boldmill.preprocess.apply_command", "make the 4D images of preprocessed runs again"),
     "export": ("move", "boldmill.shards.export_command", "write the flat clips of a snapshot as WebDataset tar files"),
     "import": ("move", "boldmill.shards.import_command", "make shards and a snapshot of WebDataset tar files"),
+    "import-weights": (
+        "move",
+        "boldmill.models.brainmass.import_command",
+        "turn published weights into a model.safetensors",
+    ),
+    "export-weights": ("move", "boldmill.models.brainmass.export_command", "write weights with the published names"),
     "status": ("look", "boldmill.setup.status", "show progress and the failure table; exit 3 if scans are quarantined"),
     "clean": ("look", "boldmill.setup.clean", "say what could be freed below the results; --delete frees it"),
     "audit": ("look", "boldmill.provenance.audit", "verify hashes, trace any output down to raw files"),
@@ -35,7 +41,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "snapshot": ("stage", "boldmill.shards.snapshot_command", "freeze shards and splits into a manifest"),
     "train": ("stage", "boldmill.train.command", "train one model on a snapshot"),
     "evaluate": ("stage", "boldmill.evaluate.command", "evaluate one model against its baselines"),
+    "interpret": ("stage", "boldmill.interpret.command", "explain a trained model: regions, edges, pictures"),
     "cohort": ("stage", "boldmill.quality.cohort_command", "write the cohort page: quality, outliers, inclusion"),
+    "few-shot": ("stage", "boldmill.evaluate.fewshot_command", "learn each task from k subjects per class"),
+    "zero-shot": ("stage", "boldmill.evaluate.transfer_command", "apply what one task taught to another, unchanged"),
+    "ablation": ("stage", "boldmill.ablation.command", "one table of all variants of an ablation"),
     "pages": ("stage", "boldmill.report.pages_command", "write the page of every subject of one bucket"),
     "report": ("stage", "boldmill.report.command", "write the self-contained HTML report"),
     "ledger": ("stage", "boldmill.provenance.ledger", "fold all provenance records into one table"),
@@ -54,7 +64,7 @@ def usage() -> str:
     lines = ["usage: boldmill COMMAND [options]", "", "One Snakemake DAG: raw MRI in, brain foundation models out."]
     for group, title in GROUPS.items():
         lines += ["", f"{title}:"]
-        lines += [f"  {name:<12} {text}" for name, (of, _, text) in COMMANDS.items() if of == group]
+        lines += [f"  {name:<14} {text}" for name, (of, _, text) in COMMANDS.items() if of == group]
     lines += ["", "`boldmill COMMAND --help` shows options and an example. Run everything: snakemake --profile local"]
     return "\n".join(lines)
 

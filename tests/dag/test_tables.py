@@ -35,7 +35,14 @@ def tables(project):
 
 def test_tables_alone_need_neither_templates_nor_operators_nor_flat_maps(tables) -> None:
     assert set(tables.jobs("shards")) == SHARDS
-    more = {"train_model brainmass", "evaluate_model brainmass", "cohort_page", "report_page", "ledger"}
+    more = {
+        "train_model brainmass",
+        "evaluate_model brainmass",
+        "interpret_model brainmass",
+        "cohort_page",
+        "report_page",
+        "ledger",
+    }
     assert set(tables.jobs("all")) == SHARDS | more
     assert not tables.jobs("preprocess") and not tables.jobs("flatmap")
 
@@ -69,3 +76,21 @@ def test_another_series_reruns_its_bucket_only(tables) -> None:
     bucket = f"{bucket_of('tables', 'p2', N_BUCKETS):03d}"
     expected = {f"{job}_bucket {bucket}" for job in ("parcellate", "augment", "shard")}
     assert {job for job in tables.jobs() if "_bucket" in job} == expected
+
+
+def test_given_weights_are_an_input_of_the_training_that_starts_from_them(tables) -> None:
+    """Absent ones are named before anything runs; other ones train again, and nothing else."""
+    weights = tables.folder / "weights" / "model.safetensors"
+    tables.config["models"] = {
+        "train": ["brainmass"],
+        "brainmass": {"init": "weights/model.safetensors", "preset": "paper", "epochs": 0},
+    }
+    tables.write_config()
+    done = tables.snakemake("-n", check=False)
+    assert done.returncode and "weights/model.safetensors" in done.stdout + done.stderr
+    weights.parent.mkdir()
+    weights.write_text("first")
+    tables.finish()
+    assert not tables.jobs()
+    weights.write_text("second")
+    assert set(tables.jobs()) == {"train_model brainmass", "evaluate_model brainmass", "report_page", "ledger"}

@@ -4,6 +4,7 @@
 rule train_model:
     input:
         snapshot=rules.snapshot.output,
+        init=plan.first_weights,
     output:
         "<results>/models/{model}/model.safetensors",
     log:

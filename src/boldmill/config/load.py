@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from boldmill.ablation.variants import check_variants
 from boldmill.config.base import Section
 from boldmill.config.model import SECTIONS, Config, json_schema
 from boldmill.errors import ConfigError, nearest
@@ -72,6 +73,7 @@ def parse(raw: Mapping[str, Any], where: str | Path = "config.yaml") -> Config:
         key = ".".join(str(part) for part in first["loc"]) or "(top level)"
         raise ConfigError("invalid configuration", where, f"{key}: {first['msg']}", f"correct `{key}`") from error
     _check_override_values(config, where)
+    check_variants(config)
     _validator().validate(config.model_dump(mode="json"))
     return config
 

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.provenance.record import Recorder
     from boldmill.shards.reader import Snapshot
     from boldmill.stages import Settings
-    from boldmill.train.checkpoint import CONFIG, HISTORY, SUBJECTS, size_note
+    from boldmill.train.checkpoint import CONFIG, HISTORY, SUBJECTS, checkpoint_note
     from boldmill.train.device import environment, pick_device
     from boldmill.train.protocol import load
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         predictions = Predictions()
         with environment(device, args.threads):
             model = load(args.model, args.checkpoint, device=device)
-            note = size_note(args.checkpoint)
+            note = checkpoint_note(args.checkpoint)
             epochs = pretraining_epochs(args.checkpoint)
             progress = sys.stderr.isatty()
             inputs = _inputs(

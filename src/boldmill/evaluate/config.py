@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from boldmill.config.base import Section
+from boldmill.errors import nearest
+from boldmill.evaluate.transfer_config import FewShotConfig, TransferConfig
 
 Protocol = Literal["cv", "heldout", "split", "paper", "leave-one-site-out", "external", "nested"]
 
@@ -63,3 +65,16 @@ class EvaluateConfig(Section):
     select_edges: int = Field(
         default=30, ge=1, description="edges the FC classification baseline keeps by ANOVA, chosen in the training fold"
     )
+    few_shot: FewShotConfig = FewShotConfig()
+    transfers: list[TransferConfig] = Field(
+        default=[], description="zero-shot transfers: name, source task, target task (the source itself: its held-out)"
+    )
+
+    @model_validator(mode="after")
+    def _transfers_name_tasks(self) -> EvaluateConfig:
+        known = [task.name for task in self.tasks]
+        for one in self.transfers:
+            for name in (one.source, one.target):
+                if name not in known:
+                    raise ValueError(f"transfer {one.name}: `{name}` is no task{nearest(name, known)}")
+        return self

@@ -5,6 +5,7 @@ Axes: N scans, P parcels, C clips of a scan, D feature width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,16 +34,15 @@ def scan_features(
 ) -> Floats:
     """Return features (N, D); a row of NaN is a scan the model has no input for.
 
-    BrainMass and FM-APP read the full-length FC (diagonal 1), never a random view: BrainMass Pearson's, as its views
-    were, FM-APP the one stored, as in its training. fMRI-MAE reads up to ``max_clips`` clips of a scan, evenly spaced,
-    and its mean patch embeddings are averaged over them.
+    BrainMass and FM-APP read the full-length FC (:func:`fc_input`), never a random view. fMRI-MAE reads up to
+    ``max_clips`` clips of a scan, evenly spaced, and its mean patch embeddings are averaged over them.
     """
     import torch
 
     with torch.no_grad():
         if name == "fmri_mae":
             return _clip_features(model, snapshot, cohort, device, progress, max_clips)
-        return _fc_features(model, snapshot, cohort, device, zero=name == "brainmass")
+        return _fc_features(name, model, snapshot, cohort, device)
 
 
 def t1w_features(model: Any, snapshot: Snapshot, cohort: Cohort, device: str) -> Floats:
@@ -85,19 +85,28 @@ def random_twin(name: str, model: Any, seed: int) -> Any:
     return twin.eval()
 
 
-def _fc_features(model: Any, snapshot: Snapshot, cohort: Cohort, device: str, *, zero: bool) -> Floats:
-    import torch
+def fc_input(name: str, model: Any, snapshot: Snapshot, scan_ids: Sequence[str]) -> NDArray[np.float32]:
+    """Return the full-length FC a model is given: (B, P, P), diagonal 1.
 
+    BrainMass: by the estimator its views had (``model.arch.estimator``), 0 where a parcel has no data, as in its
+    training. FM-APP: the one stored, NaN kept.
+    """
     from boldmill.represent.fc import unvectorise
+
+    if name != "brainmass":
+        return np.asarray(unvectorise(snapshot.fc(scan_ids)), dtype=np.float32)
+    fc = np.nan_to_num(np.asarray(unvectorise(snapshot.fc_by(model.arch.estimator, scan_ids)), dtype=np.float32))
+    diagonal = np.arange(fc.shape[-1])
+    fc[:, diagonal, diagonal] = 1.0
+    return fc
+
+
+def _fc_features(name: str, model: Any, snapshot: Snapshot, cohort: Cohort, device: str) -> Floats:
+    import torch
 
     parts = []
     for start in range(0, len(cohort), BATCH):
-        ids = cohort.scan_ids[start : start + BATCH]
-        fc = np.asarray(unvectorise(snapshot.pearson(ids) if zero else snapshot.fc(ids)), dtype=np.float32)
-        if zero:
-            fc = np.nan_to_num(fc, nan=0.0)
-            diagonal = np.arange(fc.shape[-1])
-            fc[:, diagonal, diagonal] = 1.0
+        fc = fc_input(name, model, snapshot, cohort.scan_ids[start : start + BATCH])
         parts.append(model.features(torch.from_numpy(fc).to(device)).cpu().numpy())
     return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, 1))
 

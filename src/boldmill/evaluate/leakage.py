@@ -26,9 +26,8 @@ def pretraining_subjects(checkpoint: str | Path) -> frozenset[str]:
         return frozenset(map(str, read_json(path)["subjects"]))
     except (OSError, KeyError, ValueError) as error:
         why = f"the list of pre-training subjects cannot be read ({type(error).__name__})"
-        raise ConfigError(
-            "cannot rule out leakage", path, why, "train with `boldmill train`, which writes it"
-        ) from error
+        fix = "train with `boldmill train`, or give `boldmill import-weights` --subjects FILE or --unseen-data"
+        raise ConfigError("cannot rule out leakage", path, why, fix) from error
 
 
 def pretraining_epochs(checkpoint: str | Path) -> str:

@@ -6,7 +6,7 @@ Axes: T time (volumes), P parcels, V voxels, X Y Z image grid.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 CARPET_ROWS = 300
+MONITORS = ("effective_rank", "embedding_variance", "alignment", "uniformity", "grad_norm")
+"""Numbers of a history, beside its losses, that show a collapse or a divergence."""
 LABEL = 12
 """Longest label under an axis, characters."""
 
@@ -122,30 +124,59 @@ def losses(history: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, flo
     Steps are counted anew in every stage of a run, so each stage has curves of its own; rows without a value are left
     out.
     """
+    return _curves_of(history, lambda name: "loss" in name)
+
+
+def monitors(history: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Return ``{monitor: {label: [(step, value), ...]}}`` of the numbers of a history that show a collapse."""
+    found = {name: _curves_of(history, name.__eq__) for name in MONITORS}
+    return {name: drawn for name, drawn in found.items() if drawn}
+
+
+def _curves_of(
+    history: Sequence[dict[str, Any]], wanted: Callable[[str], bool]
+) -> dict[str, list[tuple[float, float]]]:
     found: dict[str, list[tuple[float, float]]] = {}
     for place, row in enumerate(history):
         for name in sorted(row):
-            if "loss" in name and isinstance(row[name], int | float):
+            if wanted(name) and isinstance(row[name], int | float):
                 label = f"{row['stage']}: {name}" if "stage" in row else name
                 found.setdefault(label, []).append((float(row.get("step", place)), float(row[name])))
     return found
 
 
 def curves(history: Sequence[dict[str, Any]], dpi: int, title: str) -> bytes:
-    """Draw every loss of a training history against the step, training and validation."""
+    """Draw every loss of a training history against the step, and beside them each monitor on a scale of its own."""
     plt = start()
-    figure, axis = plt.subplots(figsize=(5.2, 2.8), layout="constrained")
+    watched = monitors(history)
+    columns = -(-len(watched) // 2)
+    figure = plt.figure(figsize=(5.2 + 1.9 * columns, 2.8), layout="constrained")
+    grid = figure.add_gridspec(2, 1 + columns, width_ratios=[5.2, *[1.9] * columns])
+    axis = figure.add_subplot(grid[:, 0])
     found = losses(history)
     for label, points in sorted(found.items()):
-        style = {"marker": "o", "markersize": 2.5} if len(points) < 40 else {}
-        axis.plot(*zip(*points, strict=True), label=label, linewidth=1, **style)
+        _draw(axis, points, label)
     axis.set_xlabel("step", fontsize=8)
     axis.set_title(title, fontsize=9)
     axis.tick_params(labelsize=7)
     axis.grid(alpha=0.3)
     if found:
         axis.legend(fontsize=7)
+    for place, (name, lines) in enumerate(watched.items()):
+        small = figure.add_subplot(grid[place % 2, 1 + place // 2])
+        for label, points in sorted(lines.items()):
+            _draw(small, points, label)
+        small.set_title(name.replace("_", " "), fontsize=7)
+        small.tick_params(labelsize=6)
+        small.grid(alpha=0.3)
+        if len(lines) > 1:
+            small.legend([label.split(":")[0] for label in sorted(lines)], fontsize=5)
     return png(figure, dpi)
+
+
+def _draw(axis: Any, points: list[tuple[float, float]], label: str) -> None:
+    style = {"marker": "o", "markersize": 2.5} if len(points) < 40 else {}
+    axis.plot(*zip(*points, strict=True), label=label, linewidth=1, **style)
 
 
 def cohort(values: dict[str, dict[str, list[float]]], dpi: int) -> bytes:

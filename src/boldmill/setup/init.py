@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from boldmill.atomic import write_text
+from boldmill.config.governed import governed
 from boldmill.errors import EXIT_OK, ConfigError
-from boldmill.preprocess.strategies import PRESETS, governed
+from boldmill.preprocess.strategies import PRESETS
 
 if TYPE_CHECKING:
     from boldmill.config.base import Section

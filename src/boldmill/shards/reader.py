@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from boldmill.represent.fc import Estimator
+
 SPLITS = ("train", "validation", "heldout")
 
 
@@ -255,14 +257,22 @@ class Snapshot:
 
     def pearson(self, scan_ids: Sequence[str], atlas: str | None = None) -> npt.NDArray[np.float32]:
         """Return the Pearson FC of scans, (N, E), whatever estimator was stored: what pFC views are parts of."""
+        return self.fc_by("pearson", scan_ids, atlas)
+
+    def fc_by(self, estimator: Estimator, scan_ids: Sequence[str], atlas: str | None = None) -> npt.NDArray[np.float32]:
+        """Return the full-length FC of scans by an estimator, (N, E); computed where another one was stored."""
         import numpy as np
 
         from boldmill.represent.fc import correlation, vectorise
 
-        if set(self.fc_estimators(atlas).values()) <= {"pearson"}:
+        if set(self.fc_estimators(atlas).values()) <= {estimator}:
             return self.fc(scan_ids, atlas)
-        found = (vectorise(correlation(self.timeseries(s, atlas), where=s)) for s in scan_ids)
+        found = (vectorise(correlation(self.timeseries(s, atlas), estimator=estimator, where=s)) for s in scan_ids)
         return np.stack([edges.astype(np.float32) for edges in found])
+
+    def pfc_estimators(self, atlas: str | None = None) -> list[str]:
+        """Return the estimators of the stored pFC views, sorted."""
+        return sorted(set(self._texts("pfc", "estimator", atlas)))
 
     def pfc(self, scan_id: str, atlas: str | None = None) -> npt.NDArray[np.floating[Any]]:
         """Return the stored pFC views of a scan: (K, E), in the stored precision."""

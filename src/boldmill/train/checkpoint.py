@@ -25,6 +25,9 @@ RESUME = "resume.safetensors"
 CONFIG, HISTORY, SUBJECTS = "config.json", "history.jsonl", "subjects.json"
 """Files beside the weights."""
 NOT_SCIENCE = "small model trained for minutes: shows that the line works, not science"
+UNSEEN = "unseen_data"
+"""Key of ``config.json``: the user vouches that the weights were trained on nobody of their data."""
+VOUCHED = "weights from elsewhere: the user vouches that no subject tested was in their training"
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> Path:
@@ -76,10 +79,22 @@ def load_weights(path: str | Path, *, model: str) -> tuple[dict[str, torch.Tenso
 
 
 def size_note(checkpoint: Path) -> str:
-    """Return what must be said of a small model's numbers; empty for a full preset (``config.json`` beside it)."""
+    """Return what must be said of a small model's numbers; empty for a full size (``config.json`` beside it)."""
+    config = _config(checkpoint)
+    settings = config.get("settings", {})
+    size = config.get("size") or settings.get("size") or settings.get("preset", "tiny")
+    return NOT_SCIENCE if size == "tiny" else ""
+
+
+def checkpoint_note(checkpoint: Path) -> str:
+    """Return all that must be said beside the numbers of a checkpoint (``config.json`` beside it)."""
+    vouched = VOUCHED if _config(checkpoint).get(UNSEEN) else ""
+    return "; ".join(part for part in (size_note(checkpoint), vouched) if part)
+
+
+def _config(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint.with_name(CONFIG)
-    preset = read_json(path).get("settings", {}).get("preset", "tiny") if path.exists() else "tiny"
-    return NOT_SCIENCE if preset == "tiny" else ""
+    return dict(read_json(path)) if path.exists() else {}
 
 
 @dataclass(kw_only=True)

@@ -60,8 +60,10 @@ def run(args: argparse.Namespace) -> int:
     out_dir: Path = args.out.parent
     device = pick_device(args.device)
     snapshot = Snapshot.load(args.snapshot)
+    init = settings.raw("models")[args.model].get("init")  # BrainMass may start from given weights
+    inputs = [args.snapshot, *([init] if init else [])]
     try:
-        with Recorder(settings, out=args.out, inputs=[args.snapshot]) as record, environment(device, args.threads):
+        with Recorder(settings, out=args.out, inputs=inputs) as record, environment(device, args.threads):
             result = trainer(args.model)(snapshot, settings, out_dir, device, args.threads, sys.stderr.isatty())
             for path in write_side_files(out_dir, args.model, settings, snapshot.id, result):
                 record.add_output(path)

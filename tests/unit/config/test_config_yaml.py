@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from boldmill.config.base import Section
+from boldmill.config.governed import governed
 from boldmill.config.load import load, merge, parse
 from boldmill.config.model import SECTIONS, Config
 from boldmill.errors import ConfigError
-from boldmill.preprocess.strategies import governed
 from boldmill.stages import STAGES
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +35,9 @@ def test_it_loads_and_names_the_offline_sources() -> None:
 def test_every_key_of_the_configuration_is_there() -> None:
     written = yaml.safe_load(TEXT)
     # Keys a preset sets stand there commented out, with their defaults: written, they would win over every preset.
-    left_open = {key.split(".", 1)[1] for key in governed() if re.search(rf"^  # {key.split('.')[1]}: ", TEXT, re.M)}
+    left_open = {
+        key for key in governed() if re.search(rf"^ {{{2 * key.count('.')}}}# {key.split('.')[-1]}: ", TEXT, re.M)
+    }
     assert len(left_open) == len(governed())
     for name in SECTIONS:
         own = {key.split(".", 1)[1] for key in governed() if key.startswith(f"{name}.")}
@@ -124,9 +126,9 @@ def test_every_key_is_read_by_a_stage_and_every_key_read_is_there() -> None:
 
 def test_columns_of_a_filter_are_the_users_own_and_its_limits_are_checked() -> None:
     task = {"name": "t", "column": "dx", "include": {"age": {"min": 8}, "eyes": ["open", 1]}}
-    found = parse(merge(yaml.safe_load(TEXT), {"evaluate": {"tasks": [task]}})).evaluate.tasks[0]
+    found = parse(merge(yaml.safe_load(TEXT), {"evaluate": {"tasks": [task], "transfers": []}})).evaluate.tasks[0]
     assert found.include["age"].min == 8  # type: ignore[union-attr]
     assert found.include["eyes"] == ["open", 1]
     wrong = task | {"include": {"age": {"mim": 8}}}
     with pytest.raises(ConfigError, match=r"include\.age\.mim` is not known \(did you mean 'min'"):
-        parse(merge(yaml.safe_load(TEXT), {"evaluate": {"tasks": [wrong]}}))
+        parse(merge(yaml.safe_load(TEXT), {"evaluate": {"tasks": [wrong], "transfers": []}}))

@@ -43,6 +43,12 @@ def holed() -> Any:
     return series
 
 
+WATCHED: list[dict[str, Any]] = [
+    {"stage": s, "step": k, "loss": 1 / k, "grad_norm": k, **({"uniformity": -k, "alignment": 1 / k} if k > 3 else {})}
+    for s in ("a", "b")
+    for k in range(1, 9)
+]
+
 DRAWN: dict[str, Callable[[], bytes]] = {
     "overlay": lambda: figures.overlay(100 * BALL, [(BALL, "#ff4040")], 50, "a brain"),
     "overlay without contours": lambda: figures.overlay(100 * BALL, [], 50, "a brain"),
@@ -56,6 +62,8 @@ DRAWN: dict[str, Callable[[], bytes]] = {
     "fc with NaN": lambda: figures.fc_matrix(np.where(np.eye(4) > 0, 1, np.nan), list("aabb"), 50),
     "fc of one parcel": lambda: figures.fc_matrix(np.ones((1, 1)), ["a"], 50),
     "curves": lambda: figures.curves([{"step": k, "loss": 1 / k} for k in range(1, 9)], 50, "m"),
+    "curves with monitors": lambda: figures.curves(WATCHED, 50, "m"),
+    "curves with one monitor": lambda: figures.curves([{"step": 1, "loss": 1.0, "grad_norm": 2.0}], 50, "m"),
     "curves of an empty history": lambda: figures.curves([], 50, "m"),
     "cohort of long and odd site names": lambda: figures.cohort(
         {"tsnr": {"A very long name of a hospital in a city": [1.0, 2.0], r"$\frac{": [1.0]}}, 50
@@ -112,6 +120,15 @@ def test_each_stage_of_a_run_has_its_own_curve() -> None:
     found = figures.losses(rows)
     assert set(found) == {"fmri: loss", "t1w: loss"}
     assert all([step for step, _ in points] == [1, 2, 3] for points in found.values())
+
+
+def test_monitors_are_found_by_name_and_take_their_own_panels() -> None:
+    found = figures.monitors([{"step": 1, "loss": 1.0, "lr": 0.1}, {"step": 2, "loss": 1.0, "effective_rank": 5.0}])
+    assert found == {"effective_rank": {"effective_rank": [(2, 5.0)]}}
+    assert list(figures.monitors(WATCHED)) == ["alignment", "uniformity", "grad_norm"]
+    assert set(figures.monitors(WATCHED)["uniformity"]) == {"a: uniformity", "b: uniformity"}
+    plain, watched = (pixels(figures.curves(rows, 50, "m")) for rows in ([{"step": 1, "loss": 1.0}], WATCHED))
+    assert watched.shape[1] > 1.4 * plain.shape[1]  # two columns of panels beside the losses
 
 
 def test_volumes_are_read_in_ras_and_series_as_their_mean(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ import pytest
 import yaml
 
 from boldmill.cli import main
+from boldmill.config.governed import governed
 from boldmill.config.load import load
 from boldmill.config.model import Config
-from boldmill.preprocess.strategies import governed
 from boldmill.setup.survey import dataset_name, survey, task_suggestions
 
 

@@ -16,7 +16,7 @@ from boldmill.train import loop as loop_module
 from boldmill.train.checkpoint import RESUME, load_weights, read_tensors, save_weights, write_tensors
 from boldmill.train.device import environment, pick_device, seed_step
 from boldmill.train.loop import Interrupted, discard_resume, fit
-from boldmill.train.monitor import effective_rank, spread
+from boldmill.train.monitor import alignment, effective_rank, sphere, spread, uniformity
 from boldmill.train.optim import Recipe, adamw, clip_gradients
 from boldmill.train.order import batches_per_epoch, epoch_batches, require
 
@@ -245,3 +245,23 @@ def test_subject_in_two_splits_is_leakage() -> None:
 
     with pytest.raises(LeakageError, match=r"d/2.*heldout"):
         training_scans(Leaky(), "timeseries")  # type: ignore[arg-type]
+
+
+def test_alignment_and_uniformity_against_loops() -> None:
+    """Wang and Isola's eqs. with alpha = t = 2, on the unit sphere whatever the length of the vectors."""
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(7, 5, generator=rng), torch.randn(7, 5, generator=rng)
+    units = [[row / math.sqrt(sum(v * v for v in row.tolist())) for row in z.double()] for z in (x, y)]
+
+    def apart(a: Tensor, b: Tensor) -> float:
+        return sum((u - v) ** 2 for u, v in zip(a.tolist(), b.tolist(), strict=True))
+
+    assert alignment(x, 3 * y) == pytest.approx(sum(apart(a, b) for a, b in zip(*units, strict=True)) / 7, abs=1e-6)
+    spread_out = []
+    for unit in units:
+        pairs = [math.exp(-2 * apart(unit[i], unit[j])) for i in range(7) for j in range(i)]
+        spread_out.append(math.log(sum(pairs) / len(pairs)))
+    assert uniformity(x) == pytest.approx(spread_out[0], abs=1e-6)
+    assert sphere(x, y)["uniformity"] == pytest.approx(sum(spread_out) / 2, abs=1e-6)
+    assert alignment(x, x) == pytest.approx(0, abs=1e-12) and alignment(x, -x) == pytest.approx(4)
+    assert uniformity(x[:1].expand(4, -1)) == pytest.approx(0, abs=1e-9) and uniformity(x[:1]) == 0  # collapsed

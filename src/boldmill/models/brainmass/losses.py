@@ -5,7 +5,7 @@ Axes: B batch, N ROIs, M masked ROIs, D latent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,8 +62,9 @@ def alignment(online: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> T
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Weights of the masked-ROI terms (the alignment term has weight 1)."""
+    """Weights of the three terms; a term of weight 0 is not computed."""
 
+    lra: float
     clf: float
     rec: float
 
@@ -71,13 +72,60 @@ class Weights:
 def total(
     model: BrainMass, views: tuple[Tensor, Tensor], mask_clf: Tensor, mask_rec: Tensor, weights: Weights
 ) -> dict[str, Tensor]:
-    """Return ``loss`` and its parts ``lra``, ``clf``, ``rec``.
+    """Return ``loss``, the weighted sum, and those of its parts ``lra``, ``clf``, ``rec`` that have a weight.
 
-    Masked passes see view 1 only. Views (B, N, N), masks (B, M) int64.
+    Masked passes see view 1 only; all online passes share one batch in the blocks. In bf16 the matrix products alone
+    are: losses are taken in fp32. Views (B, N, N), masks (B, M) int64.
     """
     first, second = views
-    predicted = [model.predictor(model.online.project(model.online.readout(model.encode(view)))) for view in views]
-    lra = alignment((predicted[0], predicted[1]), (model.target_latent(first), model.target_latent(second)))
-    clf = info_nce(*model.masked_predictions(first, mask_clf, model.head_clf))
-    rec = reconstruction(*model.masked_predictions(first, mask_rec, model.head_rec))
-    return {"loss": lra + weights.clf * clf + weights.rec * rec, "lra": lra, "clf": clf, "rec": rec}
+    low = model.online.precision == "bf16"
+    passes: dict[str, tuple[Tensor, Tensor | None]] = {}
+    if weights.lra:
+        passes |= {"first": (first, None), "second": (second, None)}
+    if weights.clf:
+        passes["clf"] = (first, mask_clf)
+    if weights.rec:
+        passes["rec"] = (first, mask_rec)
+    parts: dict[str, tuple[float, Tensor]] = {}
+    with torch.autocast(first.device.type, torch.bfloat16, enabled=low):
+        encoded = dict(zip(passes, model.encode_all(list(passes.values())), strict=True))
+    if weights.lra:
+        with torch.autocast(first.device.type, torch.bfloat16, enabled=low):
+            read = [model.online.project(model.online.readout(encoded[view])) for view in ("first", "second")]
+            online = [model.predictor(one).float() for one in read]
+            target = [one.float() for one in model.target_latent(first, second)]
+        parts["lra"] = (weights.lra, alignment((online[0], online[1]), (target[0], target[1])))
+    for name, weight, mask, head, loss_of in (
+        ("clf", weights.clf, mask_clf, model.head_clf, info_nce),
+        ("rec", weights.rec, mask_rec, model.head_rec, reconstruction),
+    ):
+        if weight:
+            with torch.autocast(first.device.type, torch.bfloat16, enabled=low):
+                predicted, truth = model.masked_predictions(first, mask, head, encoded[name])
+            parts[name] = (weight, loss_of(predicted.float(), truth))
+    loss = torch.stack([weight * part for weight, part in parts.values()]).sum()
+    return {"loss": loss, **{name: part for name, (_, part) in parts.items()}}
+
+
+def freeze_untrained(model: BrainMass, weights: Weights, *, legacy_frozen_heads: bool = False) -> None:
+    """Take everything out of training that no term of the loss moves, so that the optimiser holds what is trained.
+
+    ``legacy_frozen_heads`` also takes out what the published optimiser forgets: both masked-ROI heads, the mask vector
+    and the extra tokens.
+    """
+    masked_passes = bool(weights.clf or weights.rec)
+    vectors = [model.cls_token, model.dist_token]
+    idle: list[Iterable[Tensor]] = []
+    if not weights.lra:  # the readout is part of the aligned features alone
+        idle += [model.online.reduce.parameters(), model.online.project.parameters(), model.predictor.parameters()]
+    if not weights.clf or legacy_frozen_heads:
+        idle.append(model.head_clf.parameters())
+    if not weights.rec or legacy_frozen_heads:
+        idle.append(model.head_rec.parameters())
+    if not masked_passes or legacy_frozen_heads:
+        idle.append([model.mask_vector])
+    if legacy_frozen_heads or (not masked_passes and model.arch.style == "paper"):
+        idle.append(vectors)
+    for parameters in idle:
+        for parameter in parameters:
+            parameter.requires_grad_(False)

@@ -12,18 +12,17 @@ import torch
 from torch import Tensor
 
 from boldmill.errors import ConfigError
-from boldmill.models.brainmass.architecture import Architecture, design
 from boldmill.models.brainmass.config import BrainMassConfig
-from boldmill.models.brainmass.losses import Weights, draw_masks, n_masked, total
+from boldmill.models.brainmass.losses import Weights, draw_masks, freeze_untrained, n_masked, total
 from boldmill.models.brainmass.model import BrainMass
+from boldmill.models.brainmass.start import NAME, load_module, start_module
 from boldmill.models.brainmass.views import FlyViews, ShardViews, Views
 from boldmill.represent.config import AugmentConfig
 from boldmill.represent.pfc import n_dropped
-from boldmill.train.checkpoint import WEIGHTS, load_weights, save_weights
+from boldmill.train.checkpoint import WEIGHTS, save_weights
 from boldmill.train.data import training_scans
-from boldmill.train.device import seed_step
 from boldmill.train.loop import discard_resume, fit
-from boldmill.train.monitor import spread
+from boldmill.train.monitor import sphere, spread
 from boldmill.train.optim import Recipe
 from boldmill.train.order import batches_per_epoch, epoch_batches, require
 from boldmill.train.protocol import TrainResult
@@ -34,10 +33,8 @@ if TYPE_CHECKING:
     from boldmill.shards.reader import Snapshot
     from boldmill.stages import Settings
 
-NAME = "brainmass"
-
 MONITORED = 256
-"""Training scans over which the spread of the features is watched."""
+"""Training scans over which features and projections are watched."""
 
 
 class BrainMassTask:
@@ -55,7 +52,8 @@ class BrainMassTask:
         self.module, self.views, self.config, self.seed = module, views, config, seed
         self.train, self.validation = train, validation
         self.per_epoch = batches_per_epoch(len(train), config.batch)
-        self.weights = Weights(config.weight_clf, config.weight_rec)
+        self.weights = Weights(config.weight_lra, config.weight_clf, config.weight_rec)
+        module.set_precision(config.precision)
 
     def epoch(self, step: int) -> int:
         """Return the pass over the scans."""
@@ -76,15 +74,25 @@ class BrainMassTask:
         return total(self.module, self.views.pair(scans, epoch), masks[0], masks[1], self.weights)
 
     def after_step(self, step: int) -> None:
-        """Move the target network."""
-        self.module.update_target(self.config.ema)
+        """Move the target network, which only the alignment term looks at."""
+        if self.weights.lra:
+            self.module.update_target(self.config.ema)
 
     @torch.no_grad()
     def monitors(self) -> dict[str, float]:
-        """Return spread and effective rank of the features of training scans (always their view 0)."""
+        """Return what shows a collapse, always of the same training scans and their views 0 and 1.
+
+        Spread and effective rank of the features of view 0, alignment and uniformity of both views' projections.
+        """
         pieces = range(0, min(len(self.train), MONITORED), self.config.batch)
-        scans = [self.train[start : min(start + self.config.batch, MONITORED)] for start in pieces]
-        return spread(torch.cat([self.module.features(self.views.pair(some, 0)[0]) for some in scans]))
+        scans = [self.train[first : min(first + self.config.batch, MONITORED)] for first in pieces]
+        features, projected = [], []
+        for some in scans:
+            read = [self.module.online.readout(self.module.encode(view)) for view in self.views.pair(some, 0)]
+            features.append(read[0])
+            projected.append([self.module.online.project(one) for one in read])
+        first, second = (torch.cat(view) for view in zip(*projected, strict=True))
+        return spread(torch.cat(features)) | sphere(first, second)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -100,21 +108,33 @@ class BrainMassTask:
 def train(
     snapshot: Snapshot, settings: Settings, out_dir: Path, device: str, threads: int, progress: bool
 ) -> TrainResult:
-    """Train on parcel series (``views: fly``) or stored pFC views (``views: shards``)."""
+    """Train on parcel series (``views: fly``) or stored pFC views (``views: shards``).
+
+    With ``epochs: 0`` the weights of ``init`` are written as they are, and no scan is read.
+    """
     config = settings.section("models.brainmass", BrainMassConfig)
+    begin = start_module(config, len(snapshot.parcels()), settings.seed)
+    module = begin.module.to(device)
+    arch = module.arch
+    facts = {"architecture": arch.as_dict(), "size": arch.size, "estimator": arch.estimator, **begin.facts}
+    if config.epochs == 0:
+        save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
+        return TrainResult(history=[], metadata=facts | {"subjects": sorted(begin.subjects), "steps": 0, "skipped": []})
+
     scans = training_scans(snapshot, "timeseries")
     augment = _augment(settings, scans.train, scans.validation)
     kept, kept_validation = (_long_enough(table, augment) for table in (scans.train, scans.validation))
     skipped = sorted({*scans.train["scan_id"], *scans.validation["scan_id"]} - {*kept, *kept_validation})
     require(len(kept), 2, "scans with a parcel series", "models.brainmass")
+    _enough_masked(arch.rois, config)
 
-    arch = design(config.preset, len(snapshot.parcels()), width=config.width, style=config.forward_style)
-    seed_step("init", NAME, settings.seed)
-    module = BrainMass(arch).to(device)
     views: Views = (
-        ShardViews(snapshot, device) if config.views == "shards" else FlyViews(snapshot, augment, settings.seed, device)
+        ShardViews(snapshot, device, arch.estimator)
+        if config.views == "shards"
+        else FlyViews(snapshot, augment, settings.seed, device, arch.estimator)
     )
     task = BrainMassTask(module, views, kept, kept_validation, config, settings.seed)
+    freeze_untrained(module, task.weights, legacy_frozen_heads=config.legacy_frozen_heads)
     steps = config.epochs * task.per_epoch
     recipe = Recipe(
         steps=steps,
@@ -123,28 +143,33 @@ def train(
         weight_decay=config.weight_decay,
         warmup=config.warmup_epochs * task.per_epoch,
         warmup_block=task.per_epoch,
+        decay=config.schedule,
         clip=1.0,
         clip_by="value",
+        fused=True,
         validate_every=max(1, steps // 10),
     )
     identity = {"model": NAME, "seed": settings.seed, "settings": settings.digest, "data": scans.digest}
-    history = fit(task, recipe, out_dir, identity | {"architecture": arch.as_dict()}, progress=progress)
+    history = fit(task, recipe, out_dir, identity | facts, progress=progress)
     save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
     discard_resume(out_dir)
-    facts = {"architecture": arch.as_dict(), "steps": steps, "skipped": skipped, "estimator": "pearson"}
-    return TrainResult(history=history, metadata=scans.metadata() | facts)
+    subjects = sorted({*scans.subjects, *begin.subjects})
+    return TrainResult(
+        history=history, metadata=scans.metadata() | facts | {"subjects": subjects, "steps": steps, "skipped": skipped}
+    )
 
 
 def load(checkpoint: Path, device: str = "cpu") -> BrainMass:
     """Load a trained BrainMass in eval mode."""
-    state, architecture = load_weights(checkpoint, model=NAME)
-    module = BrainMass(Architecture(**architecture))
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        why = " ".join(str(error).split())[:300]
-        raise ConfigError("weights do not fit", checkpoint, why, "train again with this version") from error
-    return module.to(device).eval()
+    return load_module(checkpoint).to(device).eval()
+
+
+def _enough_masked(rois: int, config: BrainMassConfig) -> None:
+    """Refuse an InfoNCE task with one candidate: its loss is 0 whatever the network does."""
+    if config.weight_clf and n_masked(rois, config.mask_clf) < 2:
+        why = f"{config.mask_clf:g} of {rois} ROIs is one, and one candidate is always the right one"
+        raise ConfigError("too few masked ROIs", "models.brainmass.mask_clf", why,
+                          f"set mask_clf to {2 / rois:.2g} or more, or weight_clf: 0")  # fmt: skip
 
 
 def _augment(settings: Settings, *tables: pd.DataFrame) -> dict[str, AugmentConfig]:

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from boldmill.errors import ConfigError
 from boldmill.represent.pfc import view_masks
 
 if TYPE_CHECKING:
+    from boldmill.models.brainmass.architecture import Estimator
     from boldmill.represent.config import AugmentConfig
     from boldmill.shards.reader import Snapshot
 
@@ -33,8 +35,8 @@ class Views(Protocol):
         ...
 
 
-def masked_correlation(series: Tensor, kept: Tensor) -> Tensor:
-    """Return Pearson correlation over the kept points of padded series.
+def masked_correlation(series: Tensor, kept: Tensor, estimator: Estimator = "pearson") -> Tensor:
+    """Return the correlation over the kept points of padded series.
 
     Parameters
     ----------
@@ -42,6 +44,8 @@ def masked_correlation(series: Tensor, kept: Tensor) -> Tensor:
         (B, T, P); finite, of any value where not kept.
     kept : Tensor
         (B, T) bool.
+    estimator : {"pearson", "ledoit_wolf"}
+        Ledoit-Wolf multiplies every value off the diagonal by 1 less the shrinkage of that view.
 
     Returns
     -------
@@ -54,8 +58,43 @@ def masked_correlation(series: Tensor, kept: Tensor) -> Tensor:
     square = centred.square().sum(1, keepdim=True)
     # z-scored input: a parcel this far below unit variance is constant but for rounding
     scaled = torch.where(square > 1e-8, centred * square.clamp(min=1e-8).rsqrt(), 0.0)
-    r = (scaled.mT @ scaled).clamp(-1.0, 1.0)
-    return r.masked_fill(torch.eye(r.shape[-1], dtype=torch.bool, device=r.device), 1.0)
+    r = scaled.mT @ scaled
+    if estimator == "ledoit_wolf":
+        r = r * (1.0 - shrinkage(scaled, r, kept.sum(1)))[:, None, None]
+    return r.clamp(-1.0, 1.0).masked_fill(torch.eye(r.shape[-1], dtype=torch.bool, device=r.device), 1.0)
+
+
+def shrinkage(unit: Tensor, r: Tensor, points: Tensor) -> Tensor:
+    """Return the Ledoit-Wolf shrinkage of z-scored series (J. Multivar. Anal. 88:365-411, 2004).
+
+    With n points, p parcels that are not constant and ``u`` the series scaled to unit norm (z = sqrt(n) u), the
+    covariance of z is ``r`` and its target the identity, so that ::
+
+        delta = (sum_ij r_ij^2 - p) / p
+        beta  = (n sum_t (sum_i u_ti^2)^2 - sum_ij r_ij^2) / (n p)
+        shrinkage = min(beta, delta) / delta, and 0 where beta is 0
+
+    Parameters
+    ----------
+    unit : Tensor
+        (B, T, P): centred and of unit norm over T; 0 for points left out, padding and constant parcels.
+    r : Tensor
+        (B, P, P): their products, ``unit.mT @ unit``.
+    points : Tensor
+        (B,): kept points n.
+
+    Returns
+    -------
+    Tensor
+        (B,), 0..1; 0 with fewer than two parcels. Sums are taken in float64: beta is a small difference of them.
+    """
+    parcels = (r.diagonal(dim1=1, dim2=2) > 0.5).sum(1).double()
+    squares = r.square().sum((1, 2), dtype=torch.float64)
+    fourth = unit.square().sum(2, dtype=torch.float64).square().sum(1)
+    delta = (squares - parcels) / parcels
+    beta = (points * fourth - squares) / (points * parcels)
+    shrunk = torch.minimum(beta, delta) / delta
+    return torch.where((parcels > 1) & (beta > 0) & (delta > 0), shrunk, 0.0).to(r.dtype)
 
 
 def from_edges(edges: Tensor, parcels: int) -> Tensor:
@@ -81,10 +120,20 @@ class FlyViews:
         Base seed.
     device : str
         Torch device.
+    estimator : {"pearson", "ledoit_wolf"}
+        See :func:`masked_correlation`.
     """
 
-    def __init__(self, snapshot: Snapshot, augment: Mapping[str, AugmentConfig], seed: int, device: str) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        augment: Mapping[str, AugmentConfig],
+        seed: int,
+        device: str,
+        estimator: Estimator = "pearson",
+    ) -> None:
         self.snapshot, self.augment, self.seed, self.device = snapshot, augment, seed, device
+        self.estimator: Estimator = estimator
         self._cache: dict[str, Tensor] = {}
         self._room = CACHE_BYTES
 
@@ -112,13 +161,25 @@ class FlyViews:
             kept[:, place, : len(one)] = view_masks(len(one), scan, points, self.seed, self.augment[scan])
         padded = torch.nn.utils.rnn.pad_sequence(series, batch_first=True)
         masks = torch.from_numpy(kept).to(self.device, non_blocking=True)
-        return masked_correlation(padded, masks[0]), masked_correlation(padded, masks[1])
+        first, second = (masked_correlation(padded, mask, self.estimator) for mask in masks)
+        return first, second
 
 
 class ShardViews:
-    """Views read from the ``pfc`` shards; the view index is taken modulo the number stored."""
+    """Views read from the ``pfc`` shards; the view index is taken modulo the number stored.
 
-    def __init__(self, snapshot: Snapshot, device: str) -> None:
+    Raises
+    ------
+    ConfigError
+        The shards hold views of another estimator.
+    """
+
+    def __init__(self, snapshot: Snapshot, device: str, estimator: Estimator = "pearson") -> None:
+        for stored in snapshot.pfc_estimators():
+            if stored != estimator:
+                why = f"the pfc shards hold {stored} views, models.brainmass.estimator is {estimator}"
+                raise ConfigError("views do not fit", "models.brainmass.views: shards", why,
+                                  f"use views: fly, or estimator: {stored}")  # fmt: skip
         self.rows, self.device = snapshot.rows("pfc"), device
         self.parcels = len(snapshot.parcels())
 
