@@ -51,8 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     from boldmill.atomic import write_text
     from boldmill.errors import ConfigError, nearest
-    from boldmill.evaluate.cohort import HELDOUT, read_cohort
-    from boldmill.evaluate.cohort import group_of as make
+    from boldmill.evaluate.cohort import HELDOUT, families, read_cohort
     from boldmill.evaluate.comparison import comparison
     from boldmill.evaluate.config import EvaluateConfig
     from boldmill.evaluate.leakage import pretraining_epochs, pretraining_subjects, refuse_overlap
@@ -77,9 +76,7 @@ def run(args: argparse.Namespace) -> int:
             if beside.exists():
                 record.add_input(beside)
         heldout = [subject for subject, split in snapshot.subjects.items() if split == HELDOUT]
-        families = snapshot.scans()  # of everybody: a relative may have been trained on from other scans
-        subjects = families["dataset"].astype(str) + "/" + families["subject"].astype(str)
-        group_of = {s: make(d, s, f) for d, s, f in zip(families["dataset"], subjects, families["family"], strict=True)}
+        group_of = families(snapshot)
         refuse_overlap(heldout, trained, group_of, what=str(args.checkpoint))
         predictions = Predictions()
         with environment(device, args.threads):
