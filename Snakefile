@@ -55,6 +55,7 @@ include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/represent.smk"
 include: "workflow/rules/shards.smk"
 include: "workflow/rules/models.smk"
+include: "workflow/rules/interpret.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/brainmass.smk"
 
@@ -65,6 +66,7 @@ rule all:
         rules.shards.input,
         rules.train.input,
         rules.evaluate.input,
+        rules.interpret.input,
         rules.report.input,
         rules.audit.input,
         plan.optional(),

@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "snapshot": ("stage", "boldmill.shards.snapshot_command", "freeze shards and splits into a manifest"),
     "train": ("stage", "boldmill.train.command", "train one model on a snapshot"),
     "evaluate": ("stage", "boldmill.evaluate.command", "evaluate one model against its baselines"),
+    "interpret": ("stage", "boldmill.interpret.command", "explain a trained model: regions, edges, pictures"),
     "cohort": ("stage", "boldmill.quality.cohort_command", "write the cohort page: quality, outliers, inclusion"),
     "few-shot": ("stage", "boldmill.evaluate.fewshot_command", "learn each task from k subjects per class"),
     "zero-shot": ("stage", "boldmill.evaluate.transfer_command", "apply what one task taught to another, unchanged"),

@@ -101,6 +101,10 @@ class Layout:
         """Evaluation table of one model and its baselines."""
         return self.results / "evaluate" / model / "metrics.tsv"
 
+    def interpretation(self, model: str) -> Path:
+        """Regions a model uses, by task and map; edges, summary and pictures lie beside it."""
+        return self.results / "interpret" / model / "regions.tsv"
+
     @property
     def report(self) -> Path:
         """The self-contained report."""

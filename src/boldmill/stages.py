@@ -129,6 +129,12 @@ STAGES: dict[str, Stage] = {
     "ablation": Stage(
         version=1, reads=("ablation", "evaluate.bootstrap"), module="boldmill.ablation.command", seeded=True
     ),
+    "interpret": Stage(
+        version=1,
+        reads=("interpret", "evaluate.tasks", "evaluate.folds", "evaluate.repeats"),
+        module="boldmill.interpret.command",
+        seeded=True,
+    ),
     "cohort": Stage(version=2, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
     "pages": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
     "report": Stage(version=3, reads=("project", "preset", "report"), module="boldmill.report.command"),

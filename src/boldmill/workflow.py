@@ -173,6 +173,17 @@ class Plan:
         init = config.models.brainmass.init
         return [] if init is None else [init]
 
+    def interpretations(self) -> list[str]:
+        """Tables of the explained models, where there is a task of two classes to explain."""
+        asked = self.config.interpret
+        named = bool(asked.tasks) or any(task.kind == "classification" for task in self.config.evaluate.tasks)
+        models = [model for model in self.config.models.train if model in asked.models]
+        return [str(self.layout.interpretation(model)) for model in models] if named else []
+
+    def drawn_atlas(self, _wildcards: Any) -> list[str]:
+        """Manifest of the atlas models read, where the project prepares it."""
+        return [str(self.layout.atlas(self.atlases[0]))] if self._needs_atlas else []
+
     def status(self) -> str:
         """Return the command that prints progress and the failure table of this configuration."""
         words = ["python", "-m", "boldmill", "status", "--results", self.config.results, "--atlases", *self.atlases]

@@ -5,6 +5,7 @@ Example
 boldmill bench startup
 boldmill bench representations --json representations.json
 boldmill bench preprocess --quick
+boldmill bench brainmass --sizes S L
 """
 
 from __future__ import annotations
@@ -23,8 +24,14 @@ BENCHES: dict[str, tuple[str, str]] = {
         "boldmill.bench.representations",
         "parcellation, flat maps, pFC, shard reading beside their peers",
     ),
+    "brainmass": (
+        "boldmill.bench.brainmass",
+        "pre-training steps beside the published step and the rate of matrix products",
+    ),
 }
 FLAGS = ("quick", "long")
+CHOICES = ("sizes",)
+"""Options with values; those not given are left to the bench."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here too")
     parser.add_argument("--quick", action="store_true", help="smaller inputs and no goals")
     parser.add_argument("--long", action="store_true", help="also the memory of a run of 1,200 volumes (minutes more)")
+    parser.add_argument("--sizes", nargs="+", choices=["tiny", "S", "B", "L"], help="model sizes (default S B L)")
     parser.add_argument("--repeats", type=int, default=7, help="timings per figure; the median counts (default 7)")
 
 
@@ -42,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.bench.table import render, save
 
     module = importlib.import_module(BENCHES[args.name][0])
-    given = [flag for flag in FLAGS if getattr(args, flag)]
+    given = [flag for flag in (*FLAGS, *CHOICES) if getattr(args, flag)]
     foreign = [flag for flag in given if flag not in getattr(module, "OPTIONS", ())]
     if foreign:
         raise ConfigError("not an option of this bench", f"--{foreign[0]}", f"{args.name} has none", "leave it out")
-    rows = module.measure(args.repeats, **dict.fromkeys(given, True))
+    rows = module.measure(args.repeats, **{flag: getattr(args, flag) for flag in given})
     print(render(rows))
     if args.json is not None:
         save(rows, args.json)

@@ -11,6 +11,7 @@ from boldmill.ablation.config import AblationConfig
 from boldmill.config.base import Section
 from boldmill.evaluate.config import EvaluateConfig
 from boldmill.index.config import DatasetConfig, IndexConfig
+from boldmill.interpret.config import InterpretConfig
 from boldmill.models.brainmass.config import BrainMassConfig
 from boldmill.models.fm_app.config import FmAppConfig
 from boldmill.models.fmri_mae.config import FmriMaeConfig
@@ -68,6 +69,7 @@ class Config(Section):
     models: ModelsConfig = ModelsConfig()
     ablation: AblationConfig = AblationConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    interpret: InterpretConfig = InterpretConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="before")

@@ -22,6 +22,7 @@ from boldmill.train.device import seed_step
 from boldmill.train.optim import Recipe, adamw, clip_gradients, set_lr
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 ROWS = 400
@@ -105,16 +106,7 @@ def fit(
                 save_resume(path, task.module, optimiser, position)
                 raise Interrupted("training stopped on request", out_dir, f"saved at step {step} of {recipe.steps}",
                                   "run the same command again to go on")  # fmt: skip
-            task.module.train()
-            seed_step("step", str(identity["model"]), int(identity["seed"]), step)
-            set_lr(optimiser, recipe.lr * recipe.factor(step))
-            parts = task.losses(step)
-            optimiser.zero_grad(set_to_none=True)
-            parts["loss"].backward()  # type: ignore[no-untyped-call]
-            norm = clip_gradients(task.module, recipe)
-            optimiser.step()
-            task.after_step(step)
-            meter.add({**parts, "grad_norm": norm})
+            meter.add(train_step(task, optimiser, recipe, identity, step))
             position.step = step + 1
             if position.step % every == 0 or position.step == recipe.steps:
                 row = {"step": position.step, "epoch": task.epoch(step), "lr": recipe.lr * recipe.factor(step)}
@@ -131,6 +123,25 @@ def fit(
                 saved = time.monotonic()
     task.module.eval()
     return position.history
+
+
+def train_step(
+    task: Task, optimiser: torch.optim.Optimizer, recipe: Recipe, identity: dict[str, Any], step: int
+) -> dict[str, Tensor]:
+    """Do step number ``step``: losses, gradients, clipping, optimiser, what follows; return the losses (unreduced).
+
+    ``identity`` needs ``model`` and ``seed``: dropout is seeded by them and the step's number.
+    """
+    task.module.train()
+    seed_step("step", str(identity["model"]), int(identity["seed"]), step)
+    set_lr(optimiser, recipe.lr * recipe.factor(step))
+    parts = task.losses(step)
+    optimiser.zero_grad(set_to_none=True)
+    parts["loss"].backward()  # type: ignore[no-untyped-call]
+    norm = clip_gradients(task.module, recipe)
+    optimiser.step()
+    task.after_step(step)
+    return {**parts, "grad_norm": norm}
 
 
 def discard_resume(out_dir: Path) -> None:

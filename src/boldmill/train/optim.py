@@ -31,6 +31,8 @@ class Recipe:
         Gradient clipping.
     validate_every : int
         Steps between validations (0: after the last step only).
+    fused : bool
+        One kernel per step in place of one per operation; rounds differently in the last bit.
     """
 
     steps: int
@@ -43,6 +45,7 @@ class Recipe:
     clip: float = 1.0
     clip_by: Literal["value", "norm"] = "norm"
     validate_every: int = 0
+    fused: bool = False
 
     def factor(self, step: int) -> float:
         """Return the share of the peak learning rate at ``step``, counted from 0."""
@@ -63,7 +66,8 @@ def adamw(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         {"params": [p for p in trained if _is_matrix(p)], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trained if not _is_matrix(p)], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=recipe.lr, betas=recipe.betas)
+    used = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(used, lr=recipe.lr, betas=recipe.betas, fused=recipe.fused or None)
 
 
 def _is_matrix(parameter: Tensor) -> bool:

@@ -60,6 +60,10 @@ class BrainMassConfig(Section):
     weight_clf: float = Field(default=0.1, ge=0, description="weight of the InfoNCE loss; 0: off, not computed")
     weight_rec: float = Field(default=2.0, ge=0, description="weight of the reconstruction loss; 0: off, not computed")
     ema: float = Field(default=0.996, gt=0, lt=1, description="momentum of the target network")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="matrix products in fp32 or bf16; weights, losses, norms and softmax are fp32 in either",
+    )
     legacy_frozen_heads: bool = Field(
         default=False,
         description="leave both masked-ROI heads, mask vector and extra tokens at their first values, as the published "

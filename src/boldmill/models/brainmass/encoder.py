@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boldmill.models.brainmass.architecture import READOUT, Architecture
+from boldmill.models.brainmass.run_cpu import run_blocks
 
 
 class Block(nn.Module):
@@ -70,6 +71,7 @@ class Encoder(nn.Module):
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         self.arch = arch
+        self.precision = "fp32"
         self.embed = nn.Identity() if arch.width == arch.rois else nn.Linear(arch.rois, arch.width)
         self.blocks = nn.ModuleList(Block(arch.width, arch.heads, arch.ffn, arch.dropout) for _ in range(arch.depth))
         self.reduce = nn.Linear(arch.width, READOUT)
@@ -81,7 +83,12 @@ class Encoder(nn.Module):
         )
 
     def run(self, tokens: Tensor) -> Tensor:
-        """Apply all blocks, (B, S, C) -> (B, S, C); there is no final norm."""
+        """Apply all blocks, (B, S, C) -> (B, S, C); there is no final norm.
+
+        In training on a CPU :mod:`boldmill.models.brainmass.run_cpu` does the same, faster.
+        """
+        if self.training and tokens.device.type == "cpu":
+            return run_blocks(tokens, list(self.blocks), self.precision)  # type: ignore[arg-type]
         for block in self.blocks:
             tokens = block(tokens)
         return tokens

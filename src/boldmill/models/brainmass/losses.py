@@ -74,18 +74,35 @@ def total(
 ) -> dict[str, Tensor]:
     """Return ``loss``, the weighted sum, and those of its parts ``lra``, ``clf``, ``rec`` that have a weight.
 
-    Masked passes see view 1 only. Views (B, N, N), masks (B, M) int64.
+    Masked passes see view 1 only; all online passes share one batch in the blocks. In bf16 the matrix products alone
+    are: losses are taken in fp32. Views (B, N, N), masks (B, M) int64.
     """
     first, second = views
-    parts: dict[str, tuple[float, Tensor]] = {}
+    low = model.online.precision == "bf16"
+    passes: dict[str, tuple[Tensor, Tensor | None]] = {}
     if weights.lra:
-        predicted = [model.predictor(model.project(view)) for view in views]
-        lra = alignment((predicted[0], predicted[1]), (model.target_latent(first), model.target_latent(second)))
-        parts["lra"] = (weights.lra, lra)
+        passes |= {"first": (first, None), "second": (second, None)}
     if weights.clf:
-        parts["clf"] = (weights.clf, info_nce(*model.masked_predictions(first, mask_clf, model.head_clf)))
+        passes["clf"] = (first, mask_clf)
     if weights.rec:
-        parts["rec"] = (weights.rec, reconstruction(*model.masked_predictions(first, mask_rec, model.head_rec)))
+        passes["rec"] = (first, mask_rec)
+    parts: dict[str, tuple[float, Tensor]] = {}
+    with torch.autocast(first.device.type, torch.bfloat16, enabled=low):
+        encoded = dict(zip(passes, model.encode_all(list(passes.values())), strict=True))
+    if weights.lra:
+        with torch.autocast(first.device.type, torch.bfloat16, enabled=low):
+            read = [model.online.project(model.online.readout(encoded[view])) for view in ("first", "second")]
+            online = [model.predictor(one).float() for one in read]
+            target = [one.float() for one in model.target_latent(first, second)]
+        parts["lra"] = (weights.lra, alignment((online[0], online[1]), (target[0], target[1])))
+    for name, weight, mask, head, loss_of in (
+        ("clf", weights.clf, mask_clf, model.head_clf, info_nce),
+        ("rec", weights.rec, mask_rec, model.head_rec, reconstruction),
+    ):
+        if weight:
+            with torch.autocast(first.device.type, torch.bfloat16, enabled=low):
+                predicted, truth = model.masked_predictions(first, mask, head, encoded[name])
+            parts[name] = (weight, loss_of(predicted.float(), truth))
     loss = torch.stack([weight * part for weight, part in parts.values()]).sum()
     return {"loss": loss, **{name: part for name, (_, part) in parts.items()}}
 

@@ -9,6 +9,7 @@ Axes: B batch, N ROIs, C token width, M masked ROIs, F = 8 N features, D latent.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -59,33 +60,50 @@ class BrainMass(nn.Module):
         self.register_buffer("positions", sinusoid(arch.rois + 2, arch.width), persistent=False)
 
     def encode(self, fc: Tensor, *, network: Encoder | None = None, masked: Tensor | None = None) -> Tensor:
-        """Return the encoded ROI tokens of FC matrices, (B, N, N) -> (B, N, C).
+        """Return the encoded ROI tokens of FC matrices, (B, N, N) -> (B, N, C); parameters as :meth:`encode_all`."""
+        return self.encode_all([(fc, masked)], network=network)[0]
+
+    def encode_all(
+        self, passes: Sequence[tuple[Tensor, Tensor | None]], *, network: Encoder | None = None
+    ) -> list[Tensor]:
+        """Return the encoded ROI tokens of several passes, each (B, N, C), through the blocks in one batch.
 
         Parameters
         ----------
-        fc : Tensor
-            (B, N, N); row i is the token of ROI i.
+        passes : sequence of (fc, masked)
+            FC (B, N, N), row i is the token of ROI i; and (B, M) int64 or ``None``: ROIs whose token is replaced by
+            the mask vector. Their columns stay in the other rows, as published, or are 0 there (``mask_columns``): the
+            value of a ROI without data.
         network : Encoder, optional
             The online network where not given.
-        masked : Tensor, optional
-            (B, M) int64: ROIs whose token is replaced by the mask vector. Their columns stay in the other rows, as
-            published, or are 0 there (``mask_columns``): the value of a ROI without data.
         """
         chosen = self.online if network is None else network
+        sequences = [self._sequence(fc, masked, chosen) for fc, masked in passes]
+        encoded: dict[int, Tensor] = {}
+        for length in {one.shape[1] for one in sequences}:
+            places = [i for i, one in enumerate(sequences) if one.shape[1] == length]
+            done = chosen.run(torch.cat([sequences[i] for i in places]))[:, length - self.arch.rois :]
+            encoded |= dict(zip(places, done.split([len(sequences[i]) for i in places]), strict=True))
+        return [encoded[i] for i in range(len(passes))]
+
+    def _sequence(self, fc: Tensor, masked: Tensor | None, network: Encoder) -> Tensor:
+        """Return what enters the blocks, (B, S, C)."""
         if masked is None:
-            tokens = chosen.embed(fc)
+            tokens: Tensor = network.embed(fc)
         else:
             hidden = torch.zeros(fc.shape[:2], dtype=torch.bool, device=fc.device).scatter(1, masked, True)
             seen = fc.masked_fill(hidden[:, None, :], 0.0) if self.arch.mask_columns else fc
-            tokens = torch.where(hidden[..., None], self.mask_vector, chosen.embed(seen))
+            tokens = torch.where(hidden[..., None], self.mask_vector, network.embed(seen))
         if self.arch.style == "paper" and masked is None:
-            return chosen.run(tokens)
+            return tokens
         extra = torch.cat([self.cls_token, self.dist_token], dim=1).expand(len(fc), -1, -1)
-        return chosen.run(torch.cat([extra, tokens], dim=1) + self.positions)[:, 2:]
+        return torch.cat([extra, tokens], dim=1) + self.positions
 
-    def masked_predictions(self, fc: Tensor, masked: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]:
+    def masked_predictions(
+        self, fc: Tensor, masked: Tensor, head: nn.Module, encoded: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return predicted and true rows of the masked ROIs, each (B, M, N)."""
-        encoded = self.encode(fc, masked=masked)
+        encoded = self.encode(fc, masked=masked) if encoded is None else encoded
         picked = encoded.gather(1, masked[..., None].expand(-1, -1, encoded.shape[-1]))
         truth = fc.gather(1, masked[..., None].expand(-1, -1, fc.shape[-1]))
         return head(picked), truth.detach()
@@ -99,15 +117,21 @@ class BrainMass(nn.Module):
         """Return the features of FC matrices, (B, N, N) -> (B, 8 N); NaN becomes 0 and the diagonal 1."""
         return self.online.readout(self.encode(clean_fc(fc)))
 
-    def target_latent(self, fc: Tensor) -> Tensor:
-        """Return the target's latent, (B, N, N) -> (B, D), without gradient (tokens are the online ones)."""
+    def target_latent(self, *views: Tensor) -> tuple[Tensor, ...]:
+        """Return the target's latent of each view, (B, N, N) -> (B, D), without gradient (tokens are the online ones).
+
+        Views share a batch in the blocks; batch statistics of the projector are those of each view.
+        """
         with torch.no_grad():
-            encoded = self.encode(fc, network=self.target)
-            latent: Tensor = self.target.project(self.target.readout(encoded))
-        return latent
+            encoded = self.encode_all([(view, None) for view in views], network=self.target)
+            return tuple(self.target.project(self.target.readout(one)) for one in encoded)
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
         """Move the target's parameters towards the online ones: t <- m t + (1 - m) o (buffers are its own)."""
-        for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True):
-            slow.lerp_(fast, 1.0 - momentum)
+        pairs = list(self.target.parameters()), list(self.online.parameters())
+        torch._foreach_lerp_(*pairs, 1.0 - momentum)
+
+    def set_precision(self, precision: str) -> None:
+        """Set the precision of matrix products in training, ``"fp32"`` or ``"bf16"``."""
+        self.online.precision = self.target.precision = precision

@@ -53,6 +53,7 @@ class BrainMassTask:
         self.train, self.validation = train, validation
         self.per_epoch = batches_per_epoch(len(train), config.batch)
         self.weights = Weights(config.weight_lra, config.weight_clf, config.weight_rec)
+        module.set_precision(config.precision)
 
     def epoch(self, step: int) -> int:
         """Return the pass over the scans."""
@@ -145,6 +146,7 @@ def train(
         decay=config.schedule,
         clip=1.0,
         clip_by="value",
+        fused=True,
         validate_every=max(1, steps // 10),
     )
     identity = {"model": NAME, "seed": settings.seed, "settings": settings.digest, "data": scans.digest}

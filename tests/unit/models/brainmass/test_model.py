@@ -163,8 +163,8 @@ def test_gradient_reaches_everything_that_trains_and_nothing_else(option: str) -
 
 def test_a_term_without_weight_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     model, passes = small().train(), []
-    encode = model.encode
-    monkeypatch.setattr(model, "encode", lambda fc, **how: passes.append(sorted(how)) or encode(fc, **how))
+    encode = model.encode_all
+    monkeypatch.setattr(model, "encode_all", lambda given, **how: passes.extend(given) or encode(given, **how))
     masks = [torch.tensor([[1, 2]] * 3)] * 2
     views = (fc(3, 20, 1), fc(3, 20, 2))
     for numbers, terms, count in (
