@@ -190,10 +190,10 @@ def evaluate_task(
         trained=trained,
         group_of=groups or dict(zip(cohort.subjects, cohort.groups, strict=True)),
     )
-    methods, missing = _methods(task, cohort, config, inputs)
+    methods, missing = _methods(task, cohort, config, seed, model, inputs)
     chosen = [method for method in methods if not only or method.name in only]
     for method in tqdm(chosen, disable=not progress, desc=task.name, unit="method"):
-        own = method.name in inputs["features"] or method.name.startswith(tuple(f"{n}_" for n in inputs["features"]))
+        own = method.name.startswith(f"{model}_")
         rows += evaluate_method(
             context,
             method,
@@ -206,29 +206,26 @@ def evaluate_task(
 
 
 def _methods(
-    task: Task, cohort: Cohort, config: EvaluateConfig, inputs: dict[str, Any]
+    task: Task, cohort: Cohort, config: EvaluateConfig, seed: int, model: str, inputs: dict[str, Any]
 ) -> tuple[list[Method], dict[str, str]]:
-    """Return the methods of a task in table order, the reference first, and why a baseline is not among them."""
-    from boldmill.evaluate import baselines
-    from boldmill.evaluate.method import Method
+    """Return the methods of a task in table order, the reference first, and why a configured one is not among them."""
+    from boldmill.evaluate.methods import MethodInputs, methods_of, missing
 
-    kind = "regression" if task.kind == "regression" else "classification"
-    methods = baselines.fc_methods(cohort, kind, config)
-    missing = {}
-    if covariates := baselines.covariate_method(cohort, task.column, kind):
-        methods.append(covariates)
-    else:
-        missing["covariates"] = "no age, sex, site or mean FD that is not the target itself"
-    methods.append(baselines.constant_method(cohort, kind))
-    linear = "logistic" if kind == "classification" else "ridge"
-    for name, (features, note, pretrained) in inputs["features"].items():
-        shared = {"features": features, "pretrained": pretrained, "note": note}
-        grid = baselines.linear_grid(kind, config)
-        methods += [
-            Method(name=f"{name}_{linear}", fit=baselines.linear_probe(kind), permute="refit", grid=grid, **shared),
-            Method(name=f"{name}_svm_rbf", fit=baselines.svm_probe(kind), permute="fixed", **shared),
-        ]
-    return methods, missing
+    made = MethodInputs(
+        cohort=cohort,
+        task=task.name,
+        column=task.column,
+        kind="regression" if task.kind == "regression" else "classification",
+        config=config,
+        seed=seed,
+        model=model,
+        features=inputs["features"],
+        network=inputs.get("network"),
+        snapshot=inputs.get("snapshot"),
+        device=inputs.get("device", "cpu"),
+        note=inputs.get("note", ""),
+    )
+    return methods_of(made), missing(made)
 
 
 def _inputs(
@@ -259,7 +256,8 @@ def _inputs(
         encoder = model.bank.fingerprint
         if model.has_t1w:
             features["fm_app_t1w_frozen"] = (t1w_features(model, snapshot, cohort, device), note, True)
-    return {"features": features, "text_encoder": encoder}
+    found = {"features": features, "text_encoder": encoder, "network": model, "snapshot": snapshot}
+    return found | {"device": device, "note": note}
 
 
 def _split(
