@@ -77,11 +77,7 @@ def changed(section: S, changes: dict[str, Any], variant: VariantConfig, label: 
 def evaluation_config(config: Config) -> Config:
     """Return the configuration of a variant's evaluation: one protocol, the frozen linear probe, the FC reference."""
     tasks = [task.model_copy(update={"protocols": []}) for task in config.evaluate.tasks]
-    fields = type(config.evaluate).model_fields
-    update: dict[str, Any] = {
-        key: value for key, value in (("probes", PROBES), ("baselines", BASELINES)) if key in fields
-    }
-    update |= {"tasks": tasks, "protocols": PROTOCOLS}
+    update = {"tasks": tasks, "protocols": PROTOCOLS, "probes": PROBES, "baselines": BASELINES}
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update=update)})
 
 

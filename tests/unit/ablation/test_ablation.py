@@ -76,8 +76,7 @@ def test_every_variant_is_evaluated_briefly_and_alike() -> None:
     slim = json.loads(stage_json(evaluation_config(base), "evaluate"))["config"]["evaluate"]
     assert slim["protocols"] == ["split"] and slim["tasks"][0]["protocols"] == []
     assert base.evaluate.tasks[0].protocols == ["cv"]
-    if "probes" in slim:
-        assert slim["probes"] == ["logistic"] and slim["baselines"] == ["fc_linear_selected"]
+    assert slim["probes"] == ["logistic"] and slim["baselines"] == ["fc_linear_selected"]
     assert slim["folds"] == base.evaluate.folds
 
 

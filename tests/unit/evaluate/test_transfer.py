@@ -51,7 +51,9 @@ TARGET = TaskConfig(name="status", column="status", positive="asd")
 def transfer(cohort: Cohort, trained=frozenset(), source=SOURCE, target=TARGET):
     tasks = make_task(source, cohort), make_task(target, cohort)
     sets = {"fc": (cohort.fc, "all edges")}
-    return transfer_rows("home-to-away", *tasks, cohort, sets, trained, bootstrap=200, permutations=199, seed=1)
+    families = dict(zip(cohort.subjects, cohort.groups, strict=True))
+    counts = {"bootstrap": 200, "permutations": 199, "seed": 1}
+    return transfer_rows("home-to-away", *tasks, cohort, sets, trained, families=families, **counts)
 
 
 def test_both_readings_are_those_of_scikit_learn() -> None:
