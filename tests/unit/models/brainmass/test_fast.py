@@ -135,7 +135,8 @@ def test_total_loss_and_its_gradients_are_those_of_separate_plain_passes(monkeyp
     for name, value in found[1][0].items():
         assert float(found[0][0][name].detach()) == pytest.approx(float(value.detach()), abs=1e-6)
     assert found[0][1].keys() == found[1][1].keys()
-    close(found[0][1], found[1][1], 5e-5)  # batch statistics of five scans amplify rounding
+    for name, gradient in found[1][1].items():  # batch statistics of five scans amplify rounding
+        torch.testing.assert_close(found[0][1][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_same_seed_same_bytes_other_seed_other_masks(threads: int) -> None:
