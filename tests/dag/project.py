@@ -115,6 +115,18 @@ class Project:
 
 
 TARGETS = {
-    *("all", "preprocess", "parcellate", "flatmap", "augment", "shards", "train", "evaluate", "interpret", "report", "audit"),
+    *(
+        "all",
+        "preprocess",
+        "parcellate",
+        "flatmap",
+        "augment",
+        "shards",
+        "train",
+        "evaluate",
+        "interpret",
+        "report",
+        "audit",
+    ),
     *("few_shot", "zero_shot", "ablation", "abide"),
 }
