@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.provenance.record import Recorder
     from boldmill.shards.reader import Snapshot
     from boldmill.stages import Settings
-    from boldmill.train.checkpoint import SUBJECTS
+    from boldmill.train.checkpoint import CONFIG, SUBJECTS, checkpoint_note
     from boldmill.train.device import environment, pick_device
     from boldmill.train.protocol import load
 
@@ -70,13 +70,16 @@ def run(args: argparse.Namespace) -> int:
         refuse_overlap(heldout, trained, dict(zip(cohort.subjects, cohort.groups, strict=True)), what=args.checkpoint)
         for path in (file for manifest in args.atlas for file in atlas_files(manifest)):
             record.add_input(path)
+        if args.checkpoint.with_name(CONFIG).exists():
+            record.add_input(args.checkpoint.with_name(CONFIG))
+        said = [checkpoint_note(args.checkpoint)]
         regions = named(snapshot.parcels())
         labels = _labels(args.atlas, config, regions)
         model: Any = load(args.model, args.checkpoint, device=device)
         tables = Tables()
         for task in explained(protocol, config):
             try:
-                maps = explain_task(task, cohort, snapshot, model, device, protocol, config, settings.seed)
+                maps = explain_task(task, cohort, snapshot, args.model, model, device, protocol, config, settings.seed)
             except CannotEvaluate as error:
                 tables.refuse(task.name, str(error))
                 continue
@@ -84,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
                 positive = task.positive or f"the last label of {task.column}"
                 tables.add(task.name, found, regions, config.top, config.edges, positive)
                 drawn = draw(args.out.parent, task.name, found, labels, regions, config)
-                if labels is None:
-                    tables.summary[-1]["note"] += f"; {HOW_TO_DRAW}"
+                notes = [found.note, *said, HOW_TO_DRAW if labels is None else ""]
+                tables.summary[-1]["note"] = "; ".join(note for note in notes if note)
                 tables.summary[-1]["pictures"] = " ".join(path.name for path in drawn)
                 for path in drawn:
                     record.add_output(path)
@@ -114,6 +117,7 @@ def explain_task(
     task_config: TaskConfig,
     cohort: Cohort,
     snapshot: Snapshot,
+    name: str,
     model: Any,
     device: str,
     protocol: EvaluateConfig,
@@ -130,6 +134,7 @@ def explain_task(
     import numpy as np
 
     from boldmill.evaluate.crossval import make_folds
+    from boldmill.evaluate.features import fc_input
     from boldmill.evaluate.tasks import CannotEvaluate, make_task
     from boldmill.interpret.explain import Inputs, chosen_scans, gradients_map, rollout_map
 
@@ -141,25 +146,16 @@ def explain_task(
     ids = [cohort.scan_ids[row] for row in task.rows]
 
     def fc(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return model_fc(snapshot, [ids[row] for row in rows])
+        return fc_input(name, model, snapshot, [ids[row] for row in rows])
 
     features = frozen_features(model, fc, len(ids), device)
     known = np.asarray(np.isfinite(features).all(axis=1))
     inputs = Inputs(model=model, device=device, fc=fc, features=features, regions=len(snapshot.parcels()))
     rows = chosen_scans(task, folds, ids, config.max_scans, known)
-    return [make(inputs, task, rows, folds, config) for make in (rollout_map, gradients_map)]
-
-
-def model_fc(snapshot: Snapshot, scan_ids: list[str]) -> NDArray[np.float32]:
-    """Return FC as the model reads it, (n, R, R): Pearson's, 0 for regions without data, diagonal 1."""
-    import numpy as np
-
-    from boldmill.represent.fc import unvectorise
-
-    fc = np.nan_to_num(np.asarray(unvectorise(snapshot.pearson(scan_ids)), dtype=np.float32), nan=0.0)
-    diagonal = np.arange(fc.shape[-1])
-    fc[:, diagonal, diagonal] = 1.0
-    return fc
+    return [
+        rollout_map(inputs, task, rows, folds, config),
+        gradients_map(inputs, task, rows, folds, config, seed),
+    ]
 
 
 def frozen_features(model: Any, fc: Any, count: int, device: str) -> NDArray[np.float64]:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.evaluate.tasks import CannotEvaluate
-from boldmill.interpret.maps import Stability, effect_size, region_sums, stability
-from boldmill.rng import key128
+from boldmill.interpret.maps import Stability, effect_size, rank_correlation, region_sums, stability
+from boldmill.rng import generator, key128
 
 if TYPE_CHECKING:
     from boldmill.evaluate.crossval import Folds
@@ -53,6 +53,9 @@ class Map:
         Of the explained probe, on the explained subjects; NaN for rollout, which has no probe.
     gap : float
         Completeness: mean gap over mean absolute log-odds difference; NaN for rollout.
+    shuffled : float
+        Rank correlation with the map of a probe fitted to shuffled labels: near 1, the map is the network's and says
+        little of the task. NaN for rollout.
     subjects : int
         How many are explained.
     note : str
@@ -66,6 +69,7 @@ class Map:
     stable: Stability
     auc: float
     gap: float
+    shuffled: float
     subjects: int
     note: str
 
@@ -147,32 +151,53 @@ def rollout_map(inputs: Inputs, task: Task, rows: NDArray[np.int64], folds: Fold
         stable=stable,
         auc=float("nan"),
         gap=float("nan"),
+        shuffled=float("nan"),
         subjects=len(subjects),
         note="; ".join(notes),
     )
 
 
-def gradients_map(inputs: Inputs, task: Task, rows: NDArray[np.int64], folds: Folds, config: InterpretConfig) -> Map:
-    """Return integrated gradients of the probe's log-odds, each explained scan by the probe of its own test fold."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributed:
+    """Out-of-fold attributions: ``edges`` (Q, T, E), ``scores`` (Q, T) log-odds, and the completeness ``gap``."""
+
+    edges: Floats
+    scores: Floats
+    gap: float
+
+
+def attributions(
+    inputs: Inputs, name: str, labels: Floats, of: NDArray[np.int64], rows: NDArray[np.int64], config: InterpretConfig
+) -> Attributed:
+    """Explain rows (T,), each by the probe fitted on all scans of the other folds.
+
+    Parameters
+    ----------
+    labels : (N,) array
+        0/1 of every scan of the task.
+    of : (Q, N) int array
+        Its test fold in each repeat; -1: in none.
+
+    Raises
+    ------
+    CannotEvaluate
+        The training scans of a fold are all of one class.
+    """
     import torch
 
     from boldmill.interpret.gradients import integrated_gradients
     from boldmill.interpret.probe import fit_direction
 
     known = np.isfinite(inputs.features).all(axis=1)
-    labels = task.truth[task.member]
-    repeats = folds.of[: config.repeats, task.member]  # (Q, N)
-    edges = np.zeros((len(repeats), len(rows), inputs.regions * (inputs.regions - 1) // 2))
-    scores, gaps, sizes = np.full((len(repeats), len(rows)), np.nan), [], []
-    for repeat, of in enumerate(repeats):
-        for k in range(folds.number):
-            here = np.flatnonzero(of[rows] == k)
-            train = (of >= 0) & (of != k) & known
-            if not len(here):
-                continue
+    edges = np.zeros((len(of), len(rows), inputs.regions * (inputs.regions - 1) // 2))
+    scores, gaps, sizes = np.full((len(of), len(rows)), np.nan), [], []
+    for repeat, fold in enumerate(of):
+        for k in np.unique(fold[rows]):
+            here = np.flatnonzero(fold[rows] == k)
+            train = (fold >= 0) & (fold != k) & known
             if len(np.unique(labels[train])) < 2:
                 why = "the training scans of a fold are all of one class"
-                raise CannotEvaluate("cannot explain", task.name, why, "add subjects, or lower evaluate.folds")
+                raise CannotEvaluate("cannot explain", name, why, "add subjects, or lower evaluate.folds")
             probe = fit_direction(inputs.features, labels, train)
             start = torch.from_numpy(baseline(inputs, np.flatnonzero(train), config.baseline)).to(inputs.device)
             direction = torch.from_numpy(probe.weights.astype(np.float32)).to(inputs.device)
@@ -181,27 +206,47 @@ def gradients_map(inputs: Inputs, task: Task, rows: NDArray[np.int64], folds: Fo
             edges[repeat, here], scores[repeat, here] = found.edges, probe.log_odds(inputs.features[rows[here]])
             gaps.append(found.gap)
             sizes.append(np.abs(found.difference))
-    member = task.member[rows]
-    subjects = np.unique(member)
-    signed = by_subject(np.moveaxis(edges, 0, 1), member)  # (S, Q, E)
-    size, sums = region_sums(np.abs(signed), inputs.regions), region_sums(signed, inputs.regions)
-    of = folds.of[: config.repeats, subjects]
-    maps = [size[of[q] == k, q].mean(axis=0) for q in range(len(of)) for k in range(folds.number) if (of[q] == k).any()]
-    stable = stability(np.array(maps), config.top)
-    positive = task.truth[subjects] > 0.5
     gap = float(np.concatenate(gaps).mean() / max(np.concatenate(sizes).mean(), 1e-12))
+    return Attributed(edges=edges, scores=scores, gap=gap)
+
+
+def gradients_map(
+    inputs: Inputs, task: Task, rows: NDArray[np.int64], folds: Folds, config: InterpretConfig, seed: int
+) -> Map:
+    """Return integrated gradients of the probe's log-odds, each explained scan by the probe of its own test fold.
+
+    The same is done once more with shuffled labels (a subject takes label and fold of another, so that every training
+    set keeps its classes): how alike the two maps are tells how much of the map is the network's alone. The data
+    randomisation test of Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018 (arXiv 1810.03292).
+    """
+    of, member = folds.of[: config.repeats], task.member[rows]
+    subjects = np.unique(member)
+    found = attributions(inputs, task.name, task.truth[task.member], of[:, task.member], rows, config)
+    signed = by_subject(np.moveaxis(found.edges, 0, 1), member)  # (S, Q, E)
+    size, sums = region_sums(np.abs(signed), inputs.regions), region_sums(signed, inputs.regions)
+    own = of[:, subjects]
+    maps = [size[own[q] == k, q].mean(axis=0) for q in range(len(own)) for k in np.unique(own[q])]
+    positive = task.truth[subjects] > 0.5
     notes = ["log-odds of the positive class; each subject by the probe of its test fold"]
-    if gap > config.tolerance:
-        notes.append(f"completeness gap {gap:.1%} of the explained log-odds: raise interpret.ig_steps")
+    if found.gap > config.tolerance:
+        notes.append(f"completeness gap {found.gap:.1%} of the explained log-odds: raise interpret.ig_steps")
+    inside = np.flatnonzero(folds.of[0] >= 0)
+    moves = np.arange(len(task.subjects))
+    moves[inside] = inside[generator("interpret shuffled", task.name, seed).permutation(len(inside))]
+    control = attributions(
+        inputs, task.name, task.truth[moves][task.member], of[:1, moves][:, task.member], rows, config
+    )
+    shuffled = region_sums(np.abs(by_subject(control.edges[0], member)), inputs.regions)
     return Map(
         name=GRADIENTS,
         value=size.mean(axis=(0, 1)),
         positive=sums[positive].mean(axis=(0, 1)),
         negative=sums[~positive].mean(axis=(0, 1)),
         edges=(signed[positive].mean(axis=(0, 1)) - signed[~positive].mean(axis=(0, 1))) / 2,
-        stable=stable,
-        auc=mean_auc(positive, by_subject(scores.T, member).T),
-        gap=gap,
+        stable=stability(np.array(maps), config.top),
+        auc=mean_auc(positive, by_subject(found.scores.T, member).T),
+        gap=found.gap,
+        shuffled=rank_correlation(size.mean(axis=(0, 1)), shuffled.mean(axis=0)),
         subjects=len(subjects),
         note="; ".join(notes),
     )

@@ -80,7 +80,7 @@ def stability(maps: Floats, top: int) -> Stability:
         mean=maps.mean(axis=0) if count else missing,
         sd=maps.std(axis=0, ddof=1) if count > 1 else missing,
         share=share / count if count else missing,
-        spearman=float(np.mean([_spearman(maps[i], maps[j]) for i, j in pairs])) if pairs else float("nan"),
+        spearman=float(np.mean([rank_correlation(maps[i], maps[j]) for i, j in pairs])) if pairs else float("nan"),
         jaccard=float(np.mean(overlap)) if pairs else float("nan"),
         folds=count,
     )
@@ -95,7 +95,8 @@ def chance_jaccard(regions: int, top: int) -> float:
     return float((hypergeom(regions, top, top).pmf(shared) * shared / (2 * top - shared)).sum())
 
 
-def _spearman(first: Floats, second: Floats) -> float:
+def rank_correlation(first: Floats, second: Floats) -> float:
+    """Return Spearman's correlation of two maps (N,); NaN where one of them is constant."""
     from scipy.stats import rankdata
 
     ranks = [rankdata(values) for values in (first, second)]

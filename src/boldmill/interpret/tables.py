@@ -18,8 +18,8 @@ from boldmill.spaces.parcels import Parcel
 REGIONS = ("task", "map", "rank", "region", "network", "hemisphere", "value", "positive", "negative", "fold_mean",
            "fold_sd", "top_share", "note")  # fmt: skip
 EDGES = ("task", "map", "rank", "region_a", "region_b", "value")
-SUMMARY = ("task", "map", "subjects", "auc", "folds", "top", "spearman", "jaccard", "jaccard_chance", "gap", "positive",
-           "pictures", "note")  # fmt: skip
+SUMMARY = ("task", "map", "subjects", "auc", "folds", "top", "spearman", "jaccard", "jaccard_chance", "shuffled", "gap",
+           "positive", "pictures", "note")  # fmt: skip
 FILES = {"regions": "regions.tsv", "edges": "edges.tsv", "summary": "summary.tsv"}
 
 
@@ -50,8 +50,8 @@ class Tables:
         self.summary.append(
             {"task": task, "map": found.name, "subjects": found.subjects, "auc": found.auc,
              "folds": found.stable.folds, "top": top, "spearman": found.stable.spearman,
-             "jaccard": found.stable.jaccard, "jaccard_chance": chance_jaccard(len(parcels), top), "gap": found.gap,
-             "positive": positive, "pictures": "", "note": found.note}
+             "jaccard": found.stable.jaccard, "jaccard_chance": chance_jaccard(len(parcels), top),
+             "shuffled": found.shuffled, "gap": found.gap, "positive": positive, "pictures": "", "note": found.note}
         )  # fmt: skip
 
     def refuse(self, task: str, reason: str) -> None:

@@ -71,7 +71,7 @@ def everyone(task: Task) -> Any:
 def test_regions_with_a_planted_effect_come_first() -> None:
     inputs, task, folds = toy()
     rows = chosen_scans(task, folds, ids(task), 200, everyone(task))
-    found = gradients_map(inputs, task, rows, folds, CONFIG)
+    found = gradients_map(inputs, task, rows, folds, CONFIG, 0)
     assert sorted(ranking(found.value)[:3].tolist()) == PLANTED
     assert found.auc > 0.85 and found.subjects == 20
     assert found.gap < 0.1
@@ -80,6 +80,7 @@ def test_regions_with_a_planted_effect_come_first() -> None:
     upper = np.triu_indices(R, k=1)
     assert {(upper[0][e], upper[1][e]) for e in strongest} == {(2, 7), (2, 11), (7, 11)}
     assert found.stable.folds == 4 and found.stable.share[PLANTED].min() > 0.6
+    assert found.shuffled < 0.5  # shuffled labels do not find them
 
 
 def test_without_an_effect_no_map_is_stable() -> None:
@@ -87,8 +88,24 @@ def test_without_an_effect_no_map_is_stable() -> None:
     shuffled = np.random.default_rng(3).permutation(len(task.truth))
     task = Task(**{name: getattr(task, name) for name in task.__slots__} | {"truth": task.truth[shuffled]})
     rows = chosen_scans(task, folds, ids(task), 200, everyone(task))
-    found = gradients_map(inputs, task, rows, folds, CONFIG)
+    found = gradients_map(inputs, task, rows, folds, CONFIG, 0)
     assert 0.2 < found.auc < 0.8
+
+
+def test_a_map_that_is_the_networks_alone_is_told_by_shuffled_labels() -> None:
+    inputs, task, folds = toy()
+    spread = np.linspace(0.2, 3, R)
+    scale = np.sqrt(spread[:, None] * spread).astype(np.float32)
+    np.fill_diagonal(scale, 1)
+    fc = inputs.fc(np.arange(len(task.rows))) * scale
+    with torch.no_grad():
+        features = inputs.model.features(torch.from_numpy(fc)).double().numpy()
+    loud = Inputs(model=inputs.model, device="cpu", fc=lambda rows: fc[rows], features=features, regions=R)
+    shuffled = task.truth[np.random.default_rng(3).permutation(len(task.truth))]
+    task = Task(**{name: getattr(task, name) for name in task.__slots__} | {"truth": shuffled})
+    rows = chosen_scans(task, folds, ids(task), 200, everyone(task))
+    found = gradients_map(loud, task, rows, folds, CONFIG, 0)
+    assert found.shuffled > 0.5 and found.stable.spearman > 0.5  # alike in every fold, yet nothing of the task
 
 
 def test_nobody_is_explained_by_a_probe_fitted_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +125,8 @@ def test_nobody_is_explained_by_a_probe_fitted_on_them(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(probe, "fit_direction", watch)
     watched = Inputs(model=inputs.model, device="cpu", fc=read, features=inputs.features, regions=R)
-    gradients_map(watched, task, rows, folds, InterpretConfig(repeats=2, baseline="zero", ig_steps=2))
-    assert len(fitted) == len(explained) == 8 and not starts
+    gradients_map(watched, task, rows, folds, InterpretConfig(repeats=2, baseline="zero", ig_steps=2), 0)
+    assert len(fitted) == len(explained) == 12 and not starts
     for learnt, tested in zip(fitted, explained, strict=True):
         assert not learnt & tested
         assert tested <= set(np.flatnonzero(task.heldout))
@@ -129,8 +146,8 @@ def test_subjects_of_no_fold_are_neither_explained_nor_learnt_from(monkeypatch: 
         return real(features, truth, train)
 
     monkeypatch.setattr(probe, "fit_direction", watch)
-    assert np.isfinite(gradients_map(inputs, task, rows, folds, CONFIG).auc)
-    assert len(fitted) == 4 and not any(fitted)
+    assert np.isfinite(gradients_map(inputs, task, rows, folds, CONFIG, 0).auc)
+    assert len(fitted) == 8 and not any(fitted)
 
 
 def test_rollout_difference_is_descriptive_and_its_stability_needs_subjects() -> None:

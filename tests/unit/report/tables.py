@@ -122,7 +122,8 @@ def interpretation(folder: Path, names: list[str], pictures: dict[str, Path] | N
         probe = kind == "integrated_gradients"
         summary.append({"task": "asd", "map": kind, "subjects": 98, "auc": 0.61 if probe else "n/a", "folds": 5,
                         "top": 10, "spearman": 0.42, "jaccard": 0.31, "jaccard_chance": 0.05,
-                        "gap": 0.012 if probe else "n/a", "positive": "1", "pictures": " ".join(drawn),
+                        "shuffled": 0.37 if probe else "n/a", "gap": 0.012 if probe else "n/a",
+                        "positive": "1", "pictures": " ".join(drawn),
                         "note": "each subject by the probe of its test fold"})  # fmt: skip
     summary.append({"task": "age", "map": "n/a", "pictures": "n/a", "note": "n/a: it is a task of kind regression"})
     write_table(folder / "regions.tsv", regions)
