@@ -84,7 +84,8 @@ def test_each_setting_reruns_its_own_job(brainmass) -> None:
     assert zero == {"zero_shot_model brainmass"} | AFTER
     folds = jobs_after(brainmass, {"evaluate": {"folds": 3}})
     variants = {f"evaluate_ablation {name}" for name in ("full", "mrm")}
-    assert folds == {"evaluate_model brainmass", "ablation_table"} | variants | AFTER
+    models = {"evaluate_model brainmass", "interpret_model brainmass"}
+    assert folds == models | {"ablation_table"} | variants | AFTER
 
 
 def test_a_variant_reruns_its_own_three_jobs(brainmass) -> None:
@@ -101,7 +102,7 @@ def test_the_base_model_reruns_itself_and_every_variant(brainmass) -> None:
     found = jobs_after(brainmass, {"models": {"brainmass": {"epochs": 3}}})
     variants = {f"{job}_ablation {name}" for job in ("train", "evaluate") for name in ("full", "mrm")}
     assert found == variants | AFTER | {"ablation_table", "train_model brainmass"} | {
-        f"{job}_model brainmass" for job in ("evaluate", "few_shot", "zero_shot")
+        f"{job}_model brainmass" for job in ("evaluate", "interpret", "few_shot", "zero_shot")
     }
 
 
@@ -172,7 +173,7 @@ def abide_jobs(project, path: Path) -> set[str]:
 def expected(n_buckets: int, dataset: str = "abide") -> set[str]:
     buckets = {f"{bucket_of(dataset, name, n_buckets):03d}" for name in PEOPLE}
     per_bucket = {f"{j}_bucket {b}" for j in ("parcellate", "augment", "shard") for b in buckets}
-    models = {f"{job}_model brainmass" for job in ("train", "evaluate", "few_shot", "zero_shot")}
+    models = {f"{job}_model brainmass" for job in ("train", "evaluate", "interpret", "few_shot", "zero_shot")}
     return per_bucket | models | {"snapshot", "report_page", "cohort_page", "ledger"}
 
 

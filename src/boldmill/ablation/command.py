@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the table and its provenance record."""
     from boldmill.ablation.config import AblationConfig
     from boldmill.ablation.table import AblationRow, ablation_rows, read_evaluated
-    from boldmill.evaluate.cohort import group_of
+    from boldmill.evaluate.cohort import families
     from boldmill.evaluate.rows import write_rows
     from boldmill.provenance.record import Recorder
     from boldmill.shards.reader import Snapshot
@@ -34,9 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings(args.config_json)
     config = settings.section("ablation", AblationConfig)
-    scans = Snapshot.load(args.snapshot).scans()
-    names = scans["dataset"].astype(str), scans["subject"].astype(str), scans["family"]
-    groups = {f"{d}/{s}": group_of(d, f"{d}/{s}", family) for d, s, family in zip(*names, strict=True)}
+    groups = families(Snapshot.load(args.snapshot))
     beside = [path.with_name(name) for path in args.metrics for name in ("predictions.parquet", CONFIG, HISTORY)]
     with Recorder(settings, out=args.out, inputs=[args.snapshot, *args.metrics, *beside]) as record:
         found = {path.parent.name: read_evaluated(path) for path in args.metrics}

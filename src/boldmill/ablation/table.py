@@ -122,10 +122,11 @@ def ablation_rows(
     if missing:
         raise ConfigError("ablation is incomplete", missing[0], "it was not evaluated", "run `snakemake ablation`")
     full = found[config.reference]
+    first = {line["task"]: line["method"] for line in reversed(full.rows) if line["model"] == BASELINE}
     rows = [
         _row(line, AblationRow(variant=BASELINE, group=BASELINE, overrides="none"), "no model")
         for line in full.rows
-        if line["model"] == BASELINE
+        if line["model"] == BASELINE and line["method"] == first[line["task"]]
     ]
     for variant in config.variants:
         one = found[variant.name]

@@ -17,6 +17,8 @@ MODEL, VIEWS = "models.brainmass", "augment"
 """Sections a variant may change."""
 PROBES, BASELINES = ["logistic"], ["fc_linear_selected"]
 """What every variant is evaluated with: the frozen linear probe, and FC as the reference."""
+PROTOCOLS = ["split"]
+"""Fitted on the subjects of pre-training, tested on all held-out ones."""
 
 
 def variant_of(config: Config, name: str) -> VariantConfig:
@@ -73,9 +75,9 @@ def changed(section: S, changes: dict[str, Any], variant: VariantConfig, label: 
 
 
 def evaluation_config(config: Config) -> Config:
-    """Return the configuration of a variant's evaluation: the frozen linear probe and the FC reference only."""
-    fields = type(config.evaluate).model_fields
-    update = {key: value for key, value in (("probes", PROBES), ("baselines", BASELINES)) if key in fields}
+    """Return the configuration of a variant's evaluation: one protocol, the frozen linear probe, the FC reference."""
+    tasks = [task.model_copy(update={"protocols": []}) for task in config.evaluate.tasks]
+    update = {"tasks": tasks, "protocols": PROTOCOLS, "probes": PROBES, "baselines": BASELINES}
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update=update)})
 
 

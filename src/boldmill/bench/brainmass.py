@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from boldmill.bench.table import Row
@@ -62,7 +63,7 @@ def _size_rows(size: str, device: str, repeats: int, *, goals: bool) -> list[Row
             clocks["ours"].time(ours, wait)
             clocks["square"].time(squares["fp32"], wait)
             pair = clocks["views"].time(lambda: peer.views(scans), wait)
-            clocks["peer"].time(lambda pair=pair: peer.step(*pair), wait)
+            clocks["peer"].time(partial(peer.step, *pair), wait)
             clocks["half"].time(half, wait)
             clocks["half square"].time(squares["bf16"], wait)
         name = torch.cuda.get_device_name() if device == "cuda" else f"{threads} CPU threads"
@@ -76,11 +77,11 @@ def _rows(
     """Return the rows of one size; ``flops`` of one step."""
     from boldmill.bench.brainmass_case import SQUARE
 
-    kinds = ("wall", "cpu") if device == "cpu" else ("wall",)
+    kinds = ("wall", "CPU") if device == "cpu" else ("wall",)
     load = f"; load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     made = []
     for kind in kinds:
-        s: dict[str, float] = {name: statistics.median(getattr(clock, kind)) for name, clock in clocks.items()}
+        s: dict[str, float] = {name: statistics.median(getattr(clock, kind.lower())) for name, clock in clocks.items()}
         per = "samples/s" if kind == "wall" else "samples/CPU-s"
         goal = goals and kind == "wall"
         said = f"{note}, {kind} time{load}"
@@ -101,7 +102,8 @@ def _rows(
         made += [
             versus(f"{said}, fp32 (peer: published step, nilearn views)", s["ours"], s["views"] + s["peer"],
                    RATIO_GOAL if goal and device == "cpu" else None),
-            versus(f"{said}, fp32, views in ours only (peer: published step, its views given)", s["ours"], s["peer"], None),
+            versus(f"{said}, fp32, views in ours only (peer: published step, its views given)", s["ours"], s["peer"],
+                   None),
             rate(f"{said}, fp32, {flops / 1e9:.0f} GFLOP a step (peer: product of {SQUARE} x {SQUARE})", s["ours"],
                  s["square"], RATE_GOAL if goal and device == "cpu" else None),
             versus(f"{said}, bf16 (peer: ours in fp32)", s["half"], s["ours"], None),

@@ -30,7 +30,7 @@ from boldmill.train.optim import Recipe, adamw
 ROIS, TIMEPOINTS, SCANS = 100, 176, 64
 """An ABIDE-like scan in Schaefer-100."""
 
-BATCH = {"tiny": 32, "S": 32, "B": 8, "L": 4}
+BATCH = {"tiny": 4, "S": 32, "B": 8, "L": 4}
 """Scans per step on a CPU: both sides fit into 24 GB of memory."""
 
 GPU_BATCH = {"tiny": 256, "S": 256, "B": 256, "L": 256}

@@ -13,7 +13,7 @@ Example: boldmill evaluate --model brainmass --checkpoint results/models/brainma
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,9 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check for leakage, evaluate every task, write both tables and the provenance record."""
     import sys
+    from dataclasses import replace
 
     from boldmill.atomic import write_text
-    from boldmill.evaluate.cohort import HELDOUT, read_cohort
+    from boldmill.errors import ConfigError, nearest
+    from boldmill.evaluate.cohort import HELDOUT, families, read_cohort
     from boldmill.evaluate.comparison import comparison
     from boldmill.evaluate.config import EvaluateConfig
     from boldmill.evaluate.leakage import pretraining_epochs, pretraining_subjects, refuse_overlap
@@ -74,12 +76,13 @@ def run(args: argparse.Namespace) -> int:
             if beside.exists():
                 record.add_input(beside)
         heldout = [subject for subject, split in snapshot.subjects.items() if split == HELDOUT]
-        group_of = dict(zip(cohort.subjects, cohort.groups, strict=True))
+        group_of = families(snapshot)
         refuse_overlap(heldout, trained, group_of, what=str(args.checkpoint))
         predictions = Predictions()
         with environment(device, args.threads):
             model = load(args.model, args.checkpoint, device=device)
             note = checkpoint_note(args.checkpoint)
+            epochs = pretraining_epochs(args.checkpoint)
             progress = sys.stderr.isatty()
             inputs = _inputs(
                 args.model,
@@ -103,12 +106,17 @@ def run(args: argparse.Namespace) -> int:
                     inputs,
                     predictions,
                     trained=trained,
-                    epochs=pretraining_epochs(args.checkpoint),
+                    groups=group_of,
+                    epochs=epochs,
                     only=only,
                     progress=progress,
                 )
+            if unknown := sorted(only - {row.method for row in rows}):
+                why = f"no task has them{nearest(unknown[0], {row.method for row in rows})}"
+                raise ConfigError("unknown methods", f"--methods {','.join(unknown)}", why, "correct the names")
             if args.model == "fm_app":
-                rows += _split(model, snapshot, group_of, config, settings.seed, device, predictions, note)
+                own = _split(model, snapshot, group_of, config, settings.seed, device, predictions, note)
+                rows += [replace(row, epochs=epochs) if row.model == args.model else row for row in own]
         write_metrics(args.out, rows)
         record.add_output(write_text(args.out.with_name(COMPARISON), comparison(rows)))
         record.add_output(predictions.write(args.out.with_name(PREDICTIONS)))
@@ -126,6 +134,7 @@ def evaluate_task(
     predictions: Predictions,
     *,
     trained: Collection[str] = frozenset(),
+    groups: Mapping[str, str] | None = None,
     epochs: str = "n/a",
     only: Collection[str] = (),
     progress: bool = False,
@@ -138,6 +147,8 @@ def evaluate_task(
         ``features``: name of a set of frozen features -> ``(features (N, D), note, pretrained)``; ``text_encoder``.
     trained : collection of str
         Subjects of the pre-training.
+    groups : mapping, optional
+        Subject -> family, of the cohort and of everybody in ``trained``; default: those of the cohort.
     epochs : str
         Its passes over them.
     only : collection of str
@@ -177,12 +188,12 @@ def evaluate_task(
         seed=seed,
         predictions=predictions,
         trained=trained,
-        group_of=dict(zip(cohort.subjects, cohort.groups, strict=True)),
+        group_of=groups or dict(zip(cohort.subjects, cohort.groups, strict=True)),
     )
-    methods, missing = _methods(task, cohort, config, inputs)
+    methods, missing = _methods(task, cohort, config, seed, model, inputs)
     chosen = [method for method in methods if not only or method.name in only]
     for method in tqdm(chosen, disable=not progress, desc=task.name, unit="method"):
-        own = method.name in inputs["features"] or method.name.startswith(tuple(f"{n}_" for n in inputs["features"]))
+        own = method.name.startswith(f"{model}_")
         rows += evaluate_method(
             context,
             method,
@@ -195,29 +206,26 @@ def evaluate_task(
 
 
 def _methods(
-    task: Task, cohort: Cohort, config: EvaluateConfig, inputs: dict[str, Any]
+    task: Task, cohort: Cohort, config: EvaluateConfig, seed: int, model: str, inputs: dict[str, Any]
 ) -> tuple[list[Method], dict[str, str]]:
-    """Return the methods of a task in table order, the reference first, and why a baseline is not among them."""
-    from boldmill.evaluate import baselines
-    from boldmill.evaluate.method import Method
+    """Return the methods of a task in table order, the reference first, and why a configured one is not among them."""
+    from boldmill.evaluate.methods import MethodInputs, methods_of, missing
 
-    kind = "regression" if task.kind == "regression" else "classification"
-    methods = baselines.fc_methods(cohort, kind, config)
-    missing = {}
-    if covariates := baselines.covariate_method(cohort, task.column, kind):
-        methods.append(covariates)
-    else:
-        missing["covariates"] = "no age, sex, site or mean FD that is not the target itself"
-    methods.append(baselines.constant_method(cohort, kind))
-    linear = "logistic" if kind == "classification" else "ridge"
-    for name, (features, note, pretrained) in inputs["features"].items():
-        shared = {"features": features, "pretrained": pretrained, "note": note}
-        grid = baselines.linear_grid(kind, config)
-        methods += [
-            Method(name=f"{name}_{linear}", fit=baselines.linear_probe(kind), permute="refit", grid=grid, **shared),
-            Method(name=f"{name}_svm_rbf", fit=baselines.svm_probe(kind), permute="fixed", **shared),
-        ]
-    return methods, missing
+    made = MethodInputs(
+        cohort=cohort,
+        task=task.name,
+        column=task.column,
+        kind="regression" if task.kind == "regression" else "classification",
+        config=config,
+        seed=seed,
+        model=model,
+        features=inputs["features"],
+        network=inputs.get("network"),
+        snapshot=inputs.get("snapshot"),
+        device=inputs.get("device", "cpu"),
+        note=inputs.get("note", ""),
+    )
+    return methods_of(made), missing(made)
 
 
 def _inputs(
@@ -248,7 +256,8 @@ def _inputs(
         encoder = model.bank.fingerprint
         if model.has_t1w:
             features["fm_app_t1w_frozen"] = (t1w_features(model, snapshot, cohort, device), note, True)
-    return {"features": features, "text_encoder": encoder}
+    found = {"features": features, "text_encoder": encoder, "network": model, "snapshot": snapshot}
+    return found | {"device": device, "note": note}
 
 
 def _split(

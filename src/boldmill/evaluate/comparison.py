@@ -19,7 +19,8 @@ EXPLAINED = {
     "heldout": "The folds of the cross-validation, scored on subjects that no model was pre-trained on.",
     "split": "Fitted once on the subjects pre-training may have seen, tested on all held-out ones, pooled over sites.",
     "paper": "70 % training, 15 % validation (not used), 15 % test, stratified by site, repeated.",
-    "leave-one-site-out": "Every site tested by methods fitted on all others; scores pooled over sites.",
+    "leave-one-site-out": "Every site tested by methods fitted on all others; scores pooled over sites. A constant "
+    "prediction pools to less than AUC 0.5, for it leans against the site left out; the mean of sites is free of this.",
     "external": "Fitted on the task's own data sets, tested unchanged on others.",
     "nested": "Cross-validation; hyperparameters chosen by inner folds of the training part.",
 }
@@ -28,7 +29,8 @@ LEGEND = (
     "Square brackets: 95 % bootstrap interval over subjects (families drawn whole). p: label permutation of the first "
     "metric; *refit*: the method fitted again for every draw, *fixed*: the same predictions. Gain: difference of the "
     "first metric from the first method of the table, with a paired bootstrap interval; p (t): corrected resampled "
-    "t-test over test sets (Nadeau and Bengio 2003). Epochs: passes of pre-training over its scans."
+    "t-test over test sets (Nadeau and Bengio 2003). No p is corrected for the number of methods. Epochs: passes of "
+    "pre-training over its scans."
 )
 
 
@@ -66,9 +68,27 @@ def _section(protocol: str, kind: str, rows: Sequence[Row]) -> list[str]:
         )  # fmt: skip
         said = [some.note, f"gain: {gain.note}" if gain else ""]
         notes.append(f"- {method}: {'; '.join(text for text in said if text)}" if any(said) else "")
-    parts = [f"### {protocol}", EXPLAINED.get(protocol, ""), _table(head, lines)]
+    parts = [f"### {protocol}", EXPLAINED.get(protocol, ""), _table(head, lines), _verdict(pooled)]
     parts += _sites(rows, shown[0]) if shown else []
     return [*(part for part in parts if part), "\n".join(note for note in notes if note)]
+
+
+def _verdict(rows: Sequence[Row]) -> str:
+    """Return in words which methods the interval of the gain puts above or below the reference, and which neither."""
+    gains = [row for row in rows if "_over_" in row.metric]
+    if not gains:
+        return ""
+    found: dict[str, list[str]] = {"above": [], "below": [], "no difference shown": [], "cannot be compared": []}
+    for row in gains:
+        if math.isnan(row.ci_low):
+            found["cannot be compared"].append(row.method)
+        elif row.ci_low > 0:
+            found["above"].append(row.method)
+        else:
+            found["below" if row.ci_high < 0 else "no difference shown"].append(row.method)
+    metric, reference = gains[0].metric.split("_over_", 1)
+    said = "; ".join(f"{what}: {', '.join(names)}" for what, names in found.items() if names)
+    return f"Against {reference}, by the interval of the gain in {_words(metric)}: {said}."
 
 
 def _sites(rows: Sequence[Row], metric: str) -> list[str]:
@@ -82,7 +102,13 @@ def _sites(rows: Sequence[Row], metric: str) -> list[str]:
     for site in dict.fromkeys(row.fold for row in own):
         count = max(row.n_test for row in own if row.fold == site)
         lines.append([site, str(count), *(_value(value.get((site, method)), short=True) for method in methods)])
-    return [f"{_words(metric)} per test site (n/a: a single class):", _table(["site", "n test", *methods], lines)]
+    means = []
+    for method in methods:
+        known = [row.value for row in own if row.method == method and not math.isnan(row.value)]
+        means.append(f"{sum(known) / len(known):.3f}" if known else MISSING)
+    lines.append(["mean of sites", "", *means])
+    title = f"{_words(metric)} per test site (n/a: too few subjects or a single class):"
+    return [title, _table(["site", "n test", *methods], lines)]
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

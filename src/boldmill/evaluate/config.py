@@ -8,6 +8,15 @@ from pydantic import Field, model_validator
 
 from boldmill.config.base import Section
 from boldmill.errors import nearest
+from boldmill.evaluate.methods_config import (
+    BaselineName,
+    BrainNetCnnConfig,
+    FinetuneConfig,
+    KnnConfig,
+    MlpConfig,
+    ProbeName,
+    TransformerConfig,
+)
 from boldmill.evaluate.transfer_config import FewShotConfig, TransferConfig
 
 Protocol = Literal["cv", "heldout", "split", "paper", "leave-one-site-out", "external", "nested"]
@@ -65,6 +74,24 @@ class EvaluateConfig(Section):
     select_edges: int = Field(
         default=30, ge=1, description="edges the FC classification baseline keeps by ANOVA, chosen in the training fold"
     )
+    baselines: list[BaselineName] = Field(
+        default=["fc_linear_selected", "fc_svm", "random", "covariates", "constant"],
+        description="baselines of every table: fc_linear_selected (the reference), fc_svm, fc_ridge, fc_logistic, "
+        "tangent, brainnetcnn, transformer (from random weights), random (random frozen encoder), covariates, constant",
+    )
+    probes: list[ProbeName] = Field(
+        default=["logistic", "svm_rbf"],
+        description="probes of frozen features: logistic (ridge for a regression), svm_rbf, mlp, knn; finetune trains "
+        "all weights",
+    )
+    harmonise: Literal["none", "combat"] = Field(
+        default="none", description="site effects removed from FC edges and frozen features inside each training fold"
+    )
+    knn: KnnConfig = KnnConfig()
+    mlp: MlpConfig = MlpConfig()
+    brainnetcnn: BrainNetCnnConfig = BrainNetCnnConfig()
+    transformer: TransformerConfig = TransformerConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
     few_shot: FewShotConfig = FewShotConfig()
     transfers: list[TransferConfig] = Field(
         default=[], description="zero-shot transfers: name, source task, target task (the source itself: its held-out)"

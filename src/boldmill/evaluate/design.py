@@ -161,6 +161,9 @@ def leave_one_site_out(task: Task, config: EvaluateConfig, seed: int) -> Design:
         raise CannotEvaluate("cannot leave a site out", task.name, f"the only site is {names[0]}", "use protocol cv")
     test = np.array([[s == name for s in task.sites] for name in names]) & inside
     train, note = purge(inside & ~test, test, task.groups)
+    if all(np.unique(task.truth[fit]).size < 2 for fit in train):
+        why = "without a site, the labels of all others are equal"
+        raise CannotEvaluate("nothing to learn from", task.name, why, "use protocol cv, or another column")
     return Design(
         protocol=LEAVE_SITE,
         train=train,

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Cohort, features by name (N, P) with what to say of them, and the subjects the model was pre-trained on."""
+    """Cohort, features by name (N, P) with what to say of them, the subjects of pre-training, and everyone's family."""
 
     cohort: Cohort
     sets: dict[str, tuple[NDArray[np.float64], str]]
     trained: frozenset[str]
+    families: dict[str, str]
     record: Recorder
 
 
@@ -55,7 +56,7 @@ def prepared(args: argparse.Namespace, settings: Settings, *, max_clips: int) ->
     import sys
     from functools import partial
 
-    from boldmill.evaluate.cohort import HELDOUT, read_cohort
+    from boldmill.evaluate.cohort import HELDOUT, families, read_cohort
     from boldmill.evaluate.features import random_twin, scan_features
     from boldmill.evaluate.leakage import pretraining_subjects, refuse_overlap
     from boldmill.provenance.record import Recorder
@@ -74,7 +75,7 @@ def prepared(args: argparse.Namespace, settings: Settings, *, max_clips: int) ->
         cohort = read_cohort(snapshot)
         trained = pretraining_subjects(args.checkpoint)
         heldout = [subject for subject, split in snapshot.subjects.items() if split == HELDOUT]
-        group_of = dict(zip(cohort.subjects, cohort.groups, strict=True))
+        group_of = families(snapshot)
         refuse_overlap(heldout, trained, group_of, what=str(args.checkpoint))
         with environment(device, args.threads):
             model: Any = load(args.model, args.checkpoint, device=device)
@@ -90,6 +91,7 @@ def prepared(args: argparse.Namespace, settings: Settings, *, max_clips: int) ->
                     "fc": (cohort.fc, "all edges"),
                 },
                 trained=trained,
+                families=group_of,
                 record=record,
             )
         record.note(device=device, snapshot=snapshot.id, n_scans=len(cohort))

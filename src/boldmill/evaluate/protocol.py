@@ -16,6 +16,7 @@ from boldmill.evaluate.compare import MIN_TESTED, compare
 from boldmill.evaluate.config import EvaluateConfig
 from boldmill.evaluate.crossval import Fit, of_subjects, scan_scores
 from boldmill.evaluate.design import CV, HELDOUT, NESTED, Design
+from boldmill.evaluate.harmonise import unharmonised_note
 from boldmill.evaluate.leakage import overlap
 from boldmill.evaluate.method import Method
 from boldmill.evaluate.metrics import metrics_of
@@ -72,6 +73,10 @@ def evaluate_method(
             rows.append(replace(base, metric=MISSING, note=why))
             continue
         base = replace(base, note="; ".join(part for part in (method.note, design.note, task.note) if part))
+        usable = np.isfinite(features).any(axis=1)
+        roles = [part[:, task.member] & usable for part in (design.train, design.test)]
+        if left := unharmonised_note(method.fit, features, *roles):
+            base = replace(base, note=f"{left}; {base.note}")
         fit = _fit(context, method, protocol)
         shared = CV if protocol == HELDOUT and CV in done else protocol
         if shared not in done:

@@ -101,6 +101,7 @@ def transfer_rows(
     sets: Mapping[str, tuple[Floats, str]],
     trained: frozenset[str],
     *,
+    families: Mapping[str, str],
     bootstrap: int,
     permutations: int,
     seed: int,
@@ -111,10 +112,14 @@ def transfer_rows(
     ----------
     sets : mapping
         Name -> features of the cohort's scans (N, P), and what to say of them.
+    trained : frozenset of str
+        Subjects the model was pre-trained on.
+    families : mapping
+        Subject -> family (or the subject itself), of everybody in the snapshot.
     """
     empty = TransferRow(task=name, source=source.name, target=target.name, method="n/a", metric="n/a")
     try:
-        learn, test = sides(source, target, trained, dict(zip(cohort.subjects, cohort.groups, strict=True)))
+        learn, test = sides(source, target, trained, families)
     except (LeakageError, CannotEvaluate) as error:
         return [replace(empty, note=f"n/a: {error}")]
     taught, tested = source.rows[learn[source.member]], target.rows[test[target.member]]

@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
                 ready.cohort,
                 ready.sets,
                 ready.trained,
+                families=ready.families,
                 bootstrap=config.bootstrap,
                 permutations=config.permutations,
                 seed=settings.seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from boldmill.errors import MachineFault
 from boldmill.rng import key128
@@ -37,16 +38,17 @@ def environment(device: str, threads: int) -> Iterator[None]:
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first call
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    debug: Any = torch.utils.deterministic  # a module that sets its attribute by a class of its own
+    filled = debug.fill_uninitialized_memory
     torch.set_num_threads(max(1, threads))
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a help in debugging that writes every array twice
+    debug.fill_uninitialized_memory = False  # a help in debugging that writes every array twice
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        debug.fill_uninitialized_memory = filled
 
 
 def seed_step(*parts: str | int) -> None:

@@ -71,8 +71,11 @@ def test_names_are_unique_and_the_reference_is_one_of_them() -> None:
 
 
 def test_every_variant_is_evaluated_briefly_and_alike() -> None:
-    base = config()
+    task = {"name": "a", "column": "a", "protocols": ["cv"]}
+    base = config(evaluate={"tasks": [task]})
     slim = json.loads(stage_json(evaluation_config(base), "evaluate"))["config"]["evaluate"]
+    assert slim["protocols"] == ["split"] and slim["tasks"][0]["protocols"] == []
+    assert base.evaluate.tasks[0].protocols == ["cv"]
     assert slim["probes"] == ["logistic"] and slim["baselines"] == ["fc_linear_selected"]
     assert slim["folds"] == base.evaluate.folds
 

@@ -133,3 +133,16 @@ def test_demo_sized_evaluation_is_fast(cohort):
     start = time.process_time()
     evaluate_task(task, data, settings, 0, "m", inputs, Predictions())
     assert time.process_time() - start < 10
+
+
+def test_some_methods_only_and_an_unknown_name(checkpoints, manifest, config, tmp_path, capsys):
+    out = tmp_path / "metrics.tsv"
+    words = ["evaluate", "--model", "brainmass", "--checkpoint", str(checkpoints["brainmass"])]
+    words += ["--snapshot", str(manifest), "--out", str(out), "--device", "cpu"]
+    words += ["--config-json", stage_json(config, "evaluate"), "--methods"]
+    assert main([*words, "majority,brainmass_frozen_logistic"]) == 0
+    assert {row["method"] for row in read(out) if row["task"] == "group"} == {"majority", "brainmass_frozen_logistic"}
+    out.unlink()
+    assert main([*words, "majorty"]) == 2
+    assert "majorty" in capsys.readouterr().err
+    assert not out.exists()

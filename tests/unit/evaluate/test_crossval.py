@@ -5,8 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from boldmill.evaluate.baselines import constant_method, covariate_features, fc_methods, linear_probe
+from boldmill.evaluate.baselines import constant_method, linear_probe, selected_method
 from boldmill.evaluate.config import EvaluateConfig, TaskConfig
+from boldmill.evaluate.covariates import covariate_features
 from boldmill.evaluate.crossval import cross_validate, make_folds
 from boldmill.evaluate.design import of_folds
 from boldmill.evaluate.metrics import auc, over_repeats
@@ -22,7 +23,7 @@ def run(cohort, config=CONFIG, task_config=GROUP, seed=1):
     """Scores and p-values of the FC baseline over all subjects."""
     task = make_task(task_config, cohort)
     design = of_folds(make_folds(task, config, seed))
-    method = fc_methods(cohort, task.kind, config)[0]
+    method = selected_method(cohort.fc, task.kind, config)
     features = method.features[task.rows]
     scores = task.of_subjects(cross_validate(method.fit, features, task, design))
     null = refit_null(method.fit, features, task, design, config.permutations, seed)
@@ -117,6 +118,6 @@ def test_constant_prediction_is_chance(cohort):
     data = cohort(edges=10)
     task = make_task(GROUP, data)
     folds = make_folds(task, CONFIG, 0)
-    method = constant_method(data, "classification")
+    method = constant_method(len(data), "classification")
     scores = task.of_subjects(cross_validate(method.fit, method.features, task, folds))
     assert over_repeats(auc, task.truth, scores)[0] == pytest.approx(0.5, abs=0.1)

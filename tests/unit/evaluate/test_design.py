@@ -103,6 +103,13 @@ def test_a_relative_of_a_tested_subject_leaves_the_training_set_and_is_counted()
     assert note.startswith("1 ")
 
 
+def test_a_label_that_goes_with_the_site_cannot_be_learnt_from_other_sites() -> None:
+    task = make(12)
+    task = dataclasses.replace(task, sites=tuple("A" if y else "B" for y in task.truth))
+    with pytest.raises(CannotEvaluate, match="nothing to learn from"):
+        leave_one_site_out(task, CONFIG, 0)
+
+
 def test_paper_shares_and_strata() -> None:
     task = make(400, sites=5, seed=2)
     design = paper(task, CONFIG, 7)

@@ -163,3 +163,20 @@ def test_the_interval_spans_draws_and_test_subjects() -> None:
 def test_shots_rise() -> None:
     with pytest.raises(ValueError, match="rising"):
         EvaluateConfig(few_shot={"shots": [4, 2]})
+
+
+def test_no_fit_ever_sees_a_held_out_subject_and_each_k_has_its_number(cohort, monkeypatch) -> None:
+    people = cohort(n=40, heldout=12, two_scans=6)
+    task = make_task(GROUP, people)
+    seen: list[np.ndarray] = []
+
+    def spy(features: np.ndarray, truth: np.ndarray, train: np.ndarray) -> np.ndarray:
+        seen.append(train.copy())
+        return np.zeros(train.shape)
+
+    monkeypatch.setattr("boldmill.evaluate.fewshot.CLASSIFIERS", {"spy": spy})
+    few_shot_rows(task, {"fc": (people.fc[task.rows], "")}, [1, 4], 6, 100, 1)
+    heldout = task.heldout[task.member]
+    subjects = [[len(set(task.member[row])) for row in masks] for masks in seen]
+    assert not any(masks[:, heldout].any() for masks in seen)
+    assert subjects == [[2] * 6, [8] * 6, [28]]

@@ -51,7 +51,9 @@ TARGET = TaskConfig(name="status", column="status", positive="asd")
 def transfer(cohort: Cohort, trained=frozenset(), source=SOURCE, target=TARGET):
     tasks = make_task(source, cohort), make_task(target, cohort)
     sets = {"fc": (cohort.fc, "all edges")}
-    return transfer_rows("home-to-away", *tasks, cohort, sets, trained, bootstrap=200, permutations=199, seed=1)
+    families = dict(zip(cohort.subjects, cohort.groups, strict=True))
+    counts = {"bootstrap": 200, "permutations": 199, "seed": 1}
+    return transfer_rows("home-to-away", *tasks, cohort, sets, trained, families=families, **counts)
 
 
 def test_both_readings_are_those_of_scikit_learn() -> None:
@@ -133,3 +135,14 @@ def test_a_transfer_names_known_tasks() -> None:
         EvaluateConfig(
             tasks=[{"name": "group", "column": "g"}], transfers=[{"name": "t", "source": "group", "target": "grup"}]
         )
+
+
+def test_labels_are_permuted_within_sites_only() -> None:
+    """Where the site tells the label, no permutation within sites moves it, and no score can be significant."""
+    cohort, label = two(effect=3.0)
+    sites = tuple("A" if value else "B" for value in label)
+    found = [r for r in transfer(dataclasses.replace(cohort, sites=sites)) if r.method != "chance"]
+    assert {row.p_permutation for row in found} == {1.0}
+    assert {row.p_permutation for row in transfer(cohort) if row.metric == "auc" and row.method == "fc_logistic"} != {
+        1.0
+    }

@@ -59,8 +59,7 @@ def attend(
         dropped = soft
         if masks.rate:
             dropped = torch.empty_like(soft)
-            masks.keep(masks.draw(soft.numel()).view(soft.shape), dropped)
-            dropped.mul_(soft)
+            masks.keep(dropped).mul_(soft)
         mixed[scans] = scaled_bmm(v, dropped.mT, masks.scale).view(-1, width, length).mT
         if save:
             saved.append(Saved(scans, q, k, v, soft, dropped))

@@ -81,6 +81,8 @@ def forward(x: Tensor, w: Weights, heads: int, masks: Masks, *, save: bool) -> t
     """Return the block's output (B, S, C) of ``x`` (B, S, C), fp32, and what the backward pass needs."""
     width, low = x.shape[-1], w.qkv.dtype
     flat = (-1, width)
+    batch, length = x.shape[:2]
+    masks.fill(batch * length * (heads * length + 2 * width + len(w.up)))
     mixed, attention = attend(x.to(low), w.qkv, w.qkv_bias, heads, masks, save=save)
     attended = torch.addmm(w.out_bias, mixed.view(flat).to(low), w.out.t()).view(x.shape)
     y, norm1 = _residual_norm(x, attended, masks, w.norm1, w.norm1_bias)
@@ -118,14 +120,18 @@ def _feed(y: Tensor, w: Weights, masks: Masks, *, save: bool) -> tuple[Tensor, l
     hidden: list[Tensor] = []
     spare = y.new_empty((len(y), COLUMNS))
     keep = y.new_empty((len(y), COLUMNS)) if masks.rate else None
-    fed = w.down_bias.float().repeat(len(y), 1)
+    fed = torch.empty(0)
     for columns in _columns(len(w.up)):
         size = columns.stop - columns.start
         one = y.new_empty((len(y), size)) if save else spare[:, :size]
         torch.addmm(w.up_bias[columns], y, w.up[columns].t(), out=one).relu_()
         if keep is not None:
-            one.mul_(masks.keep(masks.draw(one.numel()).view(one.shape), keep[:, :size]))
-        _accumulate(fed, one, w.down[:, columns].t(), masks.scale)
+            one.mul_(masks.keep(keep[:, :size]))
+        down = w.down[:, columns].t()
+        if columns.start == 0:
+            fed = torch.addmm(w.down_bias, one, down, alpha=masks.scale).float()
+        else:
+            _accumulate(fed, one, down, masks.scale)
         if save:
             hidden.append(one)
     return fed, hidden
@@ -154,7 +160,7 @@ def _residual_norm(x: Tensor, branch: Tensor, masks: Masks, weight: Tensor, bias
     """Return norm(x + dropout(branch)), (B, S, C)."""
     keep = None
     if masks.rate:
-        keep = masks.keep(masks.draw(x.numel()).view(x.shape), torch.empty_like(x))
+        keep = masks.keep(torch.empty_like(x))
         total = torch.addcmul(x, branch.float(), keep, value=masks.scale)
     else:
         total = x + branch

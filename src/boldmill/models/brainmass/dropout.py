@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 if TYPE_CHECKING:
@@ -38,21 +39,27 @@ class Masks:
         self.level = int(BYTE * rate)
         sure = self.level / BYTE
         self.rest = (rate - sure) / (1.0 - sure)
+        self._raw, self._at = torch.empty(0, dtype=torch.int8), 0
         self.random = np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
 
-    def draw(self, count: int) -> Tensor:
-        """Return ``count`` random bytes as int8; an element is kept where its byte is >= ``floor`` (:meth:`keep`)."""
+    def fill(self, count: int) -> None:
+        """Draw ``count`` elements, which :meth:`keep` then hands out in order: one large draw is the cheaper one."""
+        if not self.rate:
+            return
         words = self.random.integers(0, 2**64 - 1, -(-count // 8), dtype=np.uint64, endpoint=True)
         raw = words.view(np.int8)[:count]
+        if self.level == 0:  # no byte is low enough by itself: the sparse process alone
+            raw[:] = 127
         if self.rest > 1e-12:
             raw[self._sparse(count)] = -128
-        return torch.from_numpy(raw)
+        self._raw, self._at = torch.from_numpy(raw), 0
 
-    def keep(self, raw: Tensor, out: Tensor) -> Tensor:
-        """Write 1 (kept) or 0 (dropped) into ``out``."""
-        return torch.ge(raw, self.level - 128, out=out)
+    def keep(self, out: Tensor) -> Tensor:
+        """Write 1 (kept) or 0 (dropped) into ``out``, contiguous or not; return it."""
+        start, self._at = self._at, self._at + out.numel()
+        return torch.ge(self._raw[start : self._at].view(out.shape), max(self.level, 1) - 128, out=out)
 
-    def _sparse(self, count: int) -> np.ndarray:  # type: ignore[type-arg]
+    def _sparse(self, count: int) -> npt.NDArray[np.int64]:
         """Return the positions that the sparse process hits."""
         found = np.empty(0, dtype=np.int64)
         last = -1

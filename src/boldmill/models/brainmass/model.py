@@ -83,7 +83,7 @@ class BrainMass(nn.Module):
         for length in {one.shape[1] for one in sequences}:
             places = [i for i, one in enumerate(sequences) if one.shape[1] == length]
             done = chosen.run(torch.cat([sequences[i] for i in places]))[:, length - self.arch.rois :]
-            encoded |= dict(zip(places, done.split([len(sequences[i]) for i in places]), strict=True))
+            encoded |= dict(zip(places, torch.split(done, [len(sequences[i]) for i in places]), strict=True))
         return [encoded[i] for i in range(len(passes))]
 
     def _sequence(self, fc: Tensor, masked: Tensor | None, network: Encoder) -> Tensor:
@@ -129,8 +129,9 @@ class BrainMass(nn.Module):
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
         """Move the target's parameters towards the online ones: t <- m t + (1 - m) o (buffers are its own)."""
-        pairs = list(self.target.parameters()), list(self.online.parameters())
-        torch._foreach_lerp_(*pairs, 1.0 - momentum)
+        slow: list[Tensor] = list(self.target.parameters())
+        fast: list[Tensor] = list(self.online.parameters())
+        torch._foreach_lerp_(slow, fast, 1.0 - momentum)
 
     def set_precision(self, precision: str) -> None:
         """Set the precision of matrix products in training, ``"fp32"`` or ``"bf16"``."""

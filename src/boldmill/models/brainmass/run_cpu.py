@@ -59,7 +59,7 @@ class _Run(torch.autograd.Function):
     def forward(ctx: Any, tokens: Tensor, setup: Setup, *weights: Tensor) -> Tensor:
         layers = _layers(weights, setup.low)
         save = any(ctx.needs_input_grad)
-        pieces = tokens.split(PIECE)
+        pieces = torch.split(tokens, PIECE)
         out: list[Any] = [None] * len(pieces)
         saved: list[list[Saved | None]] = [[] for _ in pieces]
 
@@ -77,10 +77,10 @@ class _Run(torch.autograd.Function):
         return torch.cat(out)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         setup, layers, saved = ctx.setup, ctx.layers, ctx.saved
-        pieces = grad.contiguous().split(PIECE)
+        pieces = torch.split(grad.contiguous(), PIECE)
         out: list[Any] = [None] * len(pieces)
         threads = min(setup.threads, len(pieces))
         sums = [[torch.zeros(_kept(i, shape)) for i, shape in enumerate(ctx.shapes)] for _ in range(threads)]
