@@ -87,7 +87,7 @@ class Encoder(nn.Module):
 
         In training on a CPU :mod:`boldmill.models.brainmass.run_cpu` does the same, faster.
         """
-        if self.training and tokens.device.type == "cpu":
+        if self.training and tokens.device.type == "cpu" and tokens.dtype != torch.float64:
             return run_blocks(tokens, list(self.blocks), self.precision)  # type: ignore[arg-type]
         for block in self.blocks:
             tokens = block(tokens)
