@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from boldmill.models.brainmass.architecture import READOUT, Architecture
 from boldmill.models.brainmass.run_cpu import run_blocks
+from boldmill.train.batch_norm import BatchNorm
 
 
 class Block(nn.Module):
@@ -77,7 +78,7 @@ class Encoder(nn.Module):
         self.reduce = nn.Linear(arch.width, READOUT)
         self.project = nn.Sequential(
             nn.Linear(arch.features, arch.hidden),
-            nn.BatchNorm1d(arch.hidden),
+            BatchNorm(arch.hidden),
             nn.ReLU(),
             nn.Linear(arch.hidden, arch.latent),
         )
