@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from boldmill.models.brainmass.architecture import READOUT, Architecture
 from boldmill.models.brainmass.run_cpu import run_blocks
+from boldmill.train.batch_norm import BatchNorm
 
 
 class Block(nn.Module):
@@ -77,7 +78,7 @@ class Encoder(nn.Module):
         self.reduce = nn.Linear(arch.width, READOUT)
         self.project = nn.Sequential(
             nn.Linear(arch.features, arch.hidden),
-            nn.BatchNorm1d(arch.hidden),
+            BatchNorm(arch.hidden),
             nn.ReLU(),
             nn.Linear(arch.hidden, arch.latent),
         )
@@ -87,7 +88,7 @@ class Encoder(nn.Module):
 
         In training on a CPU :mod:`boldmill.models.brainmass.run_cpu` does the same, faster.
         """
-        if self.training and tokens.device.type == "cpu":
+        if self.training and tokens.device.type == "cpu" and tokens.dtype != torch.float64:
             return run_blocks(tokens, list(self.blocks), self.precision)  # type: ignore[arg-type]
         for block in self.blocks:
             tokens = block(tokens)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from boldmill.models.brainmass.architecture import Architecture
 from boldmill.models.brainmass.encoder import Encoder, sinusoid
+from boldmill.train.batch_norm import BatchNorm
 
 
 def mrm_head(width: int, hidden: int, rois: int, layers: int = 2) -> nn.Sequential:
@@ -42,7 +43,7 @@ class BrainMass(nn.Module):
         self.online = Encoder(arch)
         self.predictor = nn.Sequential(
             nn.Linear(arch.latent, 2 * arch.latent),
-            nn.BatchNorm1d(2 * arch.latent),
+            BatchNorm(2 * arch.latent),
             nn.ReLU(),
             nn.Linear(2 * arch.latent, arch.latent),
         )
