@@ -54,7 +54,7 @@ class BrainMassTask:
         self.train, self.validation = train, validation
         self.per_epoch = batches_per_epoch(len(train), config.batch)
         self.weights = Weights(config.weight_lra, config.weight_clf, config.weight_rec)
-        module.set_precision(config.precision)
+        module.set_execution(config.precision, compiled=config.compile)
 
     def epoch(self, step: int) -> int:
         """Return the pass over the scans."""
