@@ -47,6 +47,7 @@ wildcard_constraints:
     bucket="[0-9]{3,4}",
     atlas="[A-Za-z0-9-]+",
     model="brainmass|fmri_mae|fm_app",
+    variant="[A-Za-z0-9_-]+",
 
 
 include: "workflow/rules/ingest.smk"
@@ -54,7 +55,9 @@ include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/represent.smk"
 include: "workflow/rules/shards.smk"
 include: "workflow/rules/models.smk"
+include: "workflow/rules/interpret.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/brainmass.smk"
 
 
 rule all:
@@ -63,8 +66,10 @@ rule all:
         rules.shards.input,
         rules.train.input,
         rules.evaluate.input,
+        rules.interpret.input,
         rules.report.input,
         rules.audit.input,
+        plan.optional(),
 
 
 onsuccess:

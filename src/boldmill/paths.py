@@ -101,6 +101,10 @@ class Layout:
         """Evaluation table of one model and its baselines."""
         return self.results / "evaluate" / model / "metrics.tsv"
 
+    def interpretation(self, model: str) -> Path:
+        """Regions a model uses, by task and map; edges, summary and pictures lie beside it."""
+        return self.results / "interpret" / model / "regions.tsv"
+
     @property
     def report(self) -> Path:
         """The self-contained report."""
@@ -110,6 +114,27 @@ class Layout:
     def cohort(self) -> Path:
         """Cohort page: quality figures of all scans, outliers, inclusion; its table lies beside it."""
         return self.results / "reports" / "cohort.html"
+
+    def few_shot(self, model: str) -> Path:
+        """Few-shot curves of one model."""
+        return self.results / "evaluate" / model / "few_shot.tsv"
+
+    def zero_shot(self, model: str) -> Path:
+        """Zero-shot transfers of one model."""
+        return self.results / "evaluate" / model / "zero_shot.tsv"
+
+    def variant(self, name: str) -> Path:
+        """Weights of one variant of the ablation; its evaluation lies beside it."""
+        return self.results / "ablation" / name / "model.safetensors"
+
+    def variant_metrics(self, name: str) -> Path:
+        """Evaluation table of one variant of the ablation."""
+        return self.results / "ablation" / name / "metrics.tsv"
+
+    @property
+    def ablation(self) -> Path:
+        """All variants of the ablation in one table."""
+        return self.results / "ablation" / "table.tsv"
 
     @property
     def ledger(self) -> Path:

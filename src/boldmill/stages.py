@@ -35,12 +35,15 @@ class Stage:
         The command's module; its import closure is what the lock digests.
     seeded : bool
         Whether the base seed is part of the settings.
+    omits : tuple of str
+        Keys below those read that belong to another stage.
     """
 
     version: int
     reads: tuple[str, ...]
     module: str
     seeded: bool = False
+    omits: tuple[str, ...] = ()
 
 
 _OPERATORS = "boldmill.represent.operators_command"
@@ -101,7 +104,37 @@ STAGES: dict[str, Stage] = {
     ),
     "train_fmri_mae": Stage(version=2, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
     "train_fm_app": Stage(version=2, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
-    "evaluate": Stage(version=2, reads=("evaluate",), module="boldmill.evaluate.command", seeded=True),
+    "evaluate": Stage(
+        version=2,
+        reads=("evaluate",),
+        module="boldmill.evaluate.command",
+        seeded=True,
+        omits=("evaluate.few_shot", "evaluate.transfers"),
+    ),
+    "few_shot": Stage(
+        version=1,
+        reads=("evaluate.tasks", "evaluate.few_shot", "evaluate.max_clips", "evaluate.bootstrap"),
+        module="boldmill.evaluate.fewshot_command",
+        seeded=True,
+    ),
+    "zero_shot": Stage(
+        version=1,
+        reads=(
+            *("evaluate.tasks", "evaluate.transfers", "evaluate.max_clips"),
+            *("evaluate.bootstrap", "evaluate.permutations"),
+        ),
+        module="boldmill.evaluate.transfer_command",
+        seeded=True,
+    ),
+    "ablation": Stage(
+        version=1, reads=("ablation", "evaluate.bootstrap"), module="boldmill.ablation.command", seeded=True
+    ),
+    "interpret": Stage(
+        version=1,
+        reads=("interpret", "evaluate.tasks", "evaluate.folds", "evaluate.repeats"),
+        module="boldmill.interpret.command",
+        seeded=True,
+    ),
     "cohort": Stage(version=2, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
     "pages": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
     "report": Stage(version=3, reads=("project", "preset", "report"), module="boldmill.report.command"),
@@ -130,6 +163,9 @@ def stage_json(config: Config, name: str, dataset: str | None = None) -> str:
         value["seed"] = config.seed
     for key in chosen.reads:
         _put(value["config"], key, _get(dumped, key))
+    for key in chosen.omits:
+        section, _, name = key.rpartition(".")
+        _get(value["config"], section).pop(name)
     for owner, sections in overrides.items():
         if dataset not in (None, owner):
             continue

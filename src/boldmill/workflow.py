@@ -9,13 +9,15 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boldmill.ablation.variants import evaluation_config, variant_config, variant_of
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
+from boldmill.optional import optional_outputs
 from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
 from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
 from boldmill.stages import stage_json
@@ -77,6 +79,8 @@ class Plan:
             config = self.config
             if name == "atlas":  # one job per atlas, each with the settings of its own
                 config = config.model_copy(update={"spaces": for_atlas(config.spaces, wildcards.atlas)})
+            if variant := wildcards.get("variant"):  # of the ablation: the base with its changes, evaluated briefly
+                config = variant_config(evaluation_config(config), variant_of(config, variant))
             return stage_json(config, name, wildcards.get("dataset"))
 
         return text
@@ -119,6 +123,15 @@ class Plan:
         """Manifests of all subjects."""
         return [str(self.layout.subject(d, s)) for d, s in self._index.subjects()] if self.index else []
 
+    def optional(self, *names: str) -> list[str]:
+        """Tables that are made only where they are configured, by what they hold; without names, all."""
+        found = optional_outputs(self.config)
+        return [str(path) for name in (names or found) for path in found[name]]
+
+    def variants(self, path: Callable[[str], Path]) -> list[str]:
+        """One path per variant of the ablation."""
+        return [str(path(variant.name)) for variant in self.config.ablation.variants]
+
     def per_bucket(self, path: Callable[[int], Path]) -> list[str]:
         """One path per bucket that holds at least one usable scan."""
         return [str(path(bucket)) for bucket in self._index.buckets()] if self.index else []
@@ -151,14 +164,32 @@ class Plan:
         return [str(path(model)) for model in self.config.models.train]
 
     def first_weights(self, wildcards: Any) -> list[str]:
-        """Weights that training of a model starts from (``models.brainmass.init``), where there are any."""
-        init = self.config.models.brainmass.init if wildcards.model == "brainmass" else None
+        """Weights that training of a model or a variant starts from (``models.brainmass.init``), if there are any."""
+        config = self.config
+        if variant := wildcards.get("variant"):
+            config = variant_config(config, variant_of(config, variant))
+        elif wildcards.model != "brainmass":
+            return []
+        init = config.models.brainmass.init
         return [] if init is None else [init]
+
+    def interpretations(self) -> list[str]:
+        """Tables of the explained models, where there is a task of two classes to explain."""
+        asked = self.config.interpret
+        named = bool(asked.tasks) or any(task.kind == "classification" for task in self.config.evaluate.tasks)
+        models = [model for model in self.config.models.train if model in asked.models]
+        return [str(self.layout.interpretation(model)) for model in models] if named else []
+
+    def drawn_atlas(self, _wildcards: Any) -> list[str]:
+        """Manifest of the atlas models read, where the project prepares it."""
+        return [str(self.layout.atlas(self.atlases[0]))] if self._needs_atlas else []
 
     def status(self) -> str:
         """Return the command that prints progress and the failure table of this configuration."""
         words = ["python", "-m", "boldmill", "status", "--results", self.config.results, "--atlases", *self.atlases]
-        return shlex.join([*words, "--snapshot", self.config.snapshot.name, "--models", *self.config.models.train])
+        words += ["--snapshot", self.config.snapshot.name, "--models", *self.config.models.train]
+        also = [f"{name}={path}" for name, paths in optional_outputs(self.config).items() for path in paths]
+        return shlex.join([*words, "--also", *also])
 
     @cached_property
     def _needs_atlas(self) -> bool:
@@ -191,6 +222,8 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
         raise ConfigError("nothing to do", "config.yaml", "`datasets` is empty", "name a data set, or `boldmill init`")
     from boldmill.index.read import read_index
 
+    if main_process:
+        refuse_targets(config, parse_options(argv).targets)
     results = Path(config.results)
     wanted = stage_json(config, "ingest")
     index = read_index(results) if Layout.at(results).index.exists() else None
@@ -207,6 +240,29 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
         table = Layout.at(results).index_quarantine
         raise ConfigError("nothing to do", table, f"none of {len(index.scans)} scans passed ingest", f"read {table}")
     return Plan(config, index)
+
+
+def refuse_targets(config: Config, targets: Iterable[str]) -> None:
+    """Raise :class:`ConfigError` for a target that this configuration gives nothing to do."""
+    made = optional_outputs(config)
+    needs = {
+        "few_shot": (made["few-shot"], "`evaluate.few_shot.shots` is empty", "name how many subjects per class"),
+        "zero_shot": (made["zero-shot"], "`evaluate.transfers` is empty", "name source and target tasks"),
+        "ablation": (
+            made["ablation"],
+            "`ablation.variants` is empty",
+            "add --configfile workflow/configs/ablation.yaml",
+        ),
+        "abide": (
+            [dataset for dataset in config.datasets if dataset.kind == "tables"],
+            "no data set of ready-made parcel series (kind: tables) is configured",
+            "add --configfile workflow/configs/abide.yaml",
+        ),
+    }
+    for target in targets:
+        found, why, fix = needs.get(str(target), ([""], "", ""))
+        if not found:
+            raise ConfigError("nothing to do", f"snakemake {target}", why, fix)
 
 
 def parse_options(argv: Sequence[str]) -> Any:

@@ -17,6 +17,12 @@ def _load(name: str) -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session")
+def dag() -> ModuleType:
+    """The module of synthetic projects."""
+    return _load("project")
+
+
 @pytest.fixture
 def project(tmp_path: Path):
     """A fresh synthetic project, not yet indexed."""

@@ -114,4 +114,19 @@ class Project:
         return Counter({job: n for job, n in found.items() if job not in TARGETS})
 
 
-TARGETS = {"all", "preprocess", "parcellate", "flatmap", "augment", "shards", "train", "evaluate", "report", "audit"}
+TARGETS = {
+    *(
+        "all",
+        "preprocess",
+        "parcellate",
+        "flatmap",
+        "augment",
+        "shards",
+        "train",
+        "evaluate",
+        "interpret",
+        "report",
+        "audit",
+    ),
+    *("few_shot", "zero_shot", "ablation", "abide"),
+}

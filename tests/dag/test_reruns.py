@@ -13,6 +13,7 @@ from boldmill.rng import bucket_of
 N_BUCKETS = 3
 SUBJECTS = {("alpha", f"{i:02d}") for i in range(1, 5)} | {("beta", f"{i:02d}") for i in range(1, 3)}
 MODEL_JOBS = {f"{job} {model}" for job in ("train_model", "evaluate_model") for model in MODELS}
+MODEL_JOBS |= {"interpret_model brainmass"}
 AFTER_SHARDS = {"snapshot", "report_page", "ledger"} | MODEL_JOBS
 PAGES = ("pages_bucket",)
 """Pages of the subjects: made from what preprocessing left, so they follow its manifests only."""
@@ -111,8 +112,14 @@ SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
     (
         "evaluate.folds",
         {"evaluate": {"folds": 3}},
+        {f"evaluate_model {m}" for m in MODELS} | {"interpret_model brainmass", "report_page", "ledger"},
+    ),
+    (
+        "evaluate.bootstrap",
+        {"evaluate": {"bootstrap": 200}},
         {f"evaluate_model {m}" for m in MODELS} | {"report_page", "ledger"},
     ),
+    ("interpret.top", {"interpret": {"top": 5}}, {"interpret_model brainmass", "report_page", "ledger"}),
     ("report.dpi", {"report": {"dpi": 90}}, per_bucket(*PAGES) | {"report_page", "ledger"}),
     ("project", {"project": "renamed"}, per_bucket(*PAGES) | {"report_page", "cohort_page", "ledger"}),
     ("inclusion.max_mean_fd", {"inclusion": {"max_mean_fd": 0.3}}, {"cohort_page"} | AFTER_SHARDS),

@@ -35,7 +35,14 @@ def tables(project):
 
 def test_tables_alone_need_neither_templates_nor_operators_nor_flat_maps(tables) -> None:
     assert set(tables.jobs("shards")) == SHARDS
-    more = {"train_model brainmass", "evaluate_model brainmass", "cohort_page", "report_page", "ledger"}
+    more = {
+        "train_model brainmass",
+        "evaluate_model brainmass",
+        "interpret_model brainmass",
+        "cohort_page",
+        "report_page",
+        "ledger",
+    }
     assert set(tables.jobs("all")) == SHARDS | more
     assert not tables.jobs("preprocess") and not tables.jobs("flatmap")
 

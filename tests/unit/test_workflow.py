@@ -1,9 +1,11 @@
 """What the Snakefile asks: which calls are looks, and which command tells how far this configuration is."""
 
+import json
 import shlex
 from pathlib import Path
 
 import pytest
+from snakemake.iocontainers import Wildcards
 
 from boldmill.cli import main
 from boldmill.config.load import parse
@@ -69,3 +71,42 @@ def test_tables_of_parcels_have_a_shard_per_bucket_and_atlas(tree) -> None:
     assert plan.shards("fc") == [f"{folder}/{label}/bucket-{b:03d}.parquet" for label in labels for b in buckets]
     assert plan.shards("scans") == [f"{tree.results}/shards/scans/bucket-{b:03d}.parquet" for b in buckets]
     assert len(plan.all_shards()) == len(set(plan.all_shards())) == len(buckets) * (2 + 3 * len(labels))
+
+
+def test_the_closing_status_counts_the_tables_that_are_configured(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = {"name": "group", "column": "group"}
+    raw = {
+        "results": "out",
+        "datasets": [{"name": "a", "root": "a"}],
+        "models": {"train": ["brainmass", "fm_app"]},
+        "evaluate": {"tasks": [task], "few_shot": {"shots": [1]}},
+        "ablation": {"variants": [{"name": "full"}]},
+    }
+    config = parse(raw)
+    plan = Plan(config, None)
+    write_index(plan.layout.index, [], "", 4)
+    made = plan.layout.few_shot("fm_app")
+    made.parent.mkdir(parents=True)
+    made.write_text("")
+    assert main(shlex.split(plan.status())[3:]) == 0
+    lines = {line.split()[0]: line.split()[1:4] for line in capsys.readouterr().out.splitlines() if "|" in line}
+    assert lines["few-shot"] == ["1", "of", "2"] and lines["ablation"] == ["0", "of", "1"]
+    assert "zero-shot" not in lines
+    (tmp_path / "my.yaml").write_text(json.dumps(raw))
+    assert main(["status", "--config", "my.yaml"]) == 0
+    assert {line.split()[0]: line.split()[1:4] for line in capsys.readouterr().out.splitlines() if "|" in line} == lines
+
+
+def test_a_variant_has_the_settings_of_its_own_training_and_of_every_evaluation() -> None:
+    variants = [{"name": "full"}, {"name": "rec", "set": {"models.brainmass.weight_rec": 0.5}}]
+    config = parse({"ablation": {"variants": variants}})
+    plan = Plan(config, None)
+
+    def of(stage: str, name: str) -> str:
+        return plan.settings(stage)(Wildcards(fromdict={"variant": name}))
+
+    assert of("train_brainmass", "full") == stage_json(config, "train_brainmass") != of("train_brainmass", "rec")
+    assert of("evaluate", "full") == of("evaluate", "rec")

@@ -54,9 +54,11 @@ rule report_page:
     input:
         snapshot=rules.snapshot.output,
         metrics=plan.models(plan.layout.metrics),
+        interpretations=plan.interpretations(),
         subjects=plan.all_subjects(),
         parcellated=plan.per_bucket(plan.layout.parcellated),
         flat=plan.per_preprocessed(plan.layout.flat),
+        optional=plan.optional(),
     output:
         page=report(
             plan.layout.report, caption="../report/report.rst", category="Report"

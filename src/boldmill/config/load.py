@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
+from boldmill.ablation.variants import check_variants
 from boldmill.config.base import Section
 from boldmill.config.model import SECTIONS, Config, json_schema
 from boldmill.errors import ConfigError, nearest
@@ -72,6 +73,7 @@ def parse(raw: Mapping[str, Any], where: str | Path = "config.yaml") -> Config:
         key = ".".join(str(part) for part in first["loc"]) or "(top level)"
         raise ConfigError("invalid configuration", where, f"{key}: {first['msg']}", f"correct `{key}`") from error
     _check_override_values(config, where)
+    check_variants(config)
     _validator().validate(config.model_dump(mode="json"))
     return config
 
@@ -137,9 +139,13 @@ def _refuse_unknown(raw: Mapping[str, Any], model: type[Section], where: str | P
                 "unknown configuration key", where, f"`{prefix}{key}` is not known{hint}", "rename or remove it"
             )
         inner = _section_in(field.annotation)
-        for item in value if isinstance(value, list) else [value]:
+        if get_origin(field.annotation) is dict and isinstance(value, Mapping):  # its names are the user's
+            inside = [(f"{prefix}{key}.{name}.", item) for name, item in value.items()]
+        else:
+            inside = [(f"{prefix}{key}.", item) for item in (value if isinstance(value, list) else [value])]
+        for place, item in inside:
             if inner is not None and isinstance(item, Mapping):
-                _refuse_unknown(item, inner, where, f"{prefix}{key}.")
+                _refuse_unknown(item, inner, where, place)
 
 
 def _section_in(annotation: Any) -> type[Section] | None:

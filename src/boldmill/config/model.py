@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from boldmill.ablation.config import AblationConfig
 from boldmill.config.base import Section
 from boldmill.evaluate.config import EvaluateConfig
 from boldmill.index.config import DatasetConfig, IndexConfig
+from boldmill.interpret.config import InterpretConfig
 from boldmill.models.brainmass.config import BrainMassConfig
 from boldmill.models.fm_app.config import FmAppConfig
 from boldmill.models.fmri_mae.config import FmriMaeConfig
@@ -65,7 +67,9 @@ class Config(Section):
     inclusion: InclusionConfig = InclusionConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
     models: ModelsConfig = ModelsConfig()
+    ablation: AblationConfig = AblationConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    interpret: InterpretConfig = InterpretConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="before")

@@ -1,58 +1,26 @@
-"""Baselines that stand in every table: functional connectivity, covariates alone, and a constant.
+"""Linear and kernel fits on functional connectivity, and the constant that every table holds.
 
-Axes: B fits, N scans, P features.
+Axes: B fits, N scans, E edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from boldmill.evaluate.cohort import Cohort
 from boldmill.evaluate.config import EvaluateConfig
+from boldmill.evaluate.method import Method
 from boldmill.evaluate.probes import Probe, probe_scores, svm_scores
-from boldmill.evaluate.tasks import label_text
 
 if TYPE_CHECKING:
     from boldmill.evaluate.crossval import Fit
 
 Floats = NDArray[np.float64]
-
-COVARIATES: dict[str, tuple[str, ...]] = {
-    "age": ("age", "interview_age", "age_at_scan"),
-    "sex": ("sex", "gender"),
-}
-"""Covariate -> the names its column goes by; site and mean FD come from the index and from preprocessing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
-    """One row group of the table.
-
-    Parameters
-    ----------
-    name : str
-        Name in the table.
-    fit : callable
-        (features, truth, train) -> scores.
-    features : (N, P) array
-        One row per scan of the cohort.
-    permute : bool
-        Whether the probe is cheap enough for a permutation p-value.
-    note : str
-        Said in the table.
-    """
-
-    name: str
-    fit: Fit
-    features: Floats
-    permute: bool
-    note: str = ""
+Mask = NDArray[np.bool_]
 
 
 def linear_probe(kind: str) -> Fit:
@@ -60,76 +28,87 @@ def linear_probe(kind: str) -> Fit:
     return partial(probe_scores, Probe(kind="logistic" if kind == "classification" else "ridge"))
 
 
+def linear_grid(kind: str, config: EvaluateConfig) -> tuple[Fit, ...]:
+    """Return linear probes of other penalties; none for ridge, which chooses its own in the training fold."""
+    if kind == "regression":
+        return ()
+    return tuple(partial(probe_scores, Probe(kind="logistic", c=c)) for c in config.grid_c)
+
+
 def svm_probe(kind: str) -> Fit:
     """Return the RBF support vector machine."""
     return partial(_svm, kind)
 
 
-def _svm(kind: str, features: Floats, truth: Floats, train: NDArray[np.bool_]) -> Floats:
+def _svm(kind: str, features: Floats, truth: Floats, train: Mask) -> Floats:
     return svm_scores(features, truth, train, kind)
 
 
-def fc_methods(cohort: Cohort, kind: str, config: EvaluateConfig) -> list[Method]:
-    """Return the methods on functional connectivity; the first is the reference of the table."""
-    edges = cohort.fc
+def selected_method(edges: Floats, kind: str, config: EvaluateConfig, *, fill: bool = True) -> Method:
+    """Return the reference of the table: logistic regression on few edges, or ridge on all of them."""
+    if kind != "classification":
+        return ridge_method(edges, kind, fill=fill)
     select = min(config.select_edges, edges.shape[1])
+    probe = Probe(kind="logistic", select=select)
+    return Method(
+        name="fc_logistic",
+        fit=partial(probe_scores, probe),
+        features=edges,
+        permute="refit",
+        grid=tuple(partial(probe_scores, replace(probe, c=c)) for c in config.grid_c),
+        note=f"{select} edges kept by ANOVA in the training fold, z-scored, L2 logistic",
+    )
+
+
+def ridge_method(edges: Floats, kind: str, *, fill: bool = True) -> Method:
+    """Return ridge on all edges; a classifier is a ridge on -1 and 1, as scikit-learn's ``RidgeClassifier``.
+
+    With ``fill`` an undefined edge counts as no correlation (and the kernel is the same for every fit); otherwise it
+    becomes the training mean.
+    """
+    plain = np.nan_to_num(edges, nan=0.0) if fill else edges
+    probe = Probe(kind="ridge", scale=False)
+    note = "all edges, penalty by leave-one-out in the training fold"
+    fit: Fit = partial(probe_scores, probe)
     if kind == "classification":
-        probe = Probe(kind="logistic", select=select)
-        note = f"{select} edges kept by ANOVA in the training fold, z-scored, L2 logistic"
-        first = Method(name="fc_logistic", fit=partial(probe_scores, probe), features=edges, permute=True, note=note)
-    else:
-        # One scale for all edges: an undefined edge counts as no correlation, and the kernel is the same for every fit.
-        plain = np.nan_to_num(edges, nan=0.0)
-        probe = Probe(kind="ridge", scale=False)
-        note = "all edges, penalty by leave-one-out in the training fold"
-        first = Method(name="fc_ridge", fit=partial(probe_scores, probe), features=plain, permute=True, note=note)
-    svm = Method(name="fc_svm_rbf", fit=svm_probe(kind), features=edges, permute=False, note="no permutation: slow")
-    return [first, svm]
+        note, fit = f"ridge on -1 and 1, no class weights; {note}", partial(ridge_classifier, probe)
+    return Method(name="fc_ridge", fit=fit, features=plain, permute="refit", note=note)
 
 
-def covariate_features(cohort: Cohort, target: str) -> tuple[Floats, list[str]]:
-    """Return age, sex, site and mean FD as (N, P) columns with their names; the target itself is never among them."""
-    columns: list[Floats] = []
-    names: list[str] = []
-    lower = {str(c).lower(): c for c in cohort.phenotypes.columns}
-    own = target.lower()
-    for covariate, aliases in COVARIATES.items():
-        found = next((lower[a] for a in aliases if a in lower), None)
-        if found is None or own in aliases:
-            continue
-        values = cohort.phenotypes[found].tolist()
-        added = _numbers(values) if covariate == "age" else _one_hot(values)
-        columns += added
-        names += [covariate] if added else []
-    if own not in ("site", "scanner"):
-        added = _one_hot(list(cohort.sites))
-        columns += added
-        names += ["site"] if added else []
-    if own != "mean_fd" and np.isfinite(cohort.mean_fd).any():
-        columns.append(cohort.mean_fd)
-        names.append("mean_fd")
-    return (np.stack(columns, axis=1) if columns else np.zeros((len(cohort), 0))), names
+def ridge_classifier(probe: Probe, features: Floats, truth: Floats, train: Mask) -> Floats:
+    """Return the ridge prediction of -1 or 1, (B, N); NaN for a fit whose training rows hold a single class."""
+    scores = probe_scores(probe, features, np.where(truth > 0.5, 1.0, -1.0), train)
+    positive = (train & (truth > 0.5)).sum(axis=1)
+    scores[(positive == 0) | (positive == train.sum(axis=1))] = np.nan
+    return scores
 
 
-def covariate_method(cohort: Cohort, target: str, kind: str) -> Method | None:
-    """Return the covariates-only baseline, or None where the data carry no covariate."""
-    features, names = covariate_features(cohort, target)
-    if not names:
-        return None
-    # A constant column keeps a scan without any covariate usable: it then gets the training mean.
-    features = np.column_stack([features, np.zeros(len(cohort))])
-    note = f"covariates: {', '.join(names)}"
-    return Method(name="covariates", fit=linear_probe(kind), features=features, permute=True, note=note)
+def logistic_method(edges: Floats, config: EvaluateConfig) -> Method:
+    """Return L2 logistic regression on all edges."""
+    return Method(
+        name="fc_logistic_all",
+        fit=linear_probe("classification"),
+        features=edges,
+        permute="refit",
+        grid=linear_grid("classification", config),
+        note="all edges, z-scored, L2 logistic",
+    )
 
 
-def constant_method(cohort: Cohort, kind: str) -> Method:
-    """Return the majority class or the training mean."""
+def svm_method(edges: Floats, kind: str) -> Method:
+    """Return the RBF support vector machine on all edges."""
+    return Method(
+        name="fc_svm_rbf", fit=svm_probe(kind), features=edges, permute="fixed", note="permutation without refit: slow"
+    )
+
+
+def constant_method(n: int, kind: str) -> Method:
+    """Return the majority class or the training mean for N scans."""
     name = "majority" if kind == "classification" else "mean"
-    fit: Callable[..., Any] = partial(_constant, kind)
-    return Method(name=name, fit=fit, features=np.zeros((len(cohort), 1)), permute=False, note="predicts one value")
+    return Method(name=name, fit=partial(_constant, kind), features=np.zeros((n, 1)), note="predicts one value")
 
 
-def _constant(kind: str, features: Floats, truth: Floats, train: NDArray[np.bool_]) -> Floats:
+def _constant(kind: str, features: Floats, truth: Floats, train: Mask) -> Floats:
     """Return the log-odds of the classes, or the mean, of the training rows."""
     count = train.sum(axis=1)
     mean = np.where(train, truth, 0.0).sum(axis=1) / np.maximum(count, 1)
@@ -141,21 +120,3 @@ def _constant(kind: str, features: Floats, truth: Floats, train: NDArray[np.bool
     else:
         value = mean
     return np.repeat(value[:, None], truth.shape[1], axis=1)
-
-
-def _numbers(values: list[Any]) -> list[Floats]:
-    out = np.full(len(values), np.nan)
-    for i, value in enumerate(values):
-        try:
-            out[i] = np.nan if value is None else float(value)
-        except (TypeError, ValueError):
-            continue
-    return [out] if np.isfinite(out).any() else []
-
-
-def _one_hot(values: list[Any]) -> list[Floats]:
-    texts = [label_text(value) for value in values]
-    classes = sorted({t for t in texts if t is not None})
-    if len(classes) < 2:
-        return []
-    return [np.array([np.nan if t is None else float(t == c) for t in texts]) for c in classes]

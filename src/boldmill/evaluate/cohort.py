@@ -73,6 +73,16 @@ def read_cohort(snapshot: Snapshot) -> Cohort:
     )
 
 
+def families(snapshot: Snapshot) -> dict[str, str]:
+    """Return the group of everybody in a snapshot, also of subjects without functional connectivity.
+
+    A relative of a tested subject may have been trained on from scans of another kind.
+    """
+    table = snapshot.scans()
+    people = zip(table["dataset"], table["subject"], table["family"], strict=True)
+    return {f"{d}/{s}": group_of(str(d), f"{d}/{s}", family) for d, s, family in people}
+
+
 def group_of(dataset: str, subject: str, family: Any) -> str:
     """Return the unit that no fold may split: the family where known, else the subject."""
     known = isinstance(family, str) and family.strip() not in ("", "n/a")

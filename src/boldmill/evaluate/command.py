@@ -1,8 +1,9 @@
 r"""Evaluate one model against its baselines: tasks by cross-validated probes, FM-APP also by its own predictions.
 
-Protocols: `cv` (all subjects; methods without pre-training), `heldout` (the same folds, scored on held-out subjects
-only; all methods, so that rows compare), `split` (FM-APP: training split against held-out split). A held-out subject
-found in the model's list of training subjects stops the command by name. Writes metrics.tsv and predictions.parquet.
+Protocols are those of `evaluate.protocols` or of the task (see `boldmill.evaluate.design`); FM-APP's own predictions
+have the protocol `split`. A method that was pre-trained on anyone a protocol tests is not run under it, and its row
+says so. A held-out subject found in the model's list of training subjects stops the command by name. Writes
+metrics.tsv, comparison.md and predictions.parquet.
 
 Example: boldmill evaluate --model brainmass --checkpoint results/models/brainmass/model.safetensors \
     --snapshot results/datasets/latest/manifest.json --out results/evaluate/brainmass/metrics.tsv \
@@ -12,6 +13,7 @@ Example: boldmill evaluate --model brainmass --checkpoint results/models/brainma
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +23,13 @@ from boldmill.paths import MODELS
 if TYPE_CHECKING:
     from boldmill.evaluate.cohort import Cohort
     from boldmill.evaluate.config import EvaluateConfig, TaskConfig
+    from boldmill.evaluate.design import Design
+    from boldmill.evaluate.method import Method
     from boldmill.evaluate.table import Predictions, Row
+    from boldmill.evaluate.tasks import Task
     from boldmill.shards.reader import Snapshot
 
-PREDICTIONS = "predictions.parquet"
+PREDICTIONS, COMPARISON = "predictions.parquet", "comparison.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,40 +41,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-json", required=True, help="settings of the stage as JSON text")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, ...")
+    parser.add_argument("--methods", default="", help="run these methods only (names with commas)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check for leakage, evaluate every task, write both tables and the provenance record."""
     import sys
+    from dataclasses import replace
 
-    from boldmill.evaluate.cohort import HELDOUT, read_cohort
+    from boldmill.atomic import write_text
+    from boldmill.errors import ConfigError, nearest
+    from boldmill.evaluate.cohort import HELDOUT, families, read_cohort
+    from boldmill.evaluate.comparison import comparison
     from boldmill.evaluate.config import EvaluateConfig
-    from boldmill.evaluate.leakage import pretraining_subjects, refuse_overlap
+    from boldmill.evaluate.leakage import pretraining_epochs, pretraining_subjects, refuse_overlap
     from boldmill.evaluate.table import Predictions, write_metrics
     from boldmill.provenance.record import Recorder
     from boldmill.shards.reader import Snapshot
     from boldmill.stages import Settings
-    from boldmill.train.checkpoint import CONFIG, SUBJECTS, checkpoint_note
+    from boldmill.train.checkpoint import CONFIG, HISTORY, SUBJECTS, checkpoint_note
     from boldmill.train.device import environment, pick_device
     from boldmill.train.protocol import load
 
     settings = Settings(args.config_json)
     config = settings.section("evaluate", EvaluateConfig)
     device = pick_device(args.device)
+    only = {name for name in args.methods.split(",") if name}
     snapshot = Snapshot.load(args.snapshot)
     with Recorder(settings, out=args.out, inputs=[args.snapshot, args.checkpoint]) as record:
         cohort = read_cohort(snapshot)
         trained = pretraining_subjects(args.checkpoint)
         record.add_input(args.checkpoint.with_name(SUBJECTS))
-        if args.checkpoint.with_name(CONFIG).exists():
-            record.add_input(args.checkpoint.with_name(CONFIG))
+        for beside in (args.checkpoint.with_name(CONFIG), args.checkpoint.with_name(HISTORY)):
+            if beside.exists():
+                record.add_input(beside)
         heldout = [subject for subject, split in snapshot.subjects.items() if split == HELDOUT]
-        group_of = dict(zip(cohort.subjects, cohort.groups, strict=True))
+        group_of = families(snapshot)
         refuse_overlap(heldout, trained, group_of, what=str(args.checkpoint))
         predictions = Predictions()
         with environment(device, args.threads):
             model = load(args.model, args.checkpoint, device=device)
             note = checkpoint_note(args.checkpoint)
+            epochs = pretraining_epochs(args.checkpoint)
             progress = sys.stderr.isatty()
             inputs = _inputs(
                 args.model,
@@ -80,14 +93,33 @@ def run(args: argparse.Namespace) -> int:
                 seed=settings.seed,
                 note=note,
                 max_clips=config.max_clips,
+                random="random" in config.baselines,
                 progress=progress,
             )
             rows: list[Row] = []
             for task in config.tasks:
-                rows += evaluate_task(task, cohort, config, settings.seed, args.model, inputs, predictions)
+                rows += evaluate_task(
+                    task,
+                    cohort,
+                    config,
+                    settings.seed,
+                    args.model,
+                    inputs,
+                    predictions,
+                    trained=trained,
+                    groups=group_of,
+                    epochs=epochs,
+                    only=only,
+                    progress=progress,
+                )
+            if unknown := sorted(only - {row.method for row in rows}):
+                why = f"no task has them{nearest(unknown[0], {row.method for row in rows})}"
+                raise ConfigError("unknown methods", f"--methods {','.join(unknown)}", why, "correct the names")
             if args.model == "fm_app":
-                rows += _split(model, snapshot, group_of, config, settings.seed, device, predictions, note)
+                own = _split(model, snapshot, group_of, config, settings.seed, device, predictions, note)
+                rows += [replace(row, epochs=epochs) if row.model == args.model else row for row in own]
         write_metrics(args.out, rows)
+        record.add_output(write_text(args.out.with_name(COMPARISON), comparison(rows)))
         record.add_output(predictions.write(args.out.with_name(PREDICTIONS)))
         record.note(device=device, snapshot=snapshot.id, n_scans=len(cohort), n_rows=len(rows))
     return 0
@@ -101,57 +133,100 @@ def evaluate_task(
     model: str,
     inputs: dict[str, Any],
     predictions: Predictions,
+    *,
+    trained: Collection[str] = frozenset(),
+    groups: Mapping[str, str] | None = None,
+    epochs: str = "n/a",
+    only: Collection[str] = (),
+    progress: bool = False,
 ) -> list[Row]:
-    """Return the rows of one task: baselines under ``cv`` and ``heldout``, frozen features under ``heldout``.
+    """Return the rows of one task: every method under every protocol that it may be tested by.
 
     Parameters
     ----------
     inputs : dict
-        Name of a set of frozen features -> ``(features (N, D), note)``, and ``text_encoder``.
+        ``features``: name of a set of frozen features -> ``(features (N, D), note, pretrained)``; ``text_encoder``.
+    trained : collection of str
+        Subjects of the pre-training.
+    groups : mapping, optional
+        Subject -> family, of the cohort and of everybody in ``trained``; default: those of the cohort.
+    epochs : str
+        Its passes over them.
+    only : collection of str
+        Names of the methods to run; empty: all.
     """
-    from dataclasses import replace
+    from tqdm import tqdm
 
-    from boldmill.evaluate import baselines
-    from boldmill.evaluate.crossval import make_folds
-    from boldmill.evaluate.protocol import CV, HELDOUT, Context, Scored, compare, evaluate_method
+    from boldmill.evaluate.design import PROTOCOLS
+    from boldmill.evaluate.protocol import Context, evaluate_method
     from boldmill.evaluate.table import Row
     from boldmill.evaluate.tasks import CannotEvaluate, make_task
 
-    kind = task_config.kind
+    asked = task_config.protocols or config.protocols
+
+    def absent(protocol: str, method: str, of: str, why: str) -> Row:
+        return Row(
+            task=task_config.name, kind=task_config.kind, method=method, model=of, protocol=protocol, metric="n/a",
+            note=f"n/a: {why}",
+        )  # fmt: skip
+
     try:
         task = make_task(task_config, cohort)
-        folds = make_folds(task, config, seed)
     except CannotEvaluate as error:
-        empty = Row(task=task_config.name, kind=kind, method="n/a", model=model, protocol=CV, metric="n/a")
-        return [replace(empty, note=f"n/a: {error}")]
-    context = Context(task=task, folds=folds, cohort=cohort, config=config, seed=seed, predictions=predictions)
-    fewer = "" if folds.number == config.folds else f"{folds.number} folds: a class has no more subjects or families"
+        return [absent(asked[0], "n/a", model, str(error))]
     rows: list[Row] = []
-    plain = baselines.fc_methods(cohort, kind, config)
-    covariates = baselines.covariate_method(cohort, task.column, kind)
-    reference: Scored | None = None
-    for method in [*plain, *([covariates] if covariates else []), baselines.constant_method(cohort, kind)]:
-        found, scored = evaluate_method(
-            context, method, model="baseline", protocols=(CV, HELDOUT), text_encoder="n/a", note=fewer
+    designs: dict[str, Design] = {}
+    for protocol in (name for name in PROTOCOLS if name in asked):
+        try:
+            designs[protocol] = PROTOCOLS[protocol](task, config, seed)
+        except CannotEvaluate as error:
+            rows.append(absent(protocol, "n/a", model, str(error)))
+    context = Context(
+        task=task,
+        designs=designs,
+        cohort=cohort,
+        config=config,
+        seed=seed,
+        predictions=predictions,
+        trained=trained,
+        group_of=groups or dict(zip(cohort.subjects, cohort.groups, strict=True)),
+    )
+    methods, missing = _methods(task, cohort, config, seed, model, inputs)
+    chosen = [method for method in methods if not only or method.name in only]
+    for method in tqdm(chosen, disable=not progress, desc=task.name, unit="method"):
+        own = method.name.startswith(f"{model}_")
+        rows += evaluate_method(
+            context,
+            method,
+            model=model if own else "baseline",
+            text_encoder=inputs["text_encoder"] if own else "n/a",
+            epochs=epochs if method.pretrained else "n/a",
         )
-        reference = reference or scored
-        rows += found
-    if covariates is None:
-        empty = Row(task=task.name, kind=kind, method="covariates", model="baseline", protocol=CV, metric="n/a")
-        rows.append(replace(empty, note="n/a: no age, sex, site or mean FD that is not the target itself"))
-    for name, (features, note) in inputs["features"].items():
-        for probe, fit, permute in (
-            ("logistic" if kind == "classification" else "ridge", baselines.linear_probe(kind), True),
-            ("svm_rbf", baselines.svm_probe(kind), False),
-        ):
-            method = baselines.Method(name=f"{name}_{probe}", fit=fit, features=features, permute=permute, note=note)
-            found, scored = evaluate_method(
-                context, method, model=model, protocols=(HELDOUT,), text_encoder=inputs["text_encoder"], note=fewer
-            )
-            rows += found
-            if reference is not None and found:
-                rows.append(compare(context, found[0], scored, reference))
+    rows += [absent(protocol, name, "baseline", why) for name, why in missing.items() for protocol in designs]
     return rows
+
+
+def _methods(
+    task: Task, cohort: Cohort, config: EvaluateConfig, seed: int, model: str, inputs: dict[str, Any]
+) -> tuple[list[Method], dict[str, str]]:
+    """Return the methods of a task in table order, the reference first, and why a configured one is not among them."""
+    from boldmill.evaluate.methods import MethodInputs, methods_of, missing
+
+    made = MethodInputs(
+        cohort=cohort,
+        task=task.name,
+        column=task.column,
+        kind="regression" if task.kind == "regression" else "classification",
+        config=config,
+        seed=seed,
+        model=model,
+        features=inputs["features"],
+        network=inputs.get("network"),
+        snapshot=inputs.get("snapshot"),
+        device=inputs.get("device", "cpu"),
+        note=inputs.get("note", ""),
+    )
+    return methods_of(made), missing(made)
 
 
 def _inputs(
@@ -164,24 +239,26 @@ def _inputs(
     seed: int,
     note: str,
     max_clips: int,
+    random: bool,
     progress: bool,
 ) -> dict[str, Any]:
-    """Return frozen features of the trained network and of its random twin."""
+    """Return the network and its frozen features, and those of its random twin where asked for."""
     from boldmill.evaluate.features import random_twin, scan_features, t1w_features
 
     untrained = "; ".join(part for part in ("same network, random weights", note) if part)
-    twin = random_twin(name, model, seed).to(device)
     read = partial(scan_features, name, max_clips=max_clips, progress=progress)
-    features = {
-        f"{name}_frozen": (read(model, snapshot, cohort, device), note),
-        f"{name}_random": (read(twin, snapshot, cohort, device), untrained),
-    }
+    features = {f"{name}_frozen": (read(model, snapshot, cohort, device), note, True)}
+    if random:
+        twin = random_twin(name, model, seed).to(device)
+        # Twins of the other models keep scales or masks that were fitted to training scans.
+        features[f"{name}_random"] = (read(twin, snapshot, cohort, device), untrained, name != "brainmass")
     encoder = "n/a"
     if name == "fm_app":
         encoder = model.bank.fingerprint
         if model.has_t1w:
-            features["fm_app_t1w_frozen"] = (t1w_features(model, snapshot, cohort, device), note)
-    return {"features": features, "text_encoder": encoder}
+            features["fm_app_t1w_frozen"] = (t1w_features(model, snapshot, cohort, device), note, True)
+    found = {"features": features, "text_encoder": encoder, "network": model, "snapshot": snapshot}
+    return found | {"device": device, "note": note}
 
 
 def _split(

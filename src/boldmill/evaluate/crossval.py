@@ -1,16 +1,13 @@
-"""Cross-validated scores of a probe and their permutation null: the whole fold pipeline runs again for every draw.
+"""Scores of a method under a design: every fit is trained on its own subjects and keeps the scores of its test set.
 
-Axes: B draws, Q repeats, N scans, S subjects.
-
-A draw moves label and fold together from one subject to another. Labels keep their share in every fold, as the
-stratified folds of the real labels do; permuting labels alone would compare stratified folds with unstratified ones.
+Axes: B draws, J fits, Q repeats, N scans, S subjects, C classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +15,19 @@ from numpy.typing import NDArray
 from boldmill.errors import ConfigError
 from boldmill.evaluate.config import EvaluateConfig
 from boldmill.evaluate.folds import possible_folds, repeated_group_folds, strata
-from boldmill.evaluate.metrics import LOWER_IS_BETTER, metrics_of, over_repeats
-from boldmill.evaluate.stats import block_permutations, p_value
 from boldmill.evaluate.tasks import CannotEvaluate, Task
+
+if TYPE_CHECKING:
+    from boldmill.evaluate.design import Design
 
 Floats = NDArray[np.float64]
 Fit = Callable[[Floats, Floats, NDArray[np.bool_]], Floats]
 """(features (N, P), truth (B, N), train (B, N)) -> scores (B, N)."""
 
-MANY_SCANS = 60
-"""Above this number of scans the null is that of the first repeat only."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folds:
-    """Test fold of each subject in each repeat, (Q, S), and how many folds there are."""
+    """Test fold of each subject in each repeat, (Q, S), and how many folds there are; -1: an external subject."""
 
     number: int
     of: NDArray[np.int64]
@@ -40,89 +35,89 @@ class Folds:
 
 def make_folds(task: Task, config: EvaluateConfig, seed: int) -> Folds:
     """Return the folds of a task: the same for every method and protocol."""
-    stratum = strata(task.truth, task.kind)
-    number = possible_folds(stratum, task.groups, config.folds)
+    inside = np.flatnonzero(~task.external)
+    groups = [task.groups[i] for i in inside]
+    stratum = strata(task.truth[inside], task.kind)
+    number = possible_folds(stratum, groups, config.folds) if len(inside) else 0
     if number < 2:
         raise CannotEvaluate("cannot make folds", task.name, "one class has a single subject or family", "add subjects")
+    of = np.full((config.repeats, len(task.subjects)), -1, dtype=np.int64)
     try:
-        of = repeated_group_folds(stratum, task.groups, number, config.repeats, seed, task.name)
+        of[:, inside] = repeated_group_folds(stratum, groups, number, config.repeats, seed, task.name)
     except ConfigError as error:
         raise CannotEvaluate(error.what, task.name, error.why, error.fix) from error
     return Folds(number=number, of=of)
 
 
-def scan_scores(fit: Fit, features: Floats, truth: Floats, fold: NDArray[np.int64], number: int, task: Task) -> Floats:
-    """Return the out-of-fold score of every scan.
+def scan_scores(
+    fit: Fit,
+    features: Floats,
+    truth: Floats,
+    design: Design,
+    task: Task,
+    *,
+    moves: NDArray[np.int64] | None = None,
+) -> Floats:
+    """Return the score of every scan in the fit that tests it.
+
+    A fit is given 0 in place of every label outside its training set: a test label cannot reach it.
 
     Parameters
     ----------
     fit : callable
-        Probe.
+        Method.
     features : (N, P) array
         One row per scan of the task; a row of NaN only is a scan without features: neither learnt from nor scored.
     truth : (B, S) array
         Labels of the subjects in each draw.
-    fold : (B, Q, S) int array
-        Their test folds.
+    design : Design
+        Who is trained on and tested. Fits that test nobody who counts are not run.
+    moves : (B, S) int array, optional
+        In draw b, subject i has the role of subject ``moves[b, i]``; default: its own.
 
     Returns
     -------
-    (B, Q, N) array
+    (B, Q, N) array, or (B, Q, N, C) for a task of several classes (each against the rest)
+        NaN where a scan is not tested in a repeat.
     """
-    draws, repeats, _ = fold.shape
+    if task.kind == "multiclass":
+        ones = [(truth == c).astype(np.float64) for c in range(len(task.classes))]
+        return np.stack([_scan_scores(fit, features, one, design, task, moves) for one in ones], axis=-1)
+    return _scan_scores(fit, features, truth, design, task, moves)
+
+
+def _scan_scores(
+    fit: Fit, features: Floats, truth: Floats, design: Design, task: Task, moves: NDArray[np.int64] | None
+) -> Floats:
     usable = np.isfinite(features).any(axis=1)
-    labels = np.repeat(truth[:, task.member], repeats, axis=0)
-    of_scan = fold[:, :, task.member].reshape(draws * repeats, -1)
-    out = np.full(of_scan.shape, np.nan)
-    for k in range(number):
-        test = of_scan == k
-        scores = np.asarray(fit(features, labels, ~test & usable))
-        out[test] = scores[test]
-    out[:, ~usable] = np.nan
-    return np.asarray(out.reshape(draws, repeats, -1))
+    labels = truth[:, task.member]
+    role = np.arange(len(task.subjects))[None] if moves is None else moves
+    of_scan = role[:, task.member]
+    out = np.full((len(truth), design.repeats, len(task.member)), np.nan)
+    wanted = [j for j in range(len(design.test)) if (design.test[j] & design.scored).any()]
+    # One draw: all fits in one call. Many draws: a call per fit, whose training rows are the same in all draws where
+    # only labels move, so that a method can share its work between them.
+    batches = [wanted] if len(truth) == 1 else [[j] for j in wanted]
+    for batch in batches:
+        train = np.concatenate([np.broadcast_to(design.train[j][of_scan], labels.shape) for j in batch]) & usable
+        given = np.where(train, np.tile(labels, (len(batch), 1)), 0.0)
+        scores = np.asarray(fit(features, given, train)).reshape(len(batch), *labels.shape)
+        for j, found in zip(batch, scores, strict=True):
+            test = np.broadcast_to(design.test[j][of_scan], labels.shape) & usable
+            out[:, design.repeat[j]][test] = found[test]
+    return out
 
 
-def cross_validate(fit: Fit, features: Floats, task: Task, folds: Folds) -> Floats:
-    """Return out-of-fold scores (Q, N) of the real labels."""
-    return np.asarray(scan_scores(fit, features, task.truth[None], folds.of[None], folds.number, task)[0])
+def cross_validate(fit: Fit, features: Floats, task: Task, design: Design | Folds) -> Floats:
+    """Return the scores (Q, N[, C]) of the real labels; bare folds stand for the protocol ``cv``."""
+    from boldmill.evaluate.design import of_folds
+
+    plan = of_folds(design) if isinstance(design, Folds) else design
+    return np.asarray(scan_scores(fit, features, task.truth[None], plan, task)[0])
 
 
-def permutation_null(
-    fit: Fit, features: Floats, task: Task, folds: Folds, draws: int, seed: int
-) -> tuple[Floats, Floats]:
-    """Return permuted labels (B, S) and the out-of-fold subject scores (B, Q, S) they give.
-
-    Draws exchange subjects within the held-out ones and within the others, so that one null serves both protocols and
-    the held-out labels stay the same set.
-    """
-    layers = ["heldout" if held else "other" for held in task.heldout]
-    moves = block_permutations(task.subjects, task.groups, layers, draws, seed, task.name)
-    truth = task.truth[moves]
-    fold = np.moveaxis(folds.of[: null_repeats(task, folds)][:, moves], 1, 0)
-    return truth, task.of_subjects(scan_scores(fit, features, truth, fold, folds.number, task))
-
-
-def null_repeats(task: Task, folds: Folds) -> int:
-    """Return how many repeats the observed value and the null of a permutation test are taken over."""
-    return len(folds.of) if len(task.rows) <= MANY_SCANS else 1
-
-
-def measure(metric: Any, truth: Floats, scores: Floats, tested: NDArray[np.bool_]) -> float:
-    """Return a metric over the tested subjects that have a score in every repeat, averaged over repeats."""
-    keep = tested & np.isfinite(scores).all(axis=0)
-    if not keep.any():
-        return float("nan")
-    return float(over_repeats(metric, truth[keep], scores[:, keep])[0])
-
-
-def permutation_p(
-    task: Task, folds: Folds, scores: Floats, tested: NDArray[np.bool_], null: tuple[Floats, Floats]
-) -> dict[str, float]:
-    """Return the p-value of every metric over the tested subjects (S,), from scores (Q, S) and their null."""
-    used = scores[: null_repeats(task, folds)]
-    found = {}
-    for name, metric in metrics_of(task.kind).items():
-        drawn = np.array([measure(metric, t, s, tested) for t, s in zip(*null, strict=True)])
-        observed = measure(metric, task.truth, used, tested)
-        found[name] = p_value(observed, drawn, lower_is_better=name in LOWER_IS_BETTER)
-    return found
+def of_subjects(task: Task, scores: Floats) -> Floats:
+    """Average scan scores (..., N), or (..., N, C) of a task of several classes, over the scans of each subject."""
+    if task.kind == "multiclass":
+        return np.asarray(np.moveaxis(task.of_subjects(np.moveaxis(scores, -1, 0)), 0, -1))
+    return task.of_subjects(scores)

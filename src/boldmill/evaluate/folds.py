@@ -22,12 +22,12 @@ def strata(truth: NDArray[Any], kind: str, bins: int = 5) -> NDArray[np.int64]:
     ----------
     truth : (N,) array
         Labels or values.
-    kind : {"classification", "regression"}
+    kind : {"classification", "multiclass", "regression"}
         Kind of task.
     bins : int
         Quantile bins of a continuous target; fewer where there are fewer than ``5 * bins`` samples.
     """
-    if kind == "classification":
+    if kind != "regression":
         return np.unique(truth, return_inverse=True)[1].astype(np.int64)
     bins = max(1, min(bins, truth.size // 5))
     edges = np.quantile(truth, np.linspace(0, 1, bins + 1)[1:-1])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from boldmill.atomic import read_json
 from boldmill.errors import ConfigError, LeakageError
-from boldmill.train.checkpoint import SUBJECTS
+from boldmill.train.checkpoint import HISTORY, SUBJECTS
 
 SHOWN = 10
 
@@ -29,6 +30,23 @@ def pretraining_subjects(checkpoint: str | Path) -> frozenset[str]:
         raise ConfigError("cannot rule out leakage", path, why, fix) from error
 
 
+def pretraining_epochs(checkpoint: str | Path) -> str:
+    """Return the passes over the training scans that the last row of ``history.jsonl`` tells of, else ``n/a``."""
+    path = Path(checkpoint).with_name(HISTORY)
+    try:
+        last = path.read_text().splitlines()[-1]
+        return str(int(json.loads(last)["epoch"]) + 1)
+    except (OSError, IndexError, KeyError, TypeError, ValueError):
+        return "n/a"
+
+
+def overlap(tested: Iterable[str], trained: Collection[str], group_of: Mapping[str, str] | None = None) -> list[str]:
+    """Return the tested subjects that were trained on, or a relative of whom was, sorted."""
+    groups = group_of or {}
+    seen_groups = {groups.get(subject, subject) for subject in trained}
+    return sorted(s for s in set(tested) if s in trained or groups.get(s, s) in seen_groups)
+
+
 def refuse_overlap(
     tested: Iterable[str], trained: Collection[str], group_of: Mapping[str, str] | None = None, *, what: str
 ) -> None:
@@ -43,9 +61,7 @@ def refuse_overlap(
     what : str
         The model or probe concerned.
     """
-    groups = group_of or {}
-    seen_groups = {groups.get(subject, subject) for subject in trained}
-    both = sorted(s for s in set(tested) if s in trained or groups.get(s, s) in seen_groups)
+    both = overlap(tested, trained, group_of)
     if both:
         names = ", ".join(both[:SHOWN]) + (f" and {len(both) - SHOWN} more" if len(both) > SHOWN else "")
         raise LeakageError(

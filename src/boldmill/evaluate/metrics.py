@@ -2,7 +2,7 @@
 
 Axes: B draws (rows of weights), N subjects. Every metric takes truth (N,), score (N,), weights (B, N) and returns (B,);
 where a draw leaves it undefined (a single class, no variance) the value is NaN. A classification score is a log-odds or
-margin: above 0 means positive.
+margin: above 0 means positive. Metrics of several classes take scores (N, C).
 """
 
 from __future__ import annotations
@@ -95,6 +95,37 @@ def pearson_r(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
     return _ratio((weights * a * b).sum(axis=1), np.where(bottom > floor, bottom, 0.0))
 
 
+def _recalls(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Return the share of each class that is called correctly, (B, C); NaN where a draw has nobody of it."""
+    called = np.argmax(score, axis=1)
+    hits = [_ratio(weights[:, (truth == c) & (called == c)].sum(1), weights[:, truth == c].sum(1)) for c in
+            range(score.shape[1])]  # fmt: skip
+    return np.stack(hits, axis=1)
+
+
+def multiclass_accuracy(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Share of subjects whose largest score (N, C) is that of their class."""
+    right = np.argmax(score, axis=1) == truth
+    return _ratio(weights[:, right].sum(axis=1), weights.sum(axis=1))
+
+
+def multiclass_balanced_accuracy(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Mean over classes of the share called correctly."""
+    return np.asarray(_recalls(truth, score, weights).mean(axis=1))
+
+
+def macro_auc(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Mean over classes of the AUC of the class against all others, from its own score."""
+    return np.asarray(np.mean([auc(truth == c, score[:, c], weights) for c in range(score.shape[1])], axis=0))
+
+
+def macro_f1(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
+    """Mean over classes of F1 of the class against all others."""
+    called = np.argmax(score, axis=1)
+    each = [f1(truth == c, np.where(called == c, 1.0, -1.0), weights) for c in range(score.shape[1])]
+    return np.asarray(np.mean(each, axis=0))
+
+
 CLASSIFICATION: dict[str, Metric] = {
     "auc": auc,
     "balanced_accuracy": balanced_accuracy,
@@ -103,13 +134,33 @@ CLASSIFICATION: dict[str, Metric] = {
     "specificity": specificity,
     "f1": f1,
 }
+MULTICLASS: dict[str, Metric] = {
+    "macro_auc": macro_auc,
+    "balanced_accuracy": multiclass_balanced_accuracy,
+    "accuracy": multiclass_accuracy,
+    "macro_f1": macro_f1,
+}
+"""Scores are (N, C), one per class; the largest is the call."""
 REGRESSION: dict[str, Metric] = {"pearson_r": pearson_r, "mae": mae, "r2": r2}
 LOWER_IS_BETTER = frozenset({"mae"})
 
 
+KINDS: dict[str, dict[str, Metric]] = {
+    "classification": CLASSIFICATION,
+    "multiclass": MULTICLASS,
+    "regression": REGRESSION,
+}
+
+
 def metrics_of(kind: str) -> dict[str, Metric]:
     """Return the metrics of a kind of task, the leading one first."""
-    return CLASSIFICATION if kind == "classification" else REGRESSION
+    return KINDS[kind]
+
+
+def known(scores: Floats) -> NDArray[np.bool_]:
+    """Return which subjects have a score, (Q, N), of scores (Q, N) or (Q, N, C)."""
+    finite = np.isfinite(scores)
+    return np.asarray(finite if finite.ndim == 2 else finite.all(axis=2))
 
 
 def over_repeats(metric: Metric, truth: NDArray[Any], scores: Floats, weights: Floats | None = None) -> Floats:
@@ -121,10 +172,22 @@ def over_repeats(metric: Metric, truth: NDArray[Any], scores: Floats, weights: F
         One of this module.
     truth : (N,) array
         One label or value per subject.
-    scores : (Q, N) float array
-        One score per repeat and subject.
+    scores : (Q, N) or (Q, N, C) float array
+        Scores per repeat and subject; NaN where a repeat does not test a subject: its metric is over the others.
     weights : (B, N) float array, optional
-        How often each draw takes each subject; default: every subject once (B = 1).
+        How often each draw takes each subject; default: every subject once (B = 1). All repeats take the same draw.
+
+    Returns
+    -------
+    (B,) array
+        Repeats with their own test sets may leave some undefined (a single class): the mean is over the others, NaN
+        where they are fewer than half.
     """
     rows = np.ones((1, truth.size)) if weights is None else weights
-    return np.asarray(np.mean([metric(truth, score, rows) for score in scores], axis=0))
+    seen = known(scores)
+    if seen.all():
+        return np.asarray(np.mean([metric(truth, score, rows) for score in scores], axis=0))
+    each = np.array([metric(truth[k], score[k], rows[:, k]) for score, k in zip(scores, seen, strict=True)])
+    defined = np.isfinite(each)
+    mean = np.where(defined, each, 0.0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
+    return np.asarray(np.where(2 * defined.sum(axis=0) >= len(scores), mean, np.nan))

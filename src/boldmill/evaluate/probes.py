@@ -15,13 +15,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from boldmill.evaluate.bymask import by_mask
+from boldmill.evaluate.linear import PENALTIES, compress, kernel_ridge, logistic, logistic_shared
+
+__all__ = ["PENALTIES", "Probe", "design", "probe_scores", "svm_scores"]
+
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 CHUNK_NUMBERS = 4_000_000
 """Numbers in the largest temporary array."""
-PENALTIES = 10.0 ** np.arange(-3, 4)
-"""Ridge penalties tried, in units of the mean diagonal of the kernel."""
+MANY_SAMPLES = 200
+"""From here on every fold is solved by itself: its matrices are large enough to fill the cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +69,29 @@ def probe_scores(probe: Probe, features: Floats, truth: Floats, train: Mask) -> 
     (B, N) float array
         Log-odds of the positive class, or predicted values; NaN for a fit whose training rows hold a single class.
     """
-    if probe.kind == "ridge" and not probe.scale and probe.select is None and np.isfinite(features).all():
-        return _shared_kernel(features, truth, train)
     n, p = features.shape
-    keep = min(probe.select or p, p)
-    widest = max(n * keep, n * n, p if probe.select else 0)
-    step = max(1, CHUNK_NUMBERS // max(1, widest))
+    if not len(truth):
+        return np.empty((0, n))
+    folds = by_mask(train)
+    chosen = probe.select is not None and probe.select < p
+    if probe.kind == "ridge" and not probe.scale and not chosen and np.isfinite(features).all():
+        return _shared_kernel(features, truth, folds)
     shifted = features - np.nan_to_num(np.nanmean(np.where(np.isfinite(features), features, np.nan), axis=0))
+    if not chosen and (n >= MANY_SAMPLES or len(folds) < len(train)):
+        return _per_fold(probe, shifted, truth, folds)
+    keep = min(probe.select or p, p)
+    widest = max(n * keep, n * n if keep > n or probe.kind == "ridge" else 0, p)
+    step = max(1, CHUNK_NUMBERS // widest)
     parts = []
     for start in range(0, len(truth), step):
         rows = slice(start, start + step)
         labels, mask = np.where(train[rows], truth[rows], 0.0), train[rows]
-        kept = design(shifted, labels, mask, keep=keep, scale=probe.scale)
-        solve = _logistic if probe.kind == "logistic" else _ridge
-        parts.append(solve(_compress(kept), labels, mask, probe.c))
-    return np.concatenate(parts) if parts else np.empty((0, n))
+        x = design(shifted, labels, mask, keep=keep, scale=probe.scale)
+        if probe.kind == "logistic":
+            parts.append(logistic(compress(x), labels, mask, probe.c))
+        else:
+            parts.append(kernel_ridge(x @ np.swapaxes(x, 1, 2), labels[:, None], mask)[:, 0])
+    return np.concatenate(parts)
 
 
 def design(features: Floats, truth: Floats, train: Mask, *, keep: int, scale: bool) -> Floats:
@@ -113,98 +126,37 @@ def design(features: Floats, truth: Floats, train: Mask, *, keep: int, scale: bo
     return np.asarray(out)
 
 
-def _compress(design_matrix: Floats) -> Floats:
-    """Rotate D > N features into N without changing any inner product: an L2 fit stays exactly the same."""
-    _, n, d = design_matrix.shape
-    if d <= n:
-        return design_matrix
-    values, vectors = np.linalg.eigh(design_matrix @ np.swapaxes(design_matrix, 1, 2))
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0))[:, None, :])
+def _per_fold(probe: Probe, features: Floats, truth: Floats, folds: list[tuple[Mask, NDArray[np.int64]]]) -> Floats:
+    """Fit all labels of a training fold together: design, kernel and rotation do not depend on labels."""
+    out = np.empty(truth.shape)
+    for mask, fits in folds:
+        labels = np.where(mask, truth[fits], 0.0)
+        x = design(features, labels[:1], mask[None], keep=features.shape[1], scale=probe.scale)
+        if probe.kind == "logistic":
+            out[fits] = logistic_shared(x[0], labels, mask, probe.c)
+        else:
+            out[fits] = kernel_ridge(x @ np.swapaxes(x, 1, 2), labels[None], mask[None])[0]
+    return out
 
 
-def _logistic(x: Floats, truth: Floats, train: Mask, c: float) -> Floats:
-    """Newton's method with step halving; class weights n / (2 n_class), intercept not penalised."""
-    b, n, d = x.shape
-    x = np.concatenate([x, np.ones((b, n, 1))], axis=2)
-    sign = np.where(truth > 0.5, 1.0, -1.0)
-    positive = (train & (truth > 0.5)).sum(axis=1)
-    total = train.sum(axis=1)
-    single = (positive == 0) | (positive == total)
-    weight = np.where(sign > 0, total[:, None] / (2 * np.maximum(positive, 1)[:, None]), 0.0)
-    weight = np.where(sign < 0, total[:, None] / (2 * np.maximum(total - positive, 1)[:, None]), weight) * train * c
-    penalty = np.r_[np.ones(d), 0.0]
-    beta = np.zeros((b, d + 1))
-
-    def objective(beta: Floats) -> Floats:
-        margin = sign * np.einsum("bnd,bd->bn", x, beta)
-        return np.asarray((weight * np.logaddexp(0, -margin)).sum(1) + 0.5 * (penalty * beta**2).sum(1))
-
-    value = objective(beta)
-    for _ in range(50):
-        margin = np.clip(np.einsum("bnd,bd->bn", x, beta), -500, 500)
-        probability = 1 / (1 + np.exp(-margin))
-        gradient = np.einsum("bnd,bn->bd", x, weight * (probability - (sign > 0))) + penalty * beta
-        curvature = weight * probability * (1 - probability)
-        hessian = np.swapaxes(x * curvature[:, :, None], 1, 2) @ x + np.diag(penalty + 1e-10)
-        move = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-        scale = np.ones(b)
-        for _ in range(8):
-            worse = objective(beta - scale[:, None] * move) > value + 1e-12
-            if not worse.any():
-                break
-            scale[worse] /= 2
-        beta = beta - scale[:, None] * move
-        value = objective(beta)
-        if np.abs(gradient).max(initial=0) < 1e-8:
-            break
-    scores = np.einsum("bnd,bd->bn", x, beta)
-    scores[single] = np.nan
-    return np.asarray(scores)
-
-
-def _shared_kernel(features: Floats, truth: Floats, train: Mask) -> Floats:
-    """Ridge on features that are only centred: one kernel for all fits, centred with each fit's training rows."""
+def _shared_kernel(features: Floats, truth: Floats, folds: list[tuple[Mask, NDArray[np.int64]]]) -> Floats:
+    """Ridge on features that are only centred: one kernel for all fits, centred with each fold's training rows."""
     shifted = features - features.mean(axis=0)
     kernel = shifted @ shifted.T
+    out = np.empty(truth.shape)
+    # Folds with a single label each (small cohorts, every draw with folds of its own) go through in batches.
+    alone = [(mask, fits) for mask, fits in folds if len(fits) == 1]
     step = max(1, CHUNK_NUMBERS // kernel.size)
-    parts = []
-    for start in range(0, len(truth), step):
-        mask = train[start : start + step]
+    batches = [alone[start : start + step] for start in range(0, len(alone), step)]
+    for batch in batches + [[fold] for fold in folds if len(fold[1]) > 1]:
+        mask = np.stack([own for own, _ in batch])
+        fits = np.stack([own for _, own in batch])
         weight = mask / np.maximum(mask.sum(axis=1, keepdims=True), 1)
-        to_mean = weight @ kernel  # (B, N): inner product of every row with the training mean
-        middle = np.einsum("bn,bn->b", to_mean, weight)
+        to_mean = weight @ kernel  # (M, N): inner product of every row with the training mean
+        middle = np.einsum("mn,mn->m", to_mean, weight)
         centred = kernel[None] - to_mean[:, :, None] - to_mean[:, None, :] + middle[:, None, None]
-        parts.append(_kernel_ridge(centred, np.where(mask, truth[start : start + step], 0.0), mask))
-    return np.concatenate(parts) if parts else np.empty((0, len(features)))
-
-
-def _ridge(x: Floats, truth: Floats, train: Mask, _c: float) -> Floats:
-    """Ridge on centred features."""
-    return _kernel_ridge(x @ np.swapaxes(x, 1, 2), truth, train)
-
-
-def _kernel_ridge(kernel: Floats, truth: Floats, train: Mask) -> Floats:
-    """Ridge with a centred kernel (B, N, N); the penalty with the smallest leave-one-out error in the training rows."""
-    weight = train.astype(np.float64)
-    count = np.maximum(weight.sum(axis=1), 1)[:, None]
-    inside = kernel * weight[:, :, None] * weight[:, None, :]
-    mean = (truth * weight).sum(axis=1, keepdims=True) / count
-    centred = (truth - mean) * weight
-    values, vectors = np.linalg.eigh(inside)
-    values = np.maximum(values, 0)
-    size = np.maximum(np.trace(inside, axis1=1, axis2=2) / count[:, 0], 1e-12)
-    projected = np.einsum("bnk,bn->bk", vectors, centred)
-    best, best_error = np.zeros(len(kernel)), np.full(len(kernel), np.inf)
-    for factor in PENALTIES:
-        penalty = factor * size[:, None]
-        fitted = np.einsum("bnk,bk->bn", vectors, values / (values + penalty) * projected)
-        leverage = np.einsum("bnk,bk->bn", vectors**2, values / (values + penalty)) + 1 / count
-        left = (centred - fitted) / np.maximum(1 - leverage, 1e-9) * weight
-        error = (left**2).sum(axis=1)
-        better = error < best_error
-        best[better], best_error[better] = penalty[better, 0], error[better]
-    dual = np.einsum("bnk,bk->bn", vectors, projected / (values + best[:, None]))
-    return np.asarray(np.einsum("bnm,bm->bn", kernel, dual * weight) + mean)
+        out[fits] = kernel_ridge(centred, np.where(mask[:, None], truth[fits], 0.0), mask)
+    return out
 
 
 def svm_scores(features: Floats, truth: Floats, train: Mask, kind: str) -> Floats:
@@ -216,18 +168,20 @@ def svm_scores(features: Floats, truth: Floats, train: Mask, kind: str) -> Float
     from sklearn.svm import SVC, SVR
 
     out = np.full(truth.shape, np.nan)
-    for i, (labels, mask) in enumerate(zip(truth, train, strict=True)):
-        x = design(features, labels[None], mask[None], keep=features.shape[1], scale=True)[0]
+    for mask, fits in by_mask(train):
+        x = design(features, truth[fits[:1]], mask[None], keep=features.shape[1], scale=True)[0]
         kernel = _rbf(x, mask)
-        if kind == "classification":
-            if np.unique(labels[mask]).size < 2:
-                continue
-            machine: Any = SVC(C=1.0, kernel="precomputed", class_weight="balanced")
-            out[i] = machine.fit(kernel[mask], labels[mask] > 0.5).decision_function(kernel)
-        else:
-            centre, spread = labels[mask].mean(), labels[mask].std() or 1.0
-            machine = SVR(C=1.0, kernel="precomputed").fit(kernel[mask], (labels[mask] - centre) / spread)
-            out[i] = machine.predict(kernel) * spread + centre
+        for fit in fits:
+            labels = truth[fit, mask]
+            if kind == "classification":
+                if np.unique(labels).size < 2:
+                    continue
+                machine: Any = SVC(C=1.0, kernel="precomputed", class_weight="balanced")
+                out[fit] = machine.fit(kernel[mask], labels > 0.5).decision_function(kernel)
+            else:
+                centre, spread = labels.mean(), labels.std() or 1.0
+                machine = SVR(C=1.0, kernel="precomputed").fit(kernel[mask], (labels - centre) / spread)
+                out[fit] = machine.predict(kernel) * spread + centre
     return out
 
 

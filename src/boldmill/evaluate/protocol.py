@@ -1,118 +1,170 @@
-"""Rows of one method on one task, under the protocols ``cv`` and ``heldout``.
+"""Rows of one method on one task, under each protocol asked for.
 
-Axes: Q repeats, N scans, S subjects, K folds.
+Axes: Q repeats, N scans, S subjects, C classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from boldmill.evaluate.baselines import Method
 from boldmill.evaluate.cohort import Cohort
+from boldmill.evaluate.compare import MIN_TESTED, compare
 from boldmill.evaluate.config import EvaluateConfig
-from boldmill.evaluate.crossval import Folds, cross_validate, permutation_null, permutation_p
-from boldmill.evaluate.metrics import LOWER_IS_BETTER, Metric, metrics_of, over_repeats
-from boldmill.evaluate.stats import MIN_DEFINED, bootstrap_weights, corrected_resampled_t, interval
-from boldmill.evaluate.table import Predictions, Row
+from boldmill.evaluate.crossval import Fit, of_subjects, scan_scores
+from boldmill.evaluate.design import CV, HELDOUT, NESTED, Design
+from boldmill.evaluate.harmonise import unharmonised_note
+from boldmill.evaluate.leakage import overlap
+from boldmill.evaluate.method import Method
+from boldmill.evaluate.metrics import metrics_of
+from boldmill.evaluate.nested import nested
+from boldmill.evaluate.null import Null, blank, counted, fixed_p, refit_null, refit_p
+from boldmill.evaluate.stats import bootstrap_weights, interval
+from boldmill.evaluate.table import MISSING, Predictions, Row
 from boldmill.evaluate.tasks import Task
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
-CV, HELDOUT = "cv", "heldout"
-MIN_TESTED = 2
-"""Fewest tested subjects of a metric."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """Out-of-fold scores of a method, kept for the comparison with the reference: subject scores (Q, S)."""
-
-    method: str
-    scores: Floats
+SITE_METRICS = 3
+"""Metrics given for every tested site, the leading ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What all methods of one task share."""
+    """What all methods of one task share.
+
+    ``trained`` holds the subjects that pre-trained methods have seen, ``group_of`` the family of everybody.
+    ``references`` keeps the scores (Q, S) of the first method under each protocol.
+    """
 
     task: Task
-    folds: Folds
+    designs: Mapping[str, Design]
     cohort: Cohort
     config: EvaluateConfig
     seed: int
     predictions: Predictions
+    trained: Collection[str] = frozenset()
+    group_of: Mapping[str, str] = field(default_factory=dict)
+    references: dict[str, tuple[str, Floats]] = field(default_factory=dict)
 
 
 def evaluate_method(
-    context: Context, method: Method, *, model: str, protocols: tuple[str, ...], text_encoder: str, note: str = ""
-) -> tuple[list[Row], Scored]:
-    """Cross-validate one method and return its rows under each protocol.
-
-    The scores of both protocols are those of the same folds; ``heldout`` takes the metric over held-out subjects only.
-    A pre-trained model is given ``heldout`` alone.
-    """
-    task, folds = context.task, context.folds
-    features = method.features[task.rows]
-    by_scan = cross_validate(method.fit, features, task, folds)
-    scores = task.of_subjects(by_scan)
-    null = None
-    if method.permute:
-        null = permutation_null(method.fit, features, task, folds, context.config.permutations, context.seed)
-    rows: list[Row] = []
-    for protocol in protocols:
-        tested = np.ones(len(task.subjects), dtype=bool) if protocol == CV else task.heldout
-        base = Row(
-            task=task.name,
-            kind=task.kind,
-            method=method.name,
-            model=model,
-            protocol=protocol,
-            metric="",
-            text_encoder=text_encoder,
-            note="; ".join(part for part in (method.note, note) if part),
-        )
-        rows += _rows(context, base, features, scores, tested, null)
-        context.predictions.add(
-            task, context.cohort, method=method.name, protocol=protocol, scores=by_scan, folds=folds.of, tested=tested
-        )
-    return rows, Scored(method=method.name, scores=scores)
-
-
-def _rows(
-    context: Context,
-    base: Row,
-    features: Floats,
-    scores: Floats,
-    tested: NDArray[np.bool_],
-    null: tuple[Floats, Floats] | None,
+    context: Context, method: Method, *, model: str, text_encoder: str = MISSING, epochs: str = MISSING
 ) -> list[Row]:
+    """Return the rows of one method under each protocol.
+
+    A pre-trained method is not run under a protocol that tests anyone it was trained on (or a relative); its row says
+    so. ``cv`` and ``heldout`` share their fits.
+    """
     task, config = context.task, context.config
-    keep = tested & np.isfinite(scores).all(axis=0)
-    base = replace(base, n_test=int(keep.sum()), n_train=training_size(task, context.folds, features, tested))
+    features = method.features[task.rows]
+    done: dict[str, tuple[Floats, Null | None]] = {}
+    rows: list[Row] = []
+    for protocol, design in context.designs.items():
+        base = Row(
+            task=task.name, kind=task.kind, method=method.name, model=model, protocol=protocol, metric="",
+            text_encoder=text_encoder, epochs=epochs,
+        )  # fmt: skip
+        if why := seen_before(context, method, design):
+            rows.append(replace(base, metric=MISSING, note=why))
+            continue
+        base = replace(base, note="; ".join(part for part in (method.note, design.note, task.note) if part))
+        usable = np.isfinite(features).any(axis=1)
+        roles = [part[:, task.member] & usable for part in (design.train, design.test)]
+        if left := unharmonised_note(method.fit, features, *roles):
+            base = replace(base, note=f"{left}; {base.note}")
+        fit = _fit(context, method, protocol)
+        shared = CV if protocol == HELDOUT and CV in done else protocol
+        if shared not in done:
+            by_scan = scan_scores(fit, features, task.truth[None], design, task)[0]
+            null = None
+            if method.permute == "refit" and protocol != NESTED:
+                null = refit_null(fit, features, task, design, config.permutations, context.seed)
+            done[shared] = by_scan, null
+        by_scan, null = done[shared]
+        scores = of_subjects(task, by_scan)
+        context.predictions.add(task, context.cohort, design, method=method.name, scores=by_scan)
+        found = metric_rows(context, design, base, features, scores, null)
+        rows += found
+        than, reference = context.references.setdefault(protocol, (method.name, scores))
+        if than != method.name:
+            gain = compare(
+                task, design, found[0], scores, reference, than=than, draws=config.bootstrap, seed=context.seed
+            )
+            rows.append(gain)
+    return rows
+
+
+def seen_before(context: Context, method: Method, design: Design) -> str:
+    """Return why a pre-trained method is not run under a design, or an empty string."""
+    if not method.pretrained:
+        return ""
+    tested = [context.task.subjects[i] for i in np.flatnonzero(design.tested.any(axis=0)).tolist()]
+    both = overlap(tested, context.trained, context.group_of)
+    if not both:
+        return ""
+    return f"not run: {len(both)} of {len(tested)} tested subjects (or their families) were in pre-training"
+
+
+def _fit(context: Context, method: Method, protocol: str) -> Fit:
+    if protocol != NESTED or not method.grid:
+        return method.fit
+    task = context.task
+    groups = [task.groups[subject] for subject in task.member]
+    kind = "regression" if task.kind == "regression" else "classification"
+    return nested(method.grid, groups, kind, context.config.inner_folds, task.name, context.seed)
+
+
+def metric_rows(
+    context: Context, design: Design, base: Row, features: Floats, scores: Floats, null: Null | None
+) -> list[Row]:
+    """Return one row per metric over all tested subjects, then the leading ones per site where the design asks."""
+    task, config = context.task, context.config
+    chosen = counted(scores, design.tested)
+    keep = np.asarray(chosen.any(axis=0))
+    base = replace(base, n_test=int(keep.sum()), n_train=training_size(task, design, features))
     if keep.sum() < MIN_TESTED:
         why = f"n/a: {int(keep.sum())} tested subjects with a score"
         return [replace(base, metric=name, note=f"{why}; {base.note}") for name in metrics_of(task.kind)]
-    chance = permutation_p(task, context.folds, scores, tested, null) if null is not None else {}
+    if null is not None:
+        chance, who, kind = refit_p(task, scores, design.tested, null), null.note, "refit"
+    else:
+        chance, who = fixed_p(task, design, scores, design.tested, config.permutations, context.seed)
+        kind = "fixed"
+    base = replace(base, p_kind=kind, note="; ".join(part for part in (base.note, who) if part))
+    rows = _measured(context, design, base, scores, chosen, list(metrics_of(task.kind)))
+    rows = [replace(row, p_permutation=chance[row.metric]) for row in rows]
+    if design.by_site:
+        few = list(metrics_of(task.kind))[:SITE_METRICS]
+        for site in sorted({site for site, k in zip(task.sites, keep, strict=True) if k}):
+            own = chosen & np.array([s == site for s in task.sites])
+            part = replace(base, fold=site, n_test=int(own.any(axis=0).sum()), p_kind=MISSING, note="")
+            rows += _measured(context, design, part, scores, own, few)
+    return rows
+
+
+def _measured(context: Context, design: Design, base: Row, scores: Floats, chosen: Mask, names: list[str]) -> list[Row]:
+    """Return rows with value and interval over the chosen subjects (Q, S)."""
+    task = context.task
+    keep = np.asarray(chosen.any(axis=0))
+    truth, own = task.truth[keep], blank(scores, chosen)[:, keep]
     groups = [group for group, k in zip(task.groups, keep, strict=True) if k]
-    weights = bootstrap_weights(groups, config.bootstrap, context.seed, task.name, base.protocol)
+    key = (task.name, base.protocol) if base.fold == "all" else (task.name, base.protocol, base.fold)
+    weights = bootstrap_weights(groups, context.config.bootstrap, context.seed, *key)
     rows = []
-    for name, metric in metrics_of(task.kind).items():
-        found = interval(metric, task.truth[keep], scores[:, keep], weights)
-        reason = undefined(found.value, found.low, task.truth[keep])
-        rows.append(
-            replace(
-                base,
-                metric=name,
-                value=found.value,
-                ci_low=found.low,
-                ci_high=found.high,
-                p_permutation=chance.get(name, float("nan")),
-                note="; ".join(part for part in (reason, base.note) if part),
-            )
-        )
+    for name in names:
+        metric = metrics_of(task.kind)[name]
+        if keep.sum() < MIN_TESTED:
+            rows.append(replace(base, metric=name, note="n/a: one tested subject"))
+            continue
+        found = interval(metric, truth, own, weights)
+        reason = undefined(found.value, found.low, truth)
+        note = "; ".join(part for part in (reason, base.note) if part)
+        rows.append(replace(base, metric=name, value=found.value, ci_low=found.low, ci_high=found.high, note=note))
     return rows
 
 
@@ -123,65 +175,9 @@ def undefined(value: float, low: float, truth: Floats) -> str:
     return "" if np.isfinite(low) else "interval n/a: most bootstrap draws leave the metric undefined"
 
 
-def training_size(task: Task, folds: Folds, features: Floats, tested: NDArray[np.bool_]) -> int:
-    """Return the mean number of training subjects of the fits that score the tested subjects."""
+def training_size(task: Task, design: Design, features: Floats) -> int:
+    """Return the mean number of training subjects of the fits that score a subject that counts."""
     usable = np.zeros(len(task.subjects), dtype=bool)
     usable[task.member[np.isfinite(features).any(axis=1)]] = True
-    counts = [
-        int((usable & (row != k)).sum()) for row in folds.of for k in range(folds.number) if (tested & (row == k)).any()
-    ]
-    return round(float(np.mean(counts))) if counts else 0
-
-
-def compare(context: Context, row: Row, ours: Scored, reference: Scored) -> Row:
-    """Return the row of the gain over the reference method in the leading metric, on the same tested subjects.
-
-    The interval is a paired bootstrap over subjects. Where every test fold defines AUC (or the mean absolute error) the
-    note adds the corrected resampled t-test over folds and repeats.
-    """
-    task = context.task
-    name, metric = next(iter(metrics_of(task.kind).items()))
-    both = np.isfinite(ours.scores).all(axis=0) & np.isfinite(reference.scores).all(axis=0)
-    keep = np.asarray(both & task.heldout if row.protocol == HELDOUT else both)
-    row = replace(row, metric=f"{name}_over_{reference.method}", n_test=int(keep.sum()), p_permutation=np.nan)
-    row = replace(row, value=np.nan, ci_low=np.nan, ci_high=np.nan)
-    if keep.sum() < MIN_TESTED:
-        return replace(row, note=f"n/a: {int(keep.sum())} tested subjects with both scores")
-    groups = [group for group, k in zip(task.groups, keep, strict=True) if k]
-    weights = bootstrap_weights(groups, context.config.bootstrap, context.seed, task.name, row.protocol)
-    truth, pair = task.truth[keep], (ours.scores[:, keep], reference.scores[:, keep])
-    gain = float(np.subtract(*(over_repeats(metric, truth, s)[0] for s in pair)))
-    drawn = np.subtract(*(over_repeats(metric, truth, s, weights) for s in pair))
-    drawn = drawn[np.isfinite(drawn)]
-    note = f"paired bootstrap; {fold_test(context, keep, ours, reference)}"
-    if not np.isfinite(gain) or drawn.size < MIN_DEFINED * len(weights):
-        return replace(row, value=gain, note=f"interval n/a: the metric is undefined in most draws; {note}")
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return replace(row, value=gain, ci_low=float(low), ci_high=float(high), note=note)
-
-
-def fold_test(context: Context, keep: NDArray[np.bool_], ours: Scored, reference: Scored) -> str:
-    """Return the corrected resampled t-test of the difference per test fold in words, or why there is none."""
-    task, folds = context.task, context.folds
-    name = "auc" if task.kind == "classification" else "mae"
-    metric: Metric = metrics_of(task.kind)[name]
-    sign = -1.0 if name in LOWER_IS_BETTER else 1.0
-    differences: list[float] = []
-    n_test: list[int] = []
-    for repeat, of in enumerate(folds.of):
-        for k in range(folds.number):
-            chosen = keep & (of == k)
-            values = [
-                float(over_repeats(metric, task.truth[chosen], s[repeat : repeat + 1, chosen])[0])
-                if chosen.any()
-                else np.nan
-                for s in (ours.scores, reference.scores)
-            ]
-            differences.append(sign * (values[0] - values[1]))
-            n_test.append(int(chosen.sum()))
-    found = np.array(differences)
-    if not np.isfinite(found).all():
-        return f"no t-test: {name} is undefined in {int((~np.isfinite(found)).sum())} of {found.size} test folds"
-    mean_test = float(np.mean(n_test))
-    t, p = corrected_resampled_t(found, mean_test, len(task.subjects) * (1 - 1 / folds.number))
-    return f"corrected resampled t-test of {name} over {found.size} folds: t = {t:.3g}, p = {p:.3g}"
+    used = (design.test & design.scored).any(axis=1)
+    return round(float((design.train[used] & usable).sum(axis=1).mean())) if used.any() else 0

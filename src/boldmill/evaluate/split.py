@@ -135,8 +135,9 @@ def split_rows(
                 if len(rung.scores) == 1:
                     for i in np.flatnonzero(np.isfinite(truth)):
                         predictions.add_one(
-                            task=column, method=base.method, protocol="split", repeat=0, fold=0, subject=names[int(i)],
-                            scan_id="", truth=float(truth[i]), score=float(rung.scores[0, i]),
+                            task=column, method=base.method, protocol="split", repeat=0, fold="split",
+                            subject=names[int(i)], scan_id="", truth=float(truth[i]), score=float(rung.scores[0, i]),
+                            label="",
                         )  # fmt: skip
     return rows
 
@@ -180,7 +181,7 @@ def measured(
         reason = undefined(found.value, found.low, y)
         rows.append(
             replace(base, metric=name, value=found.value, ci_low=found.low, ci_high=found.high, p_permutation=p,
-                    note="; ".join(part for part in (reason, base.note) if part))
+                    p_kind="fixed", note="; ".join(part for part in (reason, base.note) if part))
         )  # fmt: skip
     return rows
 

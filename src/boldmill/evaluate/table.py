@@ -15,6 +15,7 @@ from boldmill.atomic import atomic, write_text
 
 if TYPE_CHECKING:
     from boldmill.evaluate.cohort import Cohort
+    from boldmill.evaluate.design import Design
     from boldmill.evaluate.tasks import Task
 
 NAN = float("nan")
@@ -25,9 +26,9 @@ MISSING = "n/a"
 class Row:
     """One metric of one method.
 
-    ``protocol`` is ``cv`` (out-of-fold scores of all subjects; methods without pre-training), ``heldout`` (the same
-    folds, scored on subjects that no model was pre-trained on; all methods) or ``split`` (fitted on the training split
-    once, scored on the held-out subjects).
+    ``protocol`` is one of :data:`boldmill.evaluate.design.PROTOCOLS`; ``fold`` is ``all``, or one tested site.
+    ``p_permutation`` is that of a label permutation (``p_kind``: ``refit``, or ``fixed`` predictions), ``p_t`` that of
+    the corrected resampled t-test in rows of a difference from the reference, ``epochs`` the passes of pre-training.
     """
 
     task: str
@@ -44,6 +45,10 @@ class Row:
     n_train: int = 0
     text_encoder: str = MISSING
     note: str = ""
+    fold: str = "all"
+    p_kind: str = MISSING
+    p_t: float = NAN
+    epochs: str = MISSING
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
@@ -68,38 +73,39 @@ def write_metrics(path: str | Path, rows: Sequence[Row]) -> Path:
 
 
 class Predictions:
-    """Collects one row per task, method, protocol, repeat and scan."""
+    """Collects one row per task, method, protocol, repeat and scan (and class, where there are several).
 
-    NAMES = ("task", "method", "protocol", "repeat", "fold", "subject", "scan_id", "truth", "score")
+    ``fold`` is the fold or site that the scan was tested in; ``label`` the class that truth and score are about.
+    """
+
+    NAMES = ("task", "method", "protocol", "repeat", "fold", "subject", "scan_id", "truth", "score", "label")
 
     def __init__(self) -> None:
         self.columns: dict[str, list[Any]] = {name: [] for name in self.NAMES}
 
-    def add(
-        self,
-        task: Task,
-        cohort: Cohort,
-        *,
-        method: str,
-        protocol: str,
-        scores: NDArray[np.float64],
-        folds: NDArray[np.int64],
-        tested: NDArray[np.bool_],
-    ) -> None:
-        """Add scan scores (Q, N) of the tested subjects; ``folds`` is (Q, S)."""
+    def add(self, task: Task, cohort: Cohort, design: Design, *, method: str, scores: NDArray[np.float64]) -> None:
+        """Add scan scores (Q, N), or (Q, N, C), of the tested subjects that count."""
+        fit, tested = design.fold, design.tested
+        several = scores.ndim == 3
+        labels = task.classes if several else [task.classes[0] if task.classes else ""]
         for repeat, row in enumerate(scores):
-            for scan, subject in enumerate(task.member):
-                if tested[subject] and np.isfinite(row[scan]):
+            for scan in np.flatnonzero(
+                tested[repeat, task.member] & np.isfinite(row.reshape(len(row), -1)).all(axis=1)
+            ):
+                subject = task.member[scan]
+                truth = float(task.truth[subject])
+                for c, label in enumerate(labels):
                     self.add_one(
                         task=task.name,
                         method=method,
-                        protocol=protocol,
+                        protocol=design.protocol,
                         repeat=repeat,
-                        fold=int(folds[repeat, subject]),
+                        fold=design.names[fit[repeat, subject]],
                         subject=task.subjects[subject],
                         scan_id=cohort.scan_ids[task.rows[scan]],
-                        truth=float(task.truth[subject]),
-                        score=float(row[scan]),
+                        truth=float(truth == c) if several else truth,
+                        score=float(row[scan, c] if several else row[scan]),
+                        label=label,
                     )
 
     def add_one(self, **values: Any) -> None:
@@ -112,7 +118,7 @@ class Predictions:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        kinds = {"repeat": pa.int32(), "fold": pa.int32(), "truth": pa.float64(), "score": pa.float64()}
+        kinds = {"repeat": pa.int32(), "truth": pa.float64(), "score": pa.float64()}
         table = pa.table({n: pa.array(v, type=kinds.get(n, pa.string())) for n, v in self.columns.items()})
         with atomic(path) as temporary:
             pq.write_table(table, temporary, compression="zstd")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from boldmill.errors import BoldmillError, ConfigError, nearest
 from boldmill.evaluate.cohort import HELDOUT, Cohort
 from boldmill.evaluate.config import TaskConfig
+from boldmill.evaluate.selection import select
 
 MIN_SUBJECTS = 4
 """Fewest labelled subjects of a task (two folds of two)."""
@@ -38,12 +39,18 @@ class Task:
         Rows of the cohort.
     member : (N,) int array
         Subject of each scan, an index into ``subjects``.
-    subjects, groups : tuple of str
-        The S subjects, sorted, and the group of each.
+    subjects, groups, sites : tuple of str
+        The S subjects, sorted, the group of each, and the site of its first scan.
     truth : (S,) array
-        1 for the positive class and 0 for all others, or the value.
+        1 for the positive class and 0 for all others, the number of the class (multiclass), or the value.
+    classes : tuple of str
+        Labels: of class 0, 1, ... (multiclass), or the positive one alone (classification); none for regression.
     heldout : (S,) bool array
         Subjects that no model was pre-trained on.
+    external : (S,) bool array
+        Subjects of the data sets that are tested only.
+    note : str
+        What the filters left out.
     """
 
     name: str
@@ -53,8 +60,12 @@ class Task:
     member: NDArray[np.int64]
     subjects: tuple[str, ...]
     groups: tuple[str, ...]
+    sites: tuple[str, ...]
     truth: NDArray[np.float64]
+    classes: tuple[str, ...]
     heldout: NDArray[np.bool_]
+    external: NDArray[np.bool_]
+    note: str = ""
 
     def of_subjects(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Average scan scores (..., N) over the scans of each subject (..., S); scans without a score are left out."""
@@ -73,7 +84,7 @@ def make_task(config: TaskConfig, cohort: Cohort) -> Task:
     Raises
     ------
     ConfigError
-        The column exists nowhere.
+        The column exists nowhere, or a filter names what no scan has.
     CannotEvaluate
         Too few labelled subjects, or no variance.
     """
@@ -82,12 +93,16 @@ def make_task(config: TaskConfig, cohort: Cohort) -> Task:
         why = f"no participants table has the column `{config.column}`{nearest(config.column, known)}"
         raise ConfigError("unknown phenotype", f"evaluate.tasks[{config.name}]", why, "correct the column")
     labels = cohort.phenotypes[config.column].tolist()
-    wanted = [not config.datasets or dataset in config.datasets for dataset in cohort.datasets]
-    values = _values(config, labels, wanted)
-    rows = np.array([i for i, v in enumerate(values) if wanted[i] and np.isfinite(v)], dtype=np.int64)
+    wanted, note = select(config, cohort)
+    if not wanted.any():
+        why = f"its data sets and filters leave no scan ({note})" if note else "no scan is of its data sets"
+        raise CannotEvaluate("task is empty", config.name, why, "correct its datasets, sites or include")
+    values, classes = _values(config, labels, wanted)
+    rows = np.flatnonzero(wanted & np.isfinite(values)).astype(np.int64)
     subjects = tuple(sorted({cohort.subjects[i] for i in rows}))
     if len(subjects) < MIN_SUBJECTS:
         why = f"only {len(subjects)} subjects have a value of `{config.column}`"
+        why += f" ({note})" if note else ""
         raise CannotEvaluate("task is too small", config.name, why, f"at least {MIN_SUBJECTS} are needed")
     position = {subject: i for i, subject in enumerate(subjects)}
     member = np.array([position[cohort.subjects[i]] for i in rows], dtype=np.int64)
@@ -107,36 +122,49 @@ def make_task(config: TaskConfig, cohort: Cohort) -> Task:
         member=member,
         subjects=subjects,
         groups=tuple(cohort.groups[i] for i in first),
+        sites=tuple(cohort.sites[i] for i in first),
         truth=truth,
+        classes=classes,
         heldout=np.array([cohort.splits[i] == HELDOUT for i in first]),
+        external=np.array([cohort.datasets[i] in config.external for i in first]),
+        note=note,
     )
 
 
-def _values(config: TaskConfig, labels: Sequence[Any], wanted: Sequence[bool]) -> NDArray[np.float64]:
-    """Return labels as numbers, NaN where missing."""
+def _values(
+    config: TaskConfig, labels: Sequence[Any], wanted: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return labels as numbers (NaN where missing) and the names of the classes."""
     if config.kind == "regression":
-        out = np.full(len(labels), np.nan)
-        for i, value in enumerate(labels):
-            try:
-                out[i] = np.nan if value is None else float(value)
-            except (TypeError, ValueError):
-                if wanted[i]:
-                    raise ConfigError(
-                        "not a number",
-                        f"evaluate.tasks[{config.name}]",
-                        f"`{config.column}` holds {value!r}",
-                        "use kind: classification, or another column",
-                    ) from None
-        return out
+        return _numbers(config, labels, wanted), ()
     texts = [label_text(value) for value in labels]
     classes = sorted({t for t, ok in zip(texts, wanted, strict=True) if t is not None and ok})
     if len(classes) < 2:
         raise CannotEvaluate("nothing to tell apart", config.name, f"its labels are {classes}", "choose another column")
+    if config.kind == "multiclass":
+        number = {label: float(i) for i, label in enumerate(classes)}
+        return np.array([np.nan if t is None else number.get(t, np.nan) for t in texts]), tuple(classes)
     positive = config.positive or classes[-1]
     if positive not in classes:
         why = f"`{positive}` is no label of `{config.column}`; labels are {classes}{nearest(positive, classes)}"
         raise ConfigError("unknown label", f"evaluate.tasks[{config.name}]", why, "correct `positive`")
-    return np.array([np.nan if t is None else float(t == positive) for t in texts])
+    return np.array([np.nan if t is None else float(t == positive) for t in texts]), (positive,)
+
+
+def _numbers(config: TaskConfig, labels: Sequence[Any], wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    out = np.full(len(labels), np.nan)
+    for i, value in enumerate(labels):
+        try:
+            out[i] = np.nan if value is None else float(value)
+        except (TypeError, ValueError):
+            if wanted[i]:
+                raise ConfigError(
+                    "not a number",
+                    f"evaluate.tasks[{config.name}]",
+                    f"`{config.column}` holds {value!r}",
+                    "use kind: classification, or another column",
+                ) from None
+    return out
 
 
 def label_text(value: Any) -> str | None:

@@ -13,6 +13,7 @@ from boldmill.atomic import read_json
 from boldmill.index.quarantine import BUCKET_MANIFESTS
 from boldmill.index.read import TABLE, Index, ScanRow, read_index
 from boldmill.paths import MODELS, Layout
+from boldmill.report.results import Results, read_results
 from boldmill.train.checkpoint import CONFIG, HISTORY, size_note
 
 QC_COLUMNS = ("mean_fd", "max_fd", "mean_dvars", "tsnr", "residual_dof", "bbr_cost", "coverage")
@@ -49,7 +50,7 @@ class Collected:
     cohort: list[dict[str, Any]]
     sources: dict[str, Any]
     snapshot: dict[str, Any]
-    metrics: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    results: Results = field(default_factory=Results)
     history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     small: list[str] = field(default_factory=list)
     read: list[Path] = field(default_factory=list)
@@ -79,18 +80,28 @@ def collect(results: Path, snapshot: Path) -> Collected:
     }
     sources = {name: path for name, path in found.items() if path.is_file()}
     models = [model for model in MODELS if layout.checkpoint(model).with_name(HISTORY).exists()]
-    tables = {model: layout.metrics(model) for model in MODELS if layout.metrics(model).exists()}
+    results_found = read_results(layout)
     beside = [layout.checkpoint(model).with_name(name) for model in models for name in (HISTORY, CONFIG)]
     refused = [layout.index_quarantine]
     refused += [path for stage in ("augment", "shards") for path in sorted(results.glob(BUCKET_MANIFESTS[stage]))]
-    read = [snapshot, layout.index, *subjects, *parcels, *flats, *sources.values(), *tables.values(), *beside, *refused]
+    read = [
+        snapshot,
+        layout.index,
+        *subjects,
+        *parcels,
+        *flats,
+        *sources.values(),
+        *results_found.read,
+        *beside,
+        *refused,
+    ]
     return Collected(
         scans=sorted(scans, key=lambda scan: scan.scan_id),
         quarantine=[dict(row) for row in collect_quarantine(results)],
         cohort=cohort_table(index),
         sources={name: read_json(path) for name, path in sources.items()},
         snapshot=read_json(snapshot),
-        metrics={model: _tsv(path) for model, path in tables.items()},
+        results=results_found,
         history={model: read_history(layout.checkpoint(model).with_name(HISTORY)) for model in models},
         small=[model for model in models if size_note(layout.checkpoint(model))],
         read=[path for path in read if path.exists()],
@@ -142,13 +153,6 @@ def _range(values: list[int]) -> str:
     if not values:
         return "n/a"
     return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"
-
-
-def _tsv(path: Path) -> list[dict[str, str]]:
-    import csv
-
-    with open(path, encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle, delimiter="\t"))
 
 
 def _by_scan(results: Path, manifests: Iterable[dict[str, Any]]) -> dict[str, dict[str, Path]]:

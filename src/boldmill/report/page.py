@@ -15,11 +15,7 @@ from boldmill import __version__
 from boldmill.report import figures
 from boldmill.report.collect import QC_COLUMNS, Collected, Scan, picture_sources
 from boldmill.report.config import ReportConfig
-
-NUMBERS = ("value", "ci_low", "ci_high", "p_permutation", "n_test")
-HEADLINE = ("auc", "pearson_r")
-"""Metrics shown first, one per kind of task; all others stand folded below them."""
-EVALUATION = ("task", "method", "protocol", "metric", *NUMBERS, "text_encoder", "note")
+from boldmill.report.sections import present, render_results
 
 
 def render(collected: Collected, config: ReportConfig, project: str) -> str:
@@ -35,9 +31,8 @@ def render(collected: Collected, config: ReportConfig, project: str) -> str:
         version=__version__,
         data=collected,
         qc_columns=[name for name in QC_COLUMNS if any(name in scan.qc for scan in collected.scans)],
-        evaluation_columns=EVALUATION,
-        headline=HEADLINE,
-        numbers=NUMBERS,
+        results=render_results(collected.results, collected.small, config.dpi),
+        sections=present(collected.results),
         scans=[
             {"scan": scan, "pictures": scan_pictures(scan, sources, config.dpi)}
             for scan, sources in tqdm(shown, desc="pictures", unit="scan", disable=None)

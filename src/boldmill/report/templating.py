@@ -8,7 +8,7 @@ from typing import Any
 
 
 def load(package: str, name: str) -> Any:
-    """Return a jinja2 template of a package, with the filters ``number`` and ``b64`` (bytes to base64 text)."""
+    """Return a jinja2 template of a package, with the filters ``number``, ``percent``, ``b64`` (bytes to base64)."""
     from importlib.resources import files
 
     import jinja2
@@ -17,6 +17,7 @@ def load(package: str, name: str) -> Any:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = number
+    environment.filters["percent"] = percent
     environment.filters["b64"] = lambda data: base64.b64encode(data).decode("ascii")
     return environment.from_string(files(package).joinpath(name).read_text(encoding="utf-8"))
 
@@ -34,3 +35,15 @@ def number(value: Any) -> str:
     except (TypeError, ValueError):
         return str(value)
     return f"{as_float:.4g}" if math.isfinite(as_float) else "n/a"
+
+
+def percent(value: Any) -> str:
+    """Show a share in percent.
+
+    >>> percent("0.0312"), percent("n/a")
+    ('3.1 %', 'n/a')
+    """
+    try:
+        return f"{100 * float(value):.2g} %"
+    except (TypeError, ValueError):
+        return "n/a"

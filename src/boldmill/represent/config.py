@@ -55,7 +55,7 @@ class AugmentConfig(Section):
     """Pseudo-functional connectivity: FC of a random subset of the time points."""
 
     n_views: int = Field(default=8, ge=1, description="pFC views stored per scan")
-    drop_rate: float = Field(default=0.2, gt=0, lt=1, description="share of time points dropped per view")
+    drop_rate: float = Field(default=0.2, ge=0, lt=1, description="share of time points dropped per view")
     mode: Literal["scattered", "block"] = Field(default="scattered", description="scattered points or one block")
     dtype: Literal["float16", "float32"] = Field(default="float16", description="stored precision of a view")
     min_timepoints: int = Field(default=30, ge=3, description="fewest time points left in a view; shorter: quarantined")

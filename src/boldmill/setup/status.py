@@ -9,6 +9,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", metavar="DIR", help="results folder (default: the configuration's, else results)")
     parser.add_argument("--models", nargs="*", choices=MODELS, help="models to count (default: the configuration's)")
     parser.add_argument("--atlases", nargs="*", metavar="LABEL", help="atlases to count (default: the configuration's)")
+    parser.add_argument("--also", nargs="*", metavar="NAME=PATH", help="further tables (default: the configuration's)")
     parser.add_argument("--snapshot", metavar="NAME", help="snapshot to count (default: the configuration's)")
 
 
@@ -51,6 +53,7 @@ class Counted(NamedTuple):
     models: list[str]
     snapshot: str
     atlases: list[str]
+    also: dict[str, list[Path]]
 
 
 def results_of(config: list[str] | None, results: str | None) -> Counted:
@@ -58,16 +61,20 @@ def results_of(config: list[str] | None, results: str | None) -> Counted:
     if not config:
         folder = Path(results or "results")
         made = sorted(path.name for path in (folder / "shards" / ATLAS_TABLES[0]).glob("*") if path.is_dir())
-        return Counted(folder, list(MODELS), "latest", made)
+        return Counted(folder, list(MODELS), "latest", made, {})
     from boldmill.config.load import load
+    from boldmill.optional import optional_outputs
     from boldmill.spaces.names import atlas_labels
 
     loaded = load(*config)
     folder = Path(results or loaded.results)
-    return Counted(folder, list(loaded.models.train), loaded.snapshot.name, atlas_labels(loaded))
+    also = optional_outputs(loaded.model_copy(update={"results": str(folder)}))
+    return Counted(folder, list(loaded.models.train), loaded.snapshot.name, atlas_labels(loaded), also)
 
 
-def progress(results: Path, models: list[str], snapshot: str, atlases: list[str]) -> list[Progress]:
+def progress(
+    results: Path, models: list[str], snapshot: str, atlases: list[str], also: Mapping[str, list[Path]]
+) -> list[Progress]:
     """Return the progress of every stage, counted by the outputs that are there.
 
     Raises
@@ -106,7 +113,9 @@ def progress(results: Path, models: list[str], snapshot: str, atlases: list[str]
         stage("snapshot", [layout.snapshot(snapshot)]),
         stage("train", [layout.checkpoint(model) for model in models]),
         stage("evaluate", [layout.metrics(model) for model in models]),
+        stage("interpret", sorted(results.glob("interpret/*/regions.tsv"))),
         stage("report", [layout.report]),
+        *(stage(name, paths) for name, paths in also.items() if paths),
         stage("ledger", [layout.ledger]),
     ]
 
@@ -125,13 +134,18 @@ UNITS = {
 
 def run(args: argparse.Namespace) -> int:
     """Print both tables."""
-    results, models, snapshot, atlases = results_of(args.config, args.results)
+    results, models, snapshot, atlases, also = results_of(args.config, args.results)
     models = models if args.models is None else args.models
     atlases = atlases if args.atlases is None else args.atlases
     snapshot = args.snapshot or snapshot
+    if args.also is not None:
+        also = {}
+        for one in args.also:
+            name, _, path = one.partition("=")
+            also.setdefault(name, []).append(Path(path))
     if not results.is_dir():
         raise ConfigError("no results", results, "there is no such folder", "run the workflow, or give --results DIR")
-    for name, done, total in progress(results, models, snapshot, atlases):
+    for name, done, total in progress(results, models, snapshot, atlases, also):
         unit = UNITS.get(name, "")
         bar = "#" * round(20 * done / total) if total else ""
         print(f"{name:<11} {done:>6} of {total:<6} {unit:<9} |{bar:<20}|".rstrip())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from boldmill.config.base import Section
 
@@ -38,3 +38,10 @@ class SnapshotConfig(Section):
         default=[], description="data sets nobody of which is held out, e.g. those without any phenotype to test on"
     )
     heldout_sites: list[str] = Field(default=[], description="sites held out whole, in addition")
+    heldout_datasets: list[str] = Field(default=[], description="data sets held out whole, in addition")
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if both := sorted(set(self.always_train) & set(self.heldout_datasets)):
+            raise ValueError(f"{', '.join(both)}: both in always_train and in heldout_datasets")
+        return self

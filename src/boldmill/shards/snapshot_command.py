@@ -108,6 +108,11 @@ def take(
         if site not in sites:
             why = f"'{site}' is no site of the scans{nearest(site, sites)}; they are {', '.join(sorted(sites))}"
             raise ConfigError("unknown site", "snapshot.heldout_sites", why, "correct or remove it")
+    names = {person.dataset for person in people.values()}
+    for name in cfg.heldout_datasets:
+        if name not in names:
+            why = f"'{name}' is no data set of the scans{nearest(name, names)}; they are {', '.join(sorted(names))}"
+            raise ConfigError("unknown data set", "snapshot.heldout_datasets", why, "correct or remove it")
     subjects = assign(people.values(), cfg, seed)
     limits = {name: rules(name) for name in sorted({str(row["dataset"]) for row in scans})}
     excluded, unchecked = _judge(scans, limits)

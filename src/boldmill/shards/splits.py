@@ -3,7 +3,8 @@
 Data sets are taken to hold different people: of two that share some (raw runs and a table of their series), build one
 snapshot each, or their subjects may cross a split.
 
-Data sets of ``always_train`` keep everybody in training, unless their site is held out by name.
+Data sets of ``always_train`` keep everybody in training, unless their site is held out by name; those of
+``heldout_datasets`` are held out whole, as sites of ``heldout_sites`` are.
 
 A unit is a family where it is known, else a subject. Units of a site are ranked by a stable hash keyed by the seed,
 and the first ``ceil(share n)`` are taken, so that a small cohort gets its share too (a threshold on the hash would
@@ -57,6 +58,7 @@ def assign(people: Iterable[Person], cfg: SnapshotConfig, seed: int) -> dict[str
     for person in sorted(set(people), key=lambda p: (p.key, p.site, p.family)):
         units.setdefault(person.unit, []).append(person)
     heldout = {unit for unit, members in units.items() if {m.site for m in members} & set(cfg.heldout_sites)}
+    heldout |= {unit for unit in units if unit[0] in cfg.heldout_datasets}
     fixed = {unit for unit in units if unit[0] in cfg.always_train} - heldout
     site_of = {unit: members[0].site for unit, members in units.items() if unit not in heldout | fixed}
     heldout |= _first(site_of, cfg.heldout, "heldout", seed)

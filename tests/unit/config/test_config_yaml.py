@@ -122,3 +122,13 @@ def test_every_key_is_read_by_a_stage_and_every_key_read_is_there() -> None:
     untracked = {k for k in keys if not any(k == key or k.startswith(f"{key}.") for key in read)}
     # a place, part of every seeded stage, and two that set which jobs there are
     assert untracked == {"results", "seed", "models.train", "spaces.further_atlases"}
+
+
+def test_columns_of_a_filter_are_the_users_own_and_its_limits_are_checked() -> None:
+    task = {"name": "t", "column": "dx", "include": {"age": {"min": 8}, "eyes": ["open", 1]}}
+    found = parse(merge(yaml.safe_load(TEXT), {"evaluate": {"tasks": [task], "transfers": []}})).evaluate.tasks[0]
+    assert found.include["age"].min == 8  # type: ignore[union-attr]
+    assert found.include["eyes"] == ["open", 1]
+    wrong = task | {"include": {"age": {"mim": 8}}}
+    with pytest.raises(ConfigError, match=r"include\.age\.mim` is not known \(did you mean 'min'"):
+        parse(merge(yaml.safe_load(TEXT), {"evaluate": {"tasks": [wrong], "transfers": []}}))

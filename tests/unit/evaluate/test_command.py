@@ -48,18 +48,24 @@ def test_frozen_features_against_baselines(model, checkpoints, manifest, config,
     assert {row["method"] for row in trained if row["task"] == "group"} == {
         f"{model}_{weights}_{probe}" for weights in ("frozen", "random") for probe in ("logistic", "svm_rbf")
     }
-    assert {row["protocol"] for row in trained} == {"heldout"}
-    assert all("not science" in r["note"] for r in trained if "_over_" not in r["metric"])
+    frozen = [row for row in trained if "_frozen_" in row["method"]]
+    assert {row["protocol"] for row in frozen if row["value"] != "n/a"} == {"heldout"}
+    assert all("were in pre-training" in row["note"] for row in frozen if row["protocol"] == "cv")
+    assert {row["epochs"] for row in frozen} != {"n/a"}
+    assert all("not science" in r["note"] for r in trained if "_over_" not in r["metric"] and r["metric"] != "n/a")
     baseline = {row["method"] for row in rows if row["model"] == "baseline"}
     assert {"fc_logistic", "fc_ridge", "fc_svm_rbf", "covariates", "majority", "mean"} <= baseline
     assert {row["protocol"] for row in rows if row["method"] == "fc_logistic"} == {"cv", "heldout"}
 
     table = pq.read_table(out.with_name("predictions.parquet")).to_pandas()
     split = json.loads(manifest.read_text())["subjects"]
-    ours = table[table["method"].str.startswith(model)]
+    ours = table[table["method"].str.startswith(f"{model}_frozen")]
     assert len(ours)
     assert {split[subject] for subject in ours["subject"]} == {"heldout"}
     assert Path(f"{out}.prov.json").exists()
+    text = out.with_name("comparison.md").read_text()
+    assert text.count("### cv") == 2
+    assert f"- {model}_frozen_logistic: not run: " in text
 
 
 def test_fm_app_predictions_and_zero_shot_ladder(checkpoints, manifest, config, tmp_path):
@@ -106,7 +112,7 @@ def test_rows_that_cannot_be_computed_say_why(cohort):
     tiny = cohort(n=6, edges=15, heldout=1)
     settings = EvaluateConfig(repeats=2, bootstrap=100, permutations=99)
     task = TaskConfig(name="group", column="group")
-    features = {"features": {"m": (tiny.fc, "")}, "text_encoder": "n/a"}
+    features = {"features": {"m": (tiny.fc, "", True)}, "text_encoder": "n/a"}
     rows = evaluate_task(task, tiny, settings, 0, "m", features, Predictions())
     held = [row for row in rows if row.protocol == "heldout"]
     assert held
@@ -123,7 +129,20 @@ def test_demo_sized_evaluation_is_fast(cohort):
     """About 20 scans, 4,950 edges, 5 x 5 folds; a fifth of the 500 permutations in a fifth of a generous limit."""
     data = cohort(n=18, effect=1.0, two_scans=2)
     task, settings = TaskConfig(name="group", column="group"), EvaluateConfig(permutations=100)
-    inputs = {"features": {"m": (data.fc[:, :800], "")}, "text_encoder": "n/a"}
+    inputs = {"features": {"m": (data.fc[:, :800], "", True)}, "text_encoder": "n/a"}
     start = time.process_time()
     evaluate_task(task, data, settings, 0, "m", inputs, Predictions())
     assert time.process_time() - start < 10
+
+
+def test_some_methods_only_and_an_unknown_name(checkpoints, manifest, config, tmp_path, capsys):
+    out = tmp_path / "metrics.tsv"
+    words = ["evaluate", "--model", "brainmass", "--checkpoint", str(checkpoints["brainmass"])]
+    words += ["--snapshot", str(manifest), "--out", str(out), "--device", "cpu"]
+    words += ["--config-json", stage_json(config, "evaluate"), "--methods"]
+    assert main([*words, "majority,brainmass_frozen_logistic"]) == 0
+    assert {row["method"] for row in read(out) if row["task"] == "group"} == {"majority", "brainmass_frozen_logistic"}
+    out.unlink()
+    assert main([*words, "majorty"]) == 2
+    assert "majorty" in capsys.readouterr().err
+    assert not out.exists()

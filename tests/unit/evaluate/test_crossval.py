@@ -5,10 +5,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from boldmill.evaluate.baselines import constant_method, covariate_features, fc_methods, linear_probe
+from boldmill.evaluate.baselines import constant_method, linear_probe, selected_method
 from boldmill.evaluate.config import EvaluateConfig, TaskConfig
-from boldmill.evaluate.crossval import cross_validate, make_folds, permutation_null, permutation_p
+from boldmill.evaluate.covariates import covariate_features
+from boldmill.evaluate.crossval import cross_validate, make_folds
+from boldmill.evaluate.design import of_folds
 from boldmill.evaluate.metrics import auc, over_repeats
+from boldmill.evaluate.null import refit_null, refit_p
 from boldmill.evaluate.probes import Probe, probe_scores
 from boldmill.evaluate.tasks import make_task
 
@@ -19,12 +22,12 @@ CONFIG = EvaluateConfig(permutations=99, bootstrap=100)
 def run(cohort, config=CONFIG, task_config=GROUP, seed=1):
     """Scores and p-values of the FC baseline over all subjects."""
     task = make_task(task_config, cohort)
-    folds = make_folds(task, config, seed)
-    method = fc_methods(cohort, task.kind, config)[0]
+    design = of_folds(make_folds(task, config, seed))
+    method = selected_method(cohort.fc, task.kind, config)
     features = method.features[task.rows]
-    scores = task.of_subjects(cross_validate(method.fit, features, task, folds))
-    null = permutation_null(method.fit, features, task, folds, config.permutations, seed)
-    return task, scores, permutation_p(task, folds, scores, np.ones(len(task.subjects), dtype=bool), null)
+    scores = task.of_subjects(cross_validate(method.fit, features, task, design))
+    null = refit_null(method.fit, features, task, design, config.permutations, seed)
+    return task, scores, refit_p(task, scores, design.tested, null)
 
 
 def test_planted_effect_is_found_with_16_subjects(cohort):
@@ -52,12 +55,12 @@ def test_permuted_labels_score_at_chance_with_selection_inside_the_fold(cohort):
     task = make_task(GROUP, data)
     folds = make_folds(task, EvaluateConfig(repeats=2), 0)
     fit = partial(probe_scores, Probe(kind="logistic", select=30))
-    truth, scores = permutation_null(fit, data.fc, task, folds, 60, 0)
-    inside = np.mean([over_repeats(auc, t, s)[0] for t, s in zip(truth, scores, strict=True)])
+    null = refit_null(fit, data.fc, task, of_folds(folds), 60, 0)
+    inside = np.mean([over_repeats(auc, t, s)[0] for t, s in zip(null.truth, null.scores, strict=True)])
     assert 0.43 < inside < 0.57
 
     leaked = []  # the same with features selected on all subjects: the test can see the fault
-    for labels in truth[:10]:
+    for labels in null.truth[:10]:
         best = np.argsort(-np.abs((data.fc - data.fc.mean(0)).T @ (labels - labels.mean())))[:30]
         leaky = linear_probe("classification")
         out = np.full((1, 20), np.nan)
@@ -115,6 +118,6 @@ def test_constant_prediction_is_chance(cohort):
     data = cohort(edges=10)
     task = make_task(GROUP, data)
     folds = make_folds(task, CONFIG, 0)
-    method = constant_method(data, "classification")
+    method = constant_method(len(data), "classification")
     scores = task.of_subjects(cross_validate(method.fit, method.features, task, folds))
     assert over_repeats(auc, task.truth, scores)[0] == pytest.approx(0.5, abs=0.1)

@@ -83,3 +83,31 @@ def test_corrected_resampled_t():
     assert t == pytest.approx(plain.statistic * np.sqrt((1 / 25) / (1 / 25 + 4 / 16)))
     assert p > plain.pvalue
     assert stats.corrected_resampled_t(np.zeros(10), 4, 16) == (0.0, 1.0)
+
+
+def test_interval_over_repeats_with_their_own_test_sets_covers_the_true_auc():
+    """Ten random test sets of 30 out of 200, as in the 70/15/15 split: subjects are drawn once for all of them."""
+    true, hits, widths = norm.cdf(1 / np.sqrt(2)), 0, []
+    rng = np.random.default_rng(5)
+    for trial in range(120):
+        truth = (np.arange(200) % 2).astype(float)
+        score = rng.standard_normal(200) + truth
+        scores = np.full((10, 200), np.nan)
+        for row in scores:
+            chosen = rng.permutation(200)[:30]
+            row[chosen] = score[chosen]
+        keep = np.isfinite(scores).any(axis=0)
+        weights = stats.bootstrap_weights([str(i) for i in np.flatnonzero(keep)], 200, trial)
+        found = stats.interval(metrics.auc, truth[keep], scores[:, keep], weights)
+        hits += found.low <= true <= found.high
+        widths.append(found.high - found.low)
+    assert 0.88 <= hits / 120 <= 0.995
+    assert np.mean(widths) > 0.1  # not that of 300 independent tests
+
+
+def test_repeats_that_leave_a_metric_undefined_are_skipped_up_to_half():
+    truth = np.array([0.0, 1, 1, 1])
+    scores = np.array([[0.0, 1, np.nan, np.nan], [np.nan, np.nan, 1, 2]])
+    assert metrics.over_repeats(metrics.auc, truth, scores)[0] == 1.0
+    both = np.vstack([scores, scores[1:]])
+    assert np.isnan(metrics.over_repeats(metrics.auc, truth, both)[0])

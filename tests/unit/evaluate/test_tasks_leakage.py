@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from boldmill.errors import ConfigError, LeakageError
-from boldmill.evaluate.cohort import group_of
+from boldmill.evaluate.cohort import families, group_of
 from boldmill.evaluate.config import TaskConfig
-from boldmill.evaluate.leakage import pretraining_subjects, refuse_overlap
+from boldmill.evaluate.leakage import pretraining_epochs, pretraining_subjects, refuse_overlap
 from boldmill.evaluate.tasks import CannotEvaluate, label_text, make_task
 from boldmill.represent.fc import fisher_z
 
@@ -30,6 +31,21 @@ def test_a_checkpoint_without_its_list_is_refused(tmp_path):
         pretraining_subjects(tmp_path / "model.safetensors")
     (tmp_path / "subjects.json").write_text(json.dumps({"subjects": ["a/1"]}))
     assert pretraining_subjects(tmp_path / "model.safetensors") == {"a/1"}
+
+
+def test_families_are_those_of_all_scans():
+    class Snapshot:
+        def scans(self):
+            return pd.DataFrame({"dataset": ["d"] * 4, "subject": list("abbc"), "family": ["7", "7", "7", ""]})
+
+    assert families(Snapshot()) == {"d/a": "d/family-7", "d/b": "d/family-7", "d/c": "d/c"}
+
+
+def test_epochs_are_read_from_the_last_row_of_the_history(tmp_path):
+    model = tmp_path / "model.safetensors"
+    assert pretraining_epochs(model) == "n/a"  # imported weights
+    (tmp_path / "history.jsonl").write_text('{"step": 1, "epoch": 0}\n{"step": 9, "epoch": 4}\n')
+    assert pretraining_epochs(model) == "5"
 
 
 def test_positive_label_and_heldout(cohort):

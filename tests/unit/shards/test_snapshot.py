@@ -196,3 +196,9 @@ def test_a_held_out_site_that_does_not_exist_is_refused(cohort, tmp_path, capsys
     assert main([*words, config(heldout_sites=["A"])]) == 0
     assert main([*words, config(heldout_sites=["A", "a"])]) == 2
     assert "'a' is no site" in capsys.readouterr().err
+
+
+def test_a_held_out_data_set_that_does_not_exist_is_refused(cohort, tmp_path, capsys) -> None:
+    words = [*cohort.snapshot_words(), "--out", str(tmp_path / "m.json"), "--config-json"]
+    assert main([*words, config(heldout_datasets=["nobody"])]) == 2
+    assert "'nobody' is no data set" in capsys.readouterr().err

@@ -60,15 +60,15 @@ def masked_correlation(series: Tensor, kept: Tensor, estimator: Estimator = "pea
     scaled = torch.where(square > 1e-8, centred * square.clamp(min=1e-8).rsqrt(), 0.0)
     r = scaled.mT @ scaled
     if estimator == "ledoit_wolf":
-        r = r * (1.0 - shrinkage(scaled, kept.sum(1)))[:, None, None]
+        r = r * (1.0 - shrinkage(scaled, r, kept.sum(1)))[:, None, None]
     return r.clamp(-1.0, 1.0).masked_fill(torch.eye(r.shape[-1], dtype=torch.bool, device=r.device), 1.0)
 
 
-def shrinkage(unit: Tensor, points: Tensor) -> Tensor:
+def shrinkage(unit: Tensor, r: Tensor, points: Tensor) -> Tensor:
     """Return the Ledoit-Wolf shrinkage of z-scored series (J. Multivar. Anal. 88:365-411, 2004).
 
-    With n points, p parcels that are not constant, ``r`` their correlation and ``u`` the series scaled to unit norm
-    (z = sqrt(n) u), the covariance is ``r`` and its target the identity, so that ::
+    With n points, p parcels that are not constant and ``u`` the series scaled to unit norm (z = sqrt(n) u), the
+    covariance of z is ``r`` and its target the identity, so that ::
 
         delta = (sum_ij r_ij^2 - p) / p
         beta  = (n sum_t (sum_i u_ti^2)^2 - sum_ij r_ij^2) / (n p)
@@ -78,21 +78,23 @@ def shrinkage(unit: Tensor, points: Tensor) -> Tensor:
     ----------
     unit : Tensor
         (B, T, P): centred and of unit norm over T; 0 for points left out, padding and constant parcels.
+    r : Tensor
+        (B, P, P): their products, ``unit.mT @ unit``.
     points : Tensor
         (B,): kept points n.
 
     Returns
     -------
     Tensor
-        (B,), 0..1; 0 with fewer than two parcels. The sums are taken in float64: beta is a small difference of them.
+        (B,), 0..1; 0 with fewer than two parcels. Sums are taken in float64: beta is a small difference of them.
     """
-    precise = unit.double()
-    parcels = (precise.abs().amax(1) > 0).sum(1).double()
-    squares = (precise.mT @ precise).square().sum((1, 2))
+    parcels = (r.diagonal(dim1=1, dim2=2) > 0.5).sum(1).double()
+    squares = r.square().sum((1, 2), dtype=torch.float64)
+    fourth = unit.square().sum(2, dtype=torch.float64).square().sum(1)
     delta = (squares - parcels) / parcels
-    beta = (points * precise.square().sum(2).square().sum(1) - squares) / (points * parcels)
+    beta = (points * fourth - squares) / (points * parcels)
     shrunk = torch.minimum(beta, delta) / delta
-    return torch.where((parcels > 1) & (beta > 0) & (delta > 0), shrunk, 0.0).to(unit.dtype)
+    return torch.where((parcels > 1) & (beta > 0) & (delta > 0), shrunk, 0.0).to(r.dtype)
 
 
 def from_edges(edges: Tensor, parcels: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""Ablation of BrainMass: variants of its settings, trained and evaluated alike, in one table."""

@@ -1,0 +1,206 @@
+"""Tasks under all protocols, from the cohort to the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+from boldmill.errors import ConfigError
+from boldmill.evaluate import metrics
+from boldmill.evaluate.command import evaluate_task
+from boldmill.evaluate.comparison import comparison
+from boldmill.evaluate.config import EvaluateConfig, TaskConfig
+from boldmill.evaluate.design import PROTOCOLS
+from boldmill.evaluate.leakage import overlap
+from boldmill.evaluate.table import Predictions
+from boldmill.evaluate.tasks import CannotEvaluate, make_task
+
+CONFIG = EvaluateConfig(repeats=2, paper_repeats=2, bootstrap=100, permutations=99, select_edges=10, grid_c=[0.01, 1.0])
+
+
+def evaluate(data, *, trained=frozenset(), predictions=None, kind="classification", column="group", only=(), **task):
+    task_config = TaskConfig(name="t", column=column, kind=kind, **task)
+    inputs = {"features": {"m": (data.fc, "", True), "r": (data.fc[:, ::-1], "", False)}, "text_encoder": "n/a"}
+    table = predictions if predictions is not None else Predictions()
+    return evaluate_task(task_config, data, CONFIG, 0, "m", inputs, table, trained=trained, epochs="7", only=only)
+
+
+def test_a_planted_overlap_is_refused_under_every_protocol_that_tests_it(cohort):
+    data = cohort(n=60, edges=20, effect=2.0, heldout=30)
+    of = dict(zip(data.subjects, data.splits, strict=True))
+    trained = {subject for subject, split in of.items() if split == "train"}
+    rows = evaluate(data, trained=trained, protocols=list(PROTOCOLS), only={"m_logistic", "fc_logistic"})
+    ours = [row for row in rows if row.method == "m_logistic"]
+    ran = {row.protocol for row in ours if np.isfinite(row.value)}
+    assert ran == {"heldout", "split"}
+    refused = {row.protocol: row.note for row in ours if row.metric == "n/a"}
+    assert set(refused) == {"cv", "nested", "paper", "leave-one-site-out"}
+    assert refused["cv"] == "not run: 30 of 60 tested subjects (or their families) were in pre-training"
+    assert {row.epochs for row in ours} == {"7"}
+
+    nobody = evaluate(data, protocols=list(PROTOCOLS), only={"m_logistic"})
+    assert {row.protocol for row in nobody if np.isfinite(row.value)} == set(PROTOCOLS) - {"external"}
+    victim = next(subject for subject, split in of.items() if split == "heldout")
+    planted = evaluate(data, trained={*trained, victim}, protocols=["heldout", "split"], only={"m_logistic"})
+    assert [row.note[:10] for row in planted] == ["not run: 1"] * 2
+
+
+def test_a_relative_in_pre_training_counts():
+    assert overlap(["d/1", "d/2"], {"d/9"}, {"d/1": "d/family-1", "d/9": "d/family-1"}) == ["d/1"]
+
+
+def test_external_data_are_tested_by_methods_fitted_elsewhere(cohort):
+    data = cohort(n=40, edges=20, effect=2.0, heldout=0)
+    names = tuple("other" if i >= 28 else "toy" for i in range(40))
+    data = dataclasses.replace(data, datasets=names)
+    table = Predictions()
+    rows = evaluate(data, predictions=table, external=["other"], protocols=["cv", "external"], only={"fc_logistic"})
+    tested = {row.protocol: (row.n_test, row.n_train) for row in rows if row.metric == "auc" and row.fold == "all"}
+    assert tested["external"] == (12, 28)
+    assert tested["cv"][0] == 28
+    outside = [p for p, scan in zip(table.columns["protocol"], table.columns["scan_id"], strict=True)
+               if data.scan_ids.index(scan) >= 28]  # fmt: skip
+    assert set(outside) == {"external"}
+    assert len(outside) == 12
+
+
+def test_a_site_with_one_class_has_no_auc_and_says_so(cohort):
+    data = cohort(n=60, edges=20, effect=2.0, heldout=0)
+    sick = data.phenotypes["group"].to_numpy() == "patient"
+    sites = np.where(sick & (np.arange(60) < 12), "ONE", np.array(data.sites))
+    data = dataclasses.replace(data, sites=tuple(sites))
+    table = Predictions()
+    rows = evaluate(data, predictions=table, protocols=["leave-one-site-out"], only={"fc_logistic", "covariates"})
+    own = {(row.fold, row.metric): row for row in rows if row.method == "fc_logistic"}
+    assert own["all", "auc"].n_test == 60
+    assert np.isnan(own["ONE", "auc"].value)
+    assert own["ONE", "auc"].note == "n/a: the tested subjects are all of one class"
+    assert 0 <= own["ONE", "accuracy"].value <= 1
+    assert np.isfinite(own["A", "auc"].value)
+    assert set(table.columns["fold"]) == {"A", "B", "ONE"}
+    text = comparison(rows)
+    assert "| ONE | 6 | n/a | n/a |" in text
+    gain = next(row for row in rows if row.metric == "auc_over_fc_logistic")
+    assert "no t-test: 1 of 3 test sites have a single class" in gain.note
+
+
+def test_pooled_rows_of_leave_one_site_out_are_those_of_the_predictions(cohort):
+    data = cohort(n=60, edges=20, effect=1.0, heldout=0)
+    table = Predictions()
+    rows = evaluate(data, predictions=table, protocols=["leave-one-site-out"], only={"fc_logistic"})
+    truth, score = np.array(table.columns["truth"]), np.array(table.columns["score"])
+    found = next(row.value for row in rows if row.metric == "auc" and row.fold == "all")
+    assert found == pytest.approx(roc_auc_score(truth, score))
+    site = np.array(table.columns["fold"]) == "A"
+    found = next(row.value for row in rows if row.metric == "auc" and row.fold == "A")
+    assert found == pytest.approx(roc_auc_score(truth[site], score[site]))
+
+
+def test_several_classes(cohort):
+    data = cohort(n=90, edges=30, heldout=30)
+    label = np.arange(90) % 3
+    data.phenotypes["three"] = [("a", "b", "c")[k] for k in label]
+    for k in range(3):
+        data.fc[label == k, 5 * k : 5 * k + 5] += 0.3
+    table = Predictions()
+    rows = evaluate(data, predictions=table, kind="multiclass", column="three", protocols=["cv", "split", "nested"])
+    value = {(row.method, row.protocol, row.metric): row for row in rows if row.fold == "all"}
+    for protocol in ("cv", "split", "nested"):
+        best = value["fc_logistic", protocol, "macro_auc"]
+        assert best.value > 0.9
+        assert best.p_permutation <= 0.02
+        assert best.ci_low > 0.8
+    assert value["majority", "cv", "accuracy"].value == pytest.approx(1 / 3, abs=0.1)
+    assert value["fc_logistic", "cv", "accuracy"].value > 0.75
+
+    columns = {name: np.array(values) for name, values in table.columns.items()}
+    own = (columns["method"] == "fc_logistic") & (columns["protocol"] == "split")
+    score = columns["score"][own].reshape(-1, 3)
+    assert columns["label"][own][:3].tolist() == ["a", "b", "c"]
+    truth = columns["truth"][own].reshape(-1, 3).argmax(axis=1)
+    reference = np.mean([roc_auc_score(truth == c, score[:, c]) for c in range(3)])
+    assert value["fc_logistic", "split", "macro_auc"].value == pytest.approx(reference)
+    reference = f1_score(truth, score.argmax(axis=1), average="macro")
+    assert value["fc_logistic", "split", "macro_f1"].value == pytest.approx(reference)
+
+
+def test_metrics_of_several_classes_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 80).astype(float)
+    score = rng.standard_normal((80, 4)) + np.eye(4)[truth.astype(int)]
+    weights = np.stack([np.ones(80), *rng.multinomial(80, np.full(80, 1 / 80), size=3)]).astype(float)
+    called = score.argmax(axis=1)
+    each = [[roc_auc_score(truth == c, score[:, c], sample_weight=w) for c in range(4)] for w in weights]
+    np.testing.assert_allclose(metrics.macro_auc(truth, score, weights), np.mean(each, axis=1))
+    f1 = [f1_score(truth, called, average="macro", sample_weight=w) for w in weights]
+    np.testing.assert_allclose(metrics.macro_f1(truth, score, weights), f1)
+    balanced = [balanced_accuracy_score(truth, called, sample_weight=w) for w in weights]
+    np.testing.assert_allclose(metrics.multiclass_balanced_accuracy(truth, score, weights), balanced)
+    right = [np.average(truth == called, weights=w) for w in weights]
+    np.testing.assert_allclose(metrics.multiclass_accuracy(truth, score, weights), right)
+
+
+def test_filters_and_their_counts(cohort):
+    data = cohort(n=20, edges=6)
+    data.phenotypes.loc[data.scan_ids[3], "age"] = None
+    rule = {"age": {"min": 22, "max": 35}, "group": ["patient", "control"]}
+    task = make_task(TaskConfig(name="g", column="group", sites=["A"], include=rule), data)
+    kept = [i for i in range(20) if data.sites[i] == "A" and 2 <= i <= 15 and i != 3]
+    assert [int(subject[-2:]) for subject in task.subjects] == kept
+    away = sum(site == "B" for site in data.sites)
+    assert task.note == f"scans left out: {away} by site, {20 - away - len(kept)} by age"
+    assert set(task.sites) == {"A"}
+    by_motion = make_task(TaskConfig(name="g", column="group", include={"mean_fd": {"max": 0.2}}), data)
+    assert len(by_motion.subjects) == 20
+
+    with pytest.raises(ConfigError, match="did you mean 'age'"):
+        make_task(TaskConfig(name="g", column="group", include={"agee": ["1"]}), data)
+    with pytest.raises(ConfigError, match="unknown site"):
+        make_task(TaskConfig(name="g", column="group", sites=["Z"]), data)
+    with pytest.raises(ConfigError, match="not a number"):
+        make_task(TaskConfig(name="g", column="group", include={"group": {"min": 1}}), data)
+    with pytest.raises(CannotEvaluate, match="by age"):
+        make_task(TaskConfig(name="g", column="group", include={"age": {"min": 99}}), data)
+
+
+def test_a_protocol_that_cannot_be_run_says_why_and_the_others_go_on(cohort):
+    data = dataclasses.replace(cohort(n=16, edges=20, effect=2.0, heldout=0), sites=("A",) * 16)
+    rows = evaluate(data, protocols=list(PROTOCOLS), only={"fc_logistic"})
+    why = {row.protocol: row.note for row in rows if row.method == "n/a"}
+    assert set(why) == {"split", "paper", "leave-one-site-out", "external"}
+    assert all(note.startswith("n/a: ") for note in why.values())
+    assert {row.protocol for row in rows if np.isfinite(row.value)} == {"cv", "nested"}
+
+
+def test_methods_compare_with_the_first_one_under_each_protocol(cohort):
+    data = cohort(n=80, edges=20, effect=1.0, heldout=40)
+    rows = evaluate(data, protocols=["cv", "split", "paper"])
+    gains = {(row.method, row.protocol): row for row in rows if row.metric == "auc_over_fc_logistic"}
+    assert not [key for key in gains if key[0] == "fc_logistic"]
+    assert {key[1] for key in gains} == {"cv", "split", "paper"}
+    majority = gains["majority", "split"]
+    fc = next(r for r in rows if (r.method, r.protocol, r.metric) == ("fc_logistic", "split", "auc"))
+    assert majority.value == pytest.approx(0.5 - fc.value)
+    assert majority.ci_high < 0
+    assert np.isnan(majority.p_t)
+    assert "no t-test: one test set" in majority.note
+    assert gains["majority", "cv"].p_t < 0.05
+    assert {row.p_kind for row in rows if row.method == "fc_svm_rbf" and np.isfinite(row.p_permutation)} == {"fixed"}
+    assert {row.p_kind for row in rows if row.method == "fc_logistic" and np.isfinite(row.p_permutation)} == {"refit"}
+
+
+def test_the_comparison_is_one_table_per_task_and_protocol(cohort):
+    data = cohort(n=60, edges=20, effect=2.0, heldout=20)
+    trained = {s for s, split in zip(data.subjects, data.splits, strict=True) if split == "train"}
+    rows = evaluate(data, trained=trained, protocols=["cv", "split"])
+    text = comparison(rows)
+    assert text.count("| method | model | AUC |") == 2
+    line = next(line for line in text.split("### split")[1].splitlines() if line.startswith("| m_logistic"))
+    auc = next(r for r in rows if (r.method, r.protocol, r.metric, r.fold) == ("m_logistic", "split", "auc", "all"))
+    assert f"| {auc.value:.3f} [{auc.ci_low:.3f}, {auc.ci_high:.3f}] |" in line
+    assert line.endswith("| 20 | 40 | 7 |")
+    assert "- m_logistic: not run: 40 of 60 tested" in text.split("### split")[0]
+    assert comparison(evaluate(data, trained=trained, protocols=["cv", "split"])) == text

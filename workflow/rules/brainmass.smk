@@ -1,0 +1,142 @@
+# Few-shot curves, zero-shot transfers, the ablation of BrainMass, and the target of ABIDE.
+
+
+rule few_shot_model:
+    input:
+        snapshot=rules.snapshot.output,
+        checkpoint="<results>/models/{model}/model.safetensors",
+    output:
+        "<results>/evaluate/{model}/few_shot.tsv",
+    log:
+        "<results>/logs/few_shot/{model}.log",
+    benchmark:
+        "<results>/benchmarks/few_shot/{model}.jsonl"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        cfg=plan.settings("few_shot"),
+    shell:
+        "python -m boldmill few-shot --model {wildcards.model} --checkpoint {input.checkpoint:q}"
+        " --snapshot {input.snapshot:q} --threads {threads} --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule zero_shot_model:
+    input:
+        snapshot=rules.snapshot.output,
+        checkpoint="<results>/models/{model}/model.safetensors",
+    output:
+        "<results>/evaluate/{model}/zero_shot.tsv",
+    log:
+        "<results>/logs/zero_shot/{model}.log",
+    benchmark:
+        "<results>/benchmarks/zero_shot/{model}.jsonl"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        cfg=plan.settings("zero_shot"),
+    shell:
+        "python -m boldmill zero-shot --model {wildcards.model} --checkpoint {input.checkpoint:q}"
+        " --snapshot {input.snapshot:q} --threads {threads} --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule train_ablation:
+    input:
+        snapshot=rules.snapshot.output,
+        init=plan.first_weights,
+    output:
+        "<results>/ablation/{variant}/model.safetensors",
+    log:
+        "<results>/logs/ablation/train-{variant}.log",
+    benchmark:
+        "<results>/benchmarks/ablation/train-{variant}.jsonl"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        cfg=plan.settings("train_brainmass"),
+    shell:
+        "python -m boldmill train --model brainmass --snapshot {input.snapshot:q} --threads {threads}"
+        " --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule evaluate_ablation:
+    input:
+        snapshot=rules.snapshot.output,
+        checkpoint="<results>/ablation/{variant}/model.safetensors",
+    output:
+        "<results>/ablation/{variant}/metrics.tsv",
+    log:
+        "<results>/logs/ablation/evaluate-{variant}.log",
+    benchmark:
+        "<results>/benchmarks/ablation/evaluate-{variant}.jsonl"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        cfg=plan.settings("evaluate"),
+    shell:
+        "python -m boldmill evaluate --model brainmass --checkpoint {input.checkpoint:q}"
+        " --snapshot {input.snapshot:q} --threads {threads} --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule ablation_table:
+    input:
+        snapshot=rules.snapshot.output,
+        metrics=plan.variants(plan.layout.variant_metrics),
+    output:
+        plan.layout.ablation,
+    log:
+        "<results>/logs/ablation/table.log",
+    benchmark:
+        "<results>/benchmarks/ablation/table.jsonl"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        cfg=plan.settings("ablation"),
+    shell:
+        "python -m boldmill ablation --metrics {input.metrics:q} --snapshot {input.snapshot:q} --out {output:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule few_shot:
+    input:
+        plan.optional("few-shot"),
+
+
+rule zero_shot:
+    input:
+        plan.optional("zero-shot"),
+
+
+rule ablation:
+    input:
+        plan.optional("ablation"),
+
+
+rule abide:
+    input:
+        rules.shards.input,
+        rules.report.input,
+        rules.audit.input,
