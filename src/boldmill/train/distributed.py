@@ -116,7 +116,7 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
 
     flat = torch.cat([one.detach().reshape(-1) for one in tensors])
     dist.all_reduce(flat)
-    for one, total in zip(tensors, flat.split([one.numel() for one in tensors]), strict=True):
+    for one, total in zip(tensors, torch.split(flat, [one.numel() for one in tensors]), strict=True):
         one.copy_(total.view(one.shape))
 
 

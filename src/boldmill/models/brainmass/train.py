@@ -54,7 +54,7 @@ class BrainMassTask:
         self.train, self.validation = train, validation
         self.per_epoch = batches_per_epoch(len(train), config.batch)
         self.weights = Weights(config.weight_lra, config.weight_clf, config.weight_rec)
-        module.set_precision(config.precision)
+        module.set_execution(config.precision, compiled=config.compile)
 
     def epoch(self, step: int) -> int:
         """Return the pass over the scans."""
@@ -64,7 +64,7 @@ class BrainMassTask:
         """Return the losses of one batch of scans; on several ranks those of this rank's scans by their share."""
         epoch, place = divmod(step, self.per_epoch)
         picked = epoch_batches(len(self.train), self.config.batch, NAME, self.seed, epoch)[place]
-        mine = own(picked)
+        mine = own(picked.tolist())
         found = self._total([self.train[i] for i in mine], epoch, epoch)
         share = len(mine) / len(picked)
         return found if share == 1 else {name: value * share for name, value in found.items()}

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from boldmill.errors import MachineFault
 from boldmill.models.brainmass import block_cpu, encoder, run_cpu
 from boldmill.models.brainmass.architecture import Architecture, design
 from boldmill.models.brainmass.dropout import Masks
@@ -183,6 +184,24 @@ def test_evaluation_and_a_frozen_encoder_take_the_plain_path(monkeypatch: pytest
     assert not called
     model.train().encode(fc(2, 20, 1))
     assert called
+
+
+def test_compiled_blocks_are_the_plain_ones_and_a_failing_compiler_is_named() -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    arch = Architecture(**{**design("tiny", 20).as_dict(), "dropout": 0.0})
+    network, x = encoder.Encoder(arch).double().train(), torch.randn(3, 20, 20, dtype=torch.float64)
+    plain = network.run(x)
+    network.compiled = torch.compile(Block.forward, backend="eager")
+    torch.testing.assert_close(network.run(x), plain)
+
+    def fails(block: Block, tokens: Tensor) -> Tensor:
+        raise TorchDynamoException("no compiler")
+
+    network.compiled = fails
+    with pytest.raises(MachineFault, match=r"no compiler.*compile: false"):
+        network.run(x)
+    network.eval().run(x)  # evaluation never compiles
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.25, 0.001])
