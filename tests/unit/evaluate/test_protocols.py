@@ -170,9 +170,11 @@ def test_a_protocol_that_cannot_be_run_says_why_and_the_others_go_on(cohort):
     data = dataclasses.replace(cohort(n=16, edges=20, effect=2.0, heldout=0), sites=("A",) * 16)
     rows = evaluate(data, protocols=list(PROTOCOLS), only={"fc_logistic"})
     why = {row.protocol: row.note for row in rows if row.method == "n/a"}
-    assert set(why) == {"split", "paper", "leave-one-site-out", "external"}
+    assert set(why) == {"heldout", "split", "paper", "leave-one-site-out", "external"}
     assert all(note.startswith("n/a: ") for note in why.values())
     assert {row.protocol for row in rows if np.isfinite(row.value)} == {"cv", "nested"}
+    alone = evaluate(data, trained=set(data.subjects), protocols=["heldout"], only={"m_logistic"})
+    assert [row.note for row in alone if row.method == "n/a"] == [why["heldout"]]
 
 
 def test_methods_compare_with_the_first_one_under_each_protocol(cohort):
