@@ -15,6 +15,7 @@ from boldmill.evaluate.comparison import comparison
 from boldmill.evaluate.config import EvaluateConfig, TaskConfig
 from boldmill.evaluate.design import PROTOCOLS
 from boldmill.evaluate.leakage import overlap
+from boldmill.evaluate.protocol import undefined
 from boldmill.evaluate.table import Predictions
 from boldmill.evaluate.tasks import CannotEvaluate, make_task
 
@@ -206,3 +207,45 @@ def test_the_comparison_is_one_table_per_task_and_protocol(cohort):
     assert line.endswith("| 20 | 40 | 7 |")
     assert "- m_logistic: not run: 40 of 60 tested" in text.split("### split")[0]
     assert comparison(evaluate(data, trained=trained, protocols=["cv", "split"])) == text
+
+
+def test_a_method_without_a_grid_is_not_said_to_have_chosen(cohort):
+    """Under `nested` it is the fit of `cv`, run once, and the row says so."""
+    data = cohort(n=24, edges=8, effect=1.0, heldout=0)
+    rows = evaluate(data, protocols=["cv", "nested"], only={"fc_logistic", "fc_svm_rbf"})
+    value = {(r.method, r.protocol): r for r in rows if r.metric == "auc"}
+    assert value["fc_svm_rbf", "nested"].value == value["fc_svm_rbf", "cv"].value
+    assert value["fc_svm_rbf", "nested"].note.startswith("without a grid to choose from: as under cv")
+    assert "without a grid" not in value["fc_logistic", "nested"].note + value["fc_svm_rbf", "cv"].note
+
+
+def test_tested_subjects_without_a_score_are_counted(cohort):
+    """Site B alone has patients but one: without it, nothing can be learnt."""
+    data = cohort(n=24, edges=4, heldout=0)
+    sites = ["B" if i % 2 else "A" for i in range(24)]
+    sites[0], sites[2] = "B", "B"
+    data = dataclasses.replace(data, sites=tuple(sites))
+    rows = evaluate(data, protocols=["leave-one-site-out"], only={"fc_logistic"})
+    pooled = next(row for row in rows if row.metric == "auc" and row.fold == "all")
+    assert pooled.n_test == 10
+    assert pooled.note.startswith("n/a: the tested subjects are all of one class; 14 tested subjects without a score; ")
+
+
+def test_the_reason_of_an_undefined_metric():
+    nan = float("nan")
+    assert undefined(nan, nan, np.zeros(3), "regression") == "n/a: the tested subjects all have one value"
+    assert undefined(nan, nan, np.arange(3.0), "regression") == "n/a: constant scores"
+    assert undefined(nan, nan, np.zeros(3), "classification") == "n/a: the tested subjects are all of one class"
+    assert undefined(nan, nan, np.arange(2.0), "classification") == "n/a: most test sets lack a class"
+    assert undefined(nan, nan, np.arange(2.0), "multiclass", 3) == "n/a: the tested subjects are of 2 of 3 classes"
+    assert undefined(0.5, nan, np.arange(2.0), "multiclass", 3).startswith("interval n/a")
+    assert undefined(0.5, 0.1, np.arange(2.0), "multiclass", 3) == ""
+
+
+def test_unharmonised_scans_are_counted_among_those_that_are_scored(cohort):
+    data = cohort(n=40, edges=4, heldout=8)
+    config = CONFIG.model_copy(update={"harmonise": "combat", "baselines": ["fc_linear_selected"], "probes": []})
+    task_config = TaskConfig(name="t", column="group", protocols=["heldout"])
+    inputs = {"features": {}, "text_encoder": "n/a"}
+    rows = evaluate_task(task_config, data, config, 0, "m", inputs, Predictions())
+    assert rows[0].note.startswith("0 of 8 tested scans unharmonised")
