@@ -123,7 +123,8 @@ def of_folds(folds: Folds, protocol: str = CV, note: str = "") -> Design:
 def cv(task: Task, config: EvaluateConfig, seed: int) -> Design:
     """Repeated stratified folds over all subjects that are not external."""
     folds = make_folds(task, config, seed)
-    fewer = "" if folds.number == config.folds else f"{folds.number} folds: a class has no more subjects or families"
+    whose = "there are" if task.kind == "regression" else "a class has"
+    fewer = "" if folds.number == config.folds else f"{folds.number} folds: {whose} no more subjects or families"
     return of_folds(folds, note=fewer)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from boldmill.errors import ConfigError
@@ -154,6 +155,8 @@ def test_filters_and_their_counts(cohort):
     away = sum(site == "B" for site in data.sites)
     assert task.note == f"scans left out: {away} by site, {20 - away - len(kept)} by age"
     assert set(task.sites) == {"A"}
+    absent = make_task(TaskConfig(name="g", column="group", datasets=["toy", "tyo"], external=["far"]), data)
+    assert absent.note == "no scan is of tyo, far"
     by_motion = make_task(TaskConfig(name="g", column="group", include={"mean_fd": {"max": 0.2}}), data)
     assert len(by_motion.subjects) == 20
 
@@ -190,6 +193,8 @@ def test_methods_compare_with_the_first_one_under_each_protocol(cohort):
     assert majority.ci_high < 0
     assert np.isnan(majority.p_t)
     assert "no t-test: one test set" in majority.note
+    with pytest.raises(ValidationError, match="used twice: \\['t'\\]"):
+        EvaluateConfig(tasks=[TaskConfig(name="t", column=column) for column in ("group", "age")])
     assert gains["majority", "cv"].p_t < 0.05
     assert {row.p_kind for row in rows if row.method == "fc_svm_rbf" and np.isfinite(row.p_permutation)} == {"fixed"}
     assert {row.p_kind for row in rows if row.method == "fc_logistic" and np.isfinite(row.p_permutation)} == {"refit"}
