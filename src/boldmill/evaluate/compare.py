@@ -97,5 +97,5 @@ def fold_test(task: Task, design: Design, chosen: Mask, ours: Floats, reference:
     t, p = corrected_resampled_t(found, float(np.mean(n_test)), float(np.mean(n_train)))
     if np.isnan(p):
         return np.nan, f"no t-test: the same difference in all {found.size} test sets"
-    over = f"{found.size} sites ({left} of a single class left out)" if left else f"{found.size} folds"
+    over = f"{found.size} sites ({left} of a single class left out)" if left else f"{found.size} test sets"
     return p, f"corrected resampled t-test of {names[0]} over {over}: t = {t:.3g}, p = {p:.3g}"

@@ -206,6 +206,7 @@ def test_the_comparison_is_one_table_per_task_and_protocol(cohort):
     rows = evaluate(data, trained=trained, protocols=["cv", "split"])
     text = comparison(rows)
     assert text.count("| method | model | AUC |") == 2
+    assert "| sensitivity | specificity | F1 | p |" in text
     line = next(line for line in text.split("### split")[1].splitlines() if line.startswith("| m_logistic"))
     auc = next(r for r in rows if (r.method, r.protocol, r.metric, r.fold) == ("m_logistic", "split", "auc", "all"))
     assert f"| {auc.value:.3f} [{auc.ci_low:.3f}, {auc.ci_high:.3f}] |" in line
