@@ -180,3 +180,21 @@ def test_no_fit_ever_sees_a_held_out_subject_and_each_k_has_its_number(cohort, m
     subjects = [[len(set(task.member[row])) for row in masks] for masks in seen]
     assert not any(masks[:, heldout].any() for masks in seen)
     assert subjects == [[2] * 6, [8] * 6, [28]]
+
+
+def test_a_data_set_that_is_only_tested_is_never_drawn(cohort, monkeypatch) -> None:
+    import dataclasses
+
+    people = cohort(n=40, heldout=12)
+    away = tuple("away" if i >= 30 else "toy" for i in range(40))
+    task = make_task(GROUP.model_copy(update={"external": ["away"]}), dataclasses.replace(people, datasets=away))
+    seen: list[np.ndarray] = []
+
+    def spy(features: np.ndarray, truth: np.ndarray, train: np.ndarray) -> np.ndarray:
+        seen.append(train.any(axis=0))
+        return np.zeros(train.shape)
+
+    monkeypatch.setattr("boldmill.evaluate.fewshot.CLASSIFIERS", {"spy": spy})
+    few_shot_rows(task, {"fc": (people.fc[task.rows], "")}, [8], 10, 100, 1)
+    assert task.external.sum() == 10 and seen
+    assert not any(drawn[task.external[task.member]].any() for drawn in seen)
