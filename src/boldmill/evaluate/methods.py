@@ -17,7 +17,7 @@ from boldmill.evaluate import baselines
 from boldmill.evaluate.bymask import in_fold
 from boldmill.evaluate.cohort import Cohort
 from boldmill.evaluate.config import EvaluateConfig
-from boldmill.evaluate.covariates import covariate_method, kept_covariates
+from boldmill.evaluate.covariates import SITE, covariate_method, kept_covariates
 from boldmill.evaluate.harmonise import Harmonised
 from boldmill.evaluate.knn import knn_probe
 from boldmill.evaluate.method import Method
@@ -85,6 +85,11 @@ def methods_of(inputs: MethodInputs) -> list[Method]:
 
     Methods that :func:`missing` names are left out.
     """
+    if inputs.config.harmonise != "none" and inputs.column.lower() in SITE:
+        # ComBat looks up the site of a tested scan, which here is the answer.
+        plain = replace(inputs, config=inputs.config.model_copy(update={"harmonise": "none"}))
+        why = "not harmonised: the target is the site"
+        return [replace(one, note="; ".join(part for part in (one.note, why) if part)) for one in methods_of(plain)]
     config, asked = inputs.config, inputs.config.baselines
     about = _facts(inputs)
     found = _on_edges(inputs, about)

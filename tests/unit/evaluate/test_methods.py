@@ -99,6 +99,16 @@ def test_every_method_runs_in_a_task(inputs, kind, harmonise):
         assert ("ComBat" in method.note) == (harmonise == "combat" and on)
 
 
+def test_the_site_as_target_is_never_read_by_harmonisation(inputs):
+    from dataclasses import replace
+
+    made = inputs(harmonise="combat", baselines=["fc_ridge"], probes=["logistic", "mlp"])
+    assert all(isinstance(method.fit, Harmonised) for method in methods_of(made))
+    site = methods_of(replace(made, column="SITE_ID"))
+    assert len(site) == 3 and not any(isinstance(method.fit, Harmonised) for method in site)
+    assert all("not harmonised: the target is the site" in method.note for method in site)
+
+
 def test_what_a_model_cannot_have_is_said(inputs):
     made = inputs(model="fm_app", baselines=ALL_BASELINES, probes=ALL_PROBES)
     names = [method.name for method in methods_of(made)]
