@@ -169,6 +169,8 @@ def svm_scores(features: Floats, truth: Floats, train: Mask, kind: str) -> Float
 
     out = np.full(truth.shape, np.nan)
     for mask, fits in by_mask(train):
+        if not mask.any():
+            continue
         x = design(features, truth[fits[:1]], mask[None], keep=features.shape[1], scale=True)[0]
         kernel = _rbf(x, mask)
         for fit in fits:

@@ -116,3 +116,11 @@ def test_svm_learns_a_quadratic_rule():
     scores = svm_scores(x, y[None], train, "classification")[0]
     assert ((scores > 0) == y)[60:].mean() > 0.8
     assert ((probe_scores(Probe(kind="logistic"), x, y[None], train)[0] > 0) == y)[60:].mean() < 0.75
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_an_svm_without_training_rows_gives_no_score(kind):
+    features = np.random.default_rng(0).standard_normal((6, 3))
+    train = np.array([[False] * 6, [True] * 5 + [False]])
+    scores = svm_scores(features, np.tile([0.0, 1, 0, 1, 0, 1], (2, 1)), train, kind)
+    assert np.isnan(scores[0]).all() and np.isfinite(scores[1]).all()
