@@ -59,8 +59,8 @@ def span_logistic(features: Floats, truth: Floats, train: Mask) -> Floats:
     """Score with the balanced L2 logistic probe on z-scored features.
 
     Parameters and result as :func:`nearest_centroid`; a score is the log-odds. The weights of an L2 fit lie in the span
-    of its n training rows, so the fit is exact in n coordinates; :func:`boldmill.evaluate.probes.probe_scores` gives
-    the same numbers at the cost of N x N kernels.
+    of its n training rows, so the fit is exact in n coordinates; :func:`boldmill.evaluate.probes.probe_scores`, which
+    does the fits with more rows than features, gives the same numbers but scales all N rows for every fit.
     """
     seen = np.isfinite(features)
     filled = np.where(seen, features, 0.0)
@@ -70,6 +70,9 @@ def span_logistic(features: Floats, truth: Floats, train: Mask) -> Floats:
     both = _both(truth, train)
     for fit in np.flatnonzero(both):
         mask = train[fit : fit + 1]
+        if mask.sum() > features.shape[1]:
+            out[fit] = probe_scores(Probe(kind="logistic"), features, truth[fit : fit + 1], mask)[0]
+            continue
         mean, inverse = (row[0] for row in _scale(filled, known, mask))
         rows = mask[0]
         own = (filled[rows] - known[rows] * mean) * inverse
