@@ -7,7 +7,7 @@ Axes: N scans, P parcels, E = P (P - 1) / 2 edges, V = E + P values of a symmetr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,8 @@ MAX_ITERATIONS, TOLERANCE = 10, 1e-7
 """Of the geometric mean, as in nilearn."""
 FLOOR = 1e-6
 """Smallest eigenvalue of a matrix that is taken as it is; Ledoit-Wolf estimates lie well above."""
+CHUNK = 256
+"""Matrices whose logarithms are taken at once."""
 
 
 def tangent_vectors(edges: Floats, train: Mask) -> Floats:
@@ -40,9 +42,9 @@ def tangent_vectors(edges: Floats, train: Mask) -> Floats:
     """
     matrices = positive(edges)
     whitening = _of_symmetric(geometric_mean(matrices[train]), lambda v: 1 / np.sqrt(v))
-    logs = _of_symmetric(whitening @ matrices @ whitening, np.log)
-    rows, cols = np.tril_indices(logs.shape[-1])
-    return np.asarray(logs[:, rows, cols] * np.where(rows == cols, np.sqrt(0.5), 1.0))
+    rows, cols = np.tril_indices(matrices.shape[-1])
+    scale = np.where(rows == cols, np.sqrt(0.5), 1.0)
+    return np.concatenate([logs[:, rows, cols] * scale for logs in _logs(matrices, whitening)])
 
 
 def positive(edges: Floats) -> Floats:
@@ -62,7 +64,7 @@ def geometric_mean(matrices: Floats) -> Floats:
         values, vectors = np.linalg.eigh(mean)
         whitening = (vectors / np.sqrt(values)) @ vectors.T
         root = (vectors * np.sqrt(values)) @ vectors.T
-        gradient = _of_symmetric(whitening @ matrices @ whitening, np.log).mean(axis=0)
+        gradient = sum(logs.sum(axis=0) for logs in _logs(matrices, whitening)) / len(matrices)
         norm = float(np.linalg.norm(gradient))
         mean = root @ _of_symmetric(step * gradient, np.exp) @ root
         if norm < smallest:
@@ -72,6 +74,12 @@ def geometric_mean(matrices: Floats) -> Floats:
         if norm / mean.size < TOLERANCE:
             break
     return np.asarray(mean)
+
+
+def _logs(matrices: Floats, whitening: Floats) -> Iterator[Floats]:
+    """Yield the logarithms of whitened matrices (N, P, P), some at a time: each step holds several copies of them."""
+    for start in range(0, len(matrices), CHUNK):
+        yield _of_symmetric(whitening @ matrices[start : start + CHUNK] @ whitening, np.log)
 
 
 def _of_symmetric(matrix: Floats, function: Callable[[Floats], Floats]) -> Floats:

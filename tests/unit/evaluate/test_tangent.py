@@ -89,3 +89,10 @@ def test_a_fold_without_training_rows_gives_no_score(edges):
     assert np.isnan(scores[0]).all() and np.isfinite(scores[1]).all()
     chosen = probe_scores(Probe(kind="logistic", select=5), edges, np.ones((1, 10)), train[:1])
     assert np.isnan(chosen).all()
+
+
+def test_many_scans_are_taken_in_parts(edges, monkeypatch):
+    train = np.arange(10) < 7
+    whole = tangent_vectors(edges, train)
+    monkeypatch.setattr("boldmill.evaluate.tangent.CHUNK", 3)
+    np.testing.assert_allclose(tangent_vectors(edges, train), whole, atol=1e-12)
