@@ -81,7 +81,7 @@ def probe_scores(probe: Probe, features: Floats, truth: Floats, train: Mask) -> 
     if not chosen and (n >= MANY_SAMPLES or len(folds) < len(train)):
         return _per_fold(probe, shifted, truth, folds)
     keep = min(probe.select or p, p)
-    widest = max(n * keep, n * n if keep > n or probe.kind == "ridge" else 0, p)
+    widest = max(n * keep, n * n if keep > n or probe.kind == "ridge" else 0, p, 1)
     step = max(1, CHUNK_NUMBERS // widest)
     parts = []
     for start in range(0, len(truth), step):

@@ -50,6 +50,13 @@ def test_more_rows_than_features_need_no_kernel_of_rows(monkeypatch) -> None:
         np.testing.assert_allclose(span_logistic(features, truth, train), wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("fit", [nearest_centroid, span_logistic])
+def test_features_of_a_collapsed_encoder_tell_nothing(fit) -> None:
+    _, truth, train = toy()
+    scores = fit(np.full((30, 50), 0.3), truth, train)
+    assert np.abs(scores).max() < 1e-6 and not np.ptp(scores, axis=1).any()
+
+
 @pytest.mark.filterwarnings("ignore:self.within_class_std_dev_")
 def test_the_centroid_is_that_of_scikit_learn() -> None:
     features, truth, train = toy()
