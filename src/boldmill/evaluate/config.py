@@ -85,7 +85,9 @@ class EvaluateConfig(Section):
         "all weights",
     )
     harmonise: Literal["none", "combat"] = Field(
-        default="none", description="site effects removed from FC edges and frozen features inside each training fold"
+        default="none",
+        description="site effects removed from FC edges and frozen features inside each training fold "
+        "of the evaluation (few-shot, transfers and maps take them as they are)",
     )
     knn: KnnConfig = KnnConfig()
     mlp: MlpConfig = MlpConfig()

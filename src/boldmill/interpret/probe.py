@@ -1,4 +1,6 @@
-"""The probe that is explained: L2 logistic regression on z-scored frozen features, the one of the evaluation's table.
+"""The probe that is explained: L2 logistic regression on z-scored frozen features, as in the evaluation's table.
+
+Where sites are harmonised there, they are not here: a map is of the features that the model gives.
 
 Axes: N scans, F features.
 """
