@@ -202,7 +202,8 @@ def evaluate_task(
             text_encoder=inputs["text_encoder"] if own else "n/a",
             epochs=epochs if method.pretrained else "n/a",
         )
-    rows += [absent(protocol, name, "baseline", why) for name, why in missing.items() for protocol in designs]
+    lacking = {name: why for name, why in missing.items() if not only or name in only}
+    rows += [absent(protocol, name, "baseline", why) for name, why in lacking.items() for protocol in designs]
     return rows
 
 

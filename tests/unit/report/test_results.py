@@ -101,7 +101,7 @@ def test_one_comparison_per_task_and_protocol() -> None:
         (task, protocol) for task in ("asd", "sex") for protocol in ("split", "leave-one-site-out")
     ]
     split, sites = found[:2]
-    assert split.metrics == ["auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity"]
+    assert split.metrics == ["auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "f1"]
     assert len(split.methods) == 9 and not split.refused and not split.sites
     assert [method.kind for method in split.methods] == [BASELINE] * 5 + [CONSTANT] + [PRETRAINED] * 2 + [BASELINE]
     reference, second = split.methods[:2]
