@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.slurm
 
 ROOT = Path(__file__).parents[2]
-GPU_RULES = {"train_model", "evaluate_model"}
+GPU_RULES = {"train_model", "evaluate_model", "few_shot_model", "zero_shot_model", "interpret_model"}
 TINY = """
 shards: {n_buckets: 2}
 snapshot: {heldout: 0.2, validation: 0}

@@ -15,7 +15,7 @@ Row = Mapping[str, str]
 
 WORDS = {"auc": "AUC", "macro_auc": "macro AUC", "macro_f1": "macro F1", "pearson_r": "Pearson r", "mae": "MAE",
          "r2": "R2", "f1": "F1"}  # fmt: skip
-CHANCE = {"auc": 0.5, "macro_auc": 0.5, "balanced_accuracy": 0.5, "pearson_r": 0.0}
+CHANCE = {"auc": 0.5, "macro_auc": 0.5, "pearson_r": 0.0}
 """What a method without any knowledge gets."""
 PROTOCOLS = {
     "cv": "repeated cross-validation over all subjects; no method that was pre-trained on any of them",

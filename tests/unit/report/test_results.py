@@ -108,6 +108,7 @@ def test_one_comparison_per_task_and_protocol() -> None:
     assert reference.gain is None and second.gain is not None and second.gain["metric"] == "auc_over_fc_logistic"
     assert [name for name, _ in sites.refused] == ["brainmass_frozen_logistic", "brainmass_finetuned"]
     assert "were in pre-training" in sites.refused[0][1] and len(sites.methods) == 7
+    assert [float(method.lead["value"]) for method in sites.methods][:2] == [0.66, 0.64]  # pooled, not of a site
     assert [line["site"] for line in sites.sites] == ["SITE00", "SITE01", "SITE02"]
     assert sites.sites[0]["fc_logistic"] == "n/a" and sites.sites[1]["n test"] == "21"
 
