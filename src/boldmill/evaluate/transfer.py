@@ -62,8 +62,8 @@ class TransferRow:
 def sides(source: Task, target: Task, trained: frozenset[str], groups: Mapping[str, str]) -> tuple[Mask, Mask]:
     """Return the source's training subjects and the target's test subjects, as masks over each task's subjects.
 
-    The source teaches with its subjects of the pre-training split; where all of it was held out, with all. A task that
-    is its own target is tested on its held-out subjects.
+    The source teaches with its subjects of the pre-training split; where all of it was held out, with all; never with
+    those of its external data sets. A task that is its own target is tested on its held-out subjects.
 
     Parameters
     ----------
@@ -79,7 +79,10 @@ def sides(source: Task, target: Task, trained: frozenset[str], groups: Mapping[s
     LeakageError
         A target subject or its family was in pre-training, or teaches.
     """
-    learn = ~source.heldout if not source.heldout.all() or source.name == target.name else source.heldout
+    own = ~source.external
+    learn = own & ~source.heldout
+    if not learn.any() and source.name != target.name:
+        learn = own
     test = target.heldout if source.name == target.name else np.ones(len(target.subjects), dtype=bool)
     where = f"{source.name} to {target.name}"
     if not learn.any() or np.unique(source.truth[learn]).size < 2:
