@@ -51,7 +51,7 @@ def dealt(truth: NDArray[Any], kind: str, groups: Sequence[str], wanted: int) ->
 
 
 def possible_folds(stratum: NDArray[np.int64], groups: Sequence[str], wanted: int) -> int:
-    """Return the number of folds for which every stratum is in enough groups, one for each fold (at most ``wanted``)."""
+    """Return the number of folds for which every stratum is in enough groups, one each (at most ``wanted``)."""
     return min(wanted, *_groups_with(stratum, groups).values())
 
 
@@ -60,7 +60,7 @@ def repeated_group_folds(
 ) -> NDArray[np.int64]:
     """Assign every sample to one test fold per repeat, stratified over groups.
 
-    Groups of one stratum (the rarest of a group's members) are shuffled and dealt to the folds like cards, every stratum
+    Groups of one stratum (the rarest of their members) are shuffled and dealt to the folds like cards, every stratum
     from the first fold on: balanced classes stay balanced in every training set (an imbalance opposite to that of the
     test fold would push the pooled AUC of an uninformative method below one half), at the price of fold sizes that
     differ by up to one group per stratum. The result depends on the names of the groups and on the key, never on the
@@ -110,7 +110,7 @@ def repeated_group_folds(
 
 
 def _group_strata(stratum: NDArray[np.int64], groups: Sequence[str]) -> dict[str, int]:
-    """Return the stratum of each group: of those of its members, the one that the fewest groups hold (ties: the lowest).
+    """Return the stratum of each group: of those of its members the one that fewest groups hold (ties: the lowest).
 
     A majority would hide a class that lives in mixed families only, and its few pure families would set the folds.
     """
