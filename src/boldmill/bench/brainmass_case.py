@@ -76,7 +76,9 @@ class Ours:
     """Our whole step, as the training loop does it."""
 
     def __init__(self, size: str, precision: str, batch: int, device: str, data: dict[str, Any]) -> None:
-        config = BrainMassConfig.model_validate({"size": size, "batch": batch, "precision": precision})
+        config = BrainMassConfig.model_validate(
+            {"size": size, "batch": batch, "precision": precision, "compile": device != "cpu"}
+        )
         arch = design(size, ROIS)
         torch.manual_seed(1)
         snapshot: Any = SimpleNamespace(timeseries=data.__getitem__)

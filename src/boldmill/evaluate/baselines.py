@@ -44,10 +44,10 @@ def _svm(kind: str, features: Floats, truth: Floats, train: Mask) -> Floats:
     return svm_scores(features, truth, train, kind)
 
 
-def selected_method(edges: Floats, kind: str, config: EvaluateConfig) -> Method:
+def selected_method(edges: Floats, kind: str, config: EvaluateConfig, *, fill: bool = True) -> Method:
     """Return the reference of the table: logistic regression on few edges, or ridge on all of them."""
     if kind != "classification":
-        return ridge_method(edges, kind)
+        return ridge_method(edges, kind, fill=fill)
     select = min(config.select_edges, edges.shape[1])
     probe = Probe(kind="logistic", select=select)
     return Method(
@@ -60,10 +60,13 @@ def selected_method(edges: Floats, kind: str, config: EvaluateConfig) -> Method:
     )
 
 
-def ridge_method(edges: Floats, kind: str) -> Method:
-    """Return ridge on all edges; a classifier is a ridge on -1 and 1, as scikit-learn's ``RidgeClassifier``."""
-    # One scale for all edges: an undefined edge counts as no correlation, and the kernel is the same for every fit.
-    plain = np.nan_to_num(edges, nan=0.0)
+def ridge_method(edges: Floats, kind: str, *, fill: bool = True) -> Method:
+    """Return ridge on all edges; a classifier is a ridge on -1 and 1, as scikit-learn's ``RidgeClassifier``.
+
+    With ``fill`` an undefined edge counts as no correlation (and the kernel is the same for every fit); otherwise it
+    becomes the training mean.
+    """
+    plain = np.nan_to_num(edges, nan=0.0) if fill else edges
     probe = Probe(kind="ridge", scale=False)
     note = "all edges, penalty by leave-one-out in the training fold"
     fit: Fit = partial(probe_scores, probe)

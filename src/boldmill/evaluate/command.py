@@ -93,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
                 seed=settings.seed,
                 note=note,
                 max_clips=config.max_clips,
+                random="random" in config.baselines,
                 progress=progress,
             )
             rows: list[Row] = []
@@ -201,7 +202,8 @@ def evaluate_task(
             text_encoder=inputs["text_encoder"] if own else "n/a",
             epochs=epochs if method.pretrained else "n/a",
         )
-    rows += [absent(protocol, name, "baseline", why) for name, why in missing.items() for protocol in designs]
+    lacking = {name: why for name, why in missing.items() if not only or name in only}
+    rows += [absent(protocol, name, "baseline", why) for name, why in lacking.items() for protocol in designs]
     return rows
 
 
@@ -238,19 +240,19 @@ def _inputs(
     seed: int,
     note: str,
     max_clips: int,
+    random: bool,
     progress: bool,
 ) -> dict[str, Any]:
-    """Return frozen features of the trained network and of its random twin."""
+    """Return the network and its frozen features, and those of its random twin where asked for."""
     from boldmill.evaluate.features import random_twin, scan_features, t1w_features
 
     untrained = "; ".join(part for part in ("same network, random weights", note) if part)
-    twin = random_twin(name, model, seed).to(device)
     read = partial(scan_features, name, max_clips=max_clips, progress=progress)
-    features = {
-        f"{name}_frozen": (read(model, snapshot, cohort, device), note, True),
+    features = {f"{name}_frozen": (read(model, snapshot, cohort, device), note, True)}
+    if random:
+        twin = random_twin(name, model, seed).to(device)
         # Twins of the other models keep scales or masks that were fitted to training scans.
-        f"{name}_random": (read(twin, snapshot, cohort, device), untrained, name != "brainmass"),
-    }
+        features[f"{name}_random"] = (read(twin, snapshot, cohort, device), untrained, name != "brainmass")
     encoder = "n/a"
     if name == "fm_app":
         encoder = model.bank.fingerprint

@@ -34,7 +34,7 @@ def compare(
     Parameters
     ----------
     row : Row
-        A row of the method, for its names and its note.
+        A row of the method, for its names and sizes.
     ours, reference : (Q, S[, C]) array
         Subject scores.
 
@@ -95,5 +95,7 @@ def fold_test(task: Task, design: Design, chosen: Mask, ours: Floats, reference:
         lost = int((~np.isfinite(found)).sum())
         return np.nan, f"no t-test: {names[0]} is undefined in {lost} of {found.size} test folds"
     t, p = corrected_resampled_t(found, float(np.mean(n_test)), float(np.mean(n_train)))
-    over = f"{found.size} sites ({left} of a single class left out)" if left else f"{found.size} folds"
+    if np.isnan(p):
+        return np.nan, f"no t-test: the same difference in all {found.size} test sets"
+    over = f"{found.size} sites ({left} of a single class left out)" if left else f"{found.size} test sets"
     return p, f"corrected resampled t-test of {names[0]} over {over}: t = {t:.3g}, p = {p:.3g}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from boldmill.evaluate.table import MISSING, Row
 
 LEADING = {
-    "classification": ("auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity"),
+    "classification": ("auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "f1"),
     "multiclass": ("macro_auc", "balanced_accuracy", "accuracy", "macro_f1"),
     "regression": ("pearson_r", "mae", "r2"),
 }
@@ -118,7 +118,7 @@ def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def _words(metric: str) -> str:
-    names = {"auc": "AUC", "macro_auc": "macro AUC", "macro_f1": "macro F1", "mae": "MAE", "r2": "R2"}
+    names = {"auc": "AUC", "f1": "F1", "macro_auc": "macro AUC", "macro_f1": "macro F1", "mae": "MAE", "r2": "R2"}
     return names.get(metric, metric.replace("pearson_r", "Pearson r").replace("_", " "))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from boldmill.config.base import Section
 from boldmill.errors import nearest
@@ -96,6 +96,14 @@ class EvaluateConfig(Section):
     transfers: list[TransferConfig] = Field(
         default=[], description="zero-shot transfers: name, source task, target task (the source itself: its held-out)"
     )
+
+    @field_validator("tasks")
+    @classmethod
+    def _unique(cls, value: list[TaskConfig]) -> list[TaskConfig]:
+        names = [task.name for task in value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"names of tasks must be unique; used twice: {twice}")
+        return value
 
     @model_validator(mode="after")
     def _transfers_name_tasks(self) -> EvaluateConfig:

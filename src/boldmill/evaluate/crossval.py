@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from boldmill.errors import ConfigError
 from boldmill.evaluate.config import EvaluateConfig
-from boldmill.evaluate.folds import possible_folds, repeated_group_folds, strata
+from boldmill.evaluate.folds import dealt, repeated_group_folds
 from boldmill.evaluate.tasks import CannotEvaluate, Task
 
 if TYPE_CHECKING:
@@ -37,15 +36,12 @@ def make_folds(task: Task, config: EvaluateConfig, seed: int) -> Folds:
     """Return the folds of a task: the same for every method and protocol."""
     inside = np.flatnonzero(~task.external)
     groups = [task.groups[i] for i in inside]
-    stratum = strata(task.truth[inside], task.kind)
-    number = possible_folds(stratum, groups, config.folds) if len(inside) else 0
+    stratum, number = dealt(task.truth[inside], task.kind, groups, config.folds)
     if number < 2:
-        raise CannotEvaluate("cannot make folds", task.name, "one class has a single subject or family", "add subjects")
+        whose = "there is" if task.kind == "regression" else "one class has"
+        raise CannotEvaluate("cannot make folds", task.name, f"{whose} a single subject or family", "add subjects")
     of = np.full((config.repeats, len(task.subjects)), -1, dtype=np.int64)
-    try:
-        of[:, inside] = repeated_group_folds(stratum, groups, number, config.repeats, seed, task.name)
-    except ConfigError as error:
-        raise CannotEvaluate(error.what, task.name, error.why, error.fix) from error
+    of[:, inside] = repeated_group_folds(stratum, groups, number, config.repeats, seed, task.name)
     return Folds(number=number, of=of)
 
 

@@ -123,12 +123,17 @@ def of_folds(folds: Folds, protocol: str = CV, note: str = "") -> Design:
 def cv(task: Task, config: EvaluateConfig, seed: int) -> Design:
     """Repeated stratified folds over all subjects that are not external."""
     folds = make_folds(task, config, seed)
-    fewer = "" if folds.number == config.folds else f"{folds.number} folds: a class has no more subjects or families"
+    whose = "there are" if task.kind == "regression" else "a class has"
+    fewer = "" if folds.number == config.folds else f"{folds.number} folds: {whose} no more subjects or families"
     return of_folds(folds, note=fewer)
 
 
 def heldout(task: Task, config: EvaluateConfig, seed: int) -> Design:
     """The folds of ``cv``, scored on held-out subjects only."""
+    if not (task.heldout & ~task.external).any():
+        raise CannotEvaluate(
+            "nobody to score", task.name, "no labelled subject is held out", "hold subjects or sites out"
+        )
     return replace(cv(task, config, seed), protocol=HELDOUT, scored=task.heldout)
 
 
@@ -148,7 +153,7 @@ def split(task: Task, config: EvaluateConfig, seed: int) -> Design:
 def external(task: Task, config: EvaluateConfig, seed: int) -> Design:
     """One fit on all subjects of the task's own data sets, tested on those of its external ones, unchanged."""
     if not task.external.any():
-        why = "no labelled subject is of an external data set"
+        why = "no labelled subject is of an external data set" + (f" ({task.note})" if task.note else "")
         raise CannotEvaluate("no external test", task.name, why, f"set evaluate.tasks[{task.name}].external")
     return _single(task, EXTERNAL, ~task.external, task.external)
 

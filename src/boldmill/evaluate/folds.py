@@ -34,6 +34,21 @@ def strata(truth: NDArray[Any], kind: str, bins: int = 5) -> NDArray[np.int64]:
     return np.searchsorted(edges, truth, side="right").astype(np.int64)
 
 
+def dealt(truth: NDArray[Any], kind: str, groups: Sequence[str], wanted: int) -> tuple[NDArray[np.int64], int]:
+    """Return the strata (N,) to deal to folds, and how many folds they allow (at most ``wanted``, 0 of nobody).
+
+    Bins of a continuous target only balance the folds: where one has too few groups, none are made.
+    """
+    if not len(truth):
+        return np.zeros(0, dtype=np.int64), 0
+    stratum = strata(truth, kind)
+    number = possible_folds(stratum, groups, wanted)
+    if kind == "regression" and number < wanted:
+        stratum = np.zeros_like(stratum)
+        number = possible_folds(stratum, groups, wanted)
+    return stratum, number
+
+
 def possible_folds(stratum: NDArray[np.int64], groups: Sequence[str], wanted: int) -> int:
     """Return the number of folds that leaves a group of every stratum in every fold (at most ``wanted``)."""
     per_group = _group_strata(stratum, groups)

@@ -40,14 +40,17 @@ def knn_scores(kind: str, config: KnnConfig, features: Floats, truth: Floats, tr
         x = design(features, truth[fits[:1]], mask[None], keep=features.shape[1], scale=True)[0]
         labels = truth[fits][:, mask]
         near = neighbours(x, mask, min(config.k, int(mask.sum())), config.metric)
-        found = labels[:, near]  # (G, N, K)
         if kind == "classification":
-            positive = (found > 0.5).sum(axis=2)
-            scores = np.log((positive + 0.5) / (near.shape[1] - positive + 0.5))
+            labels = (labels > 0.5).astype(np.float64)
+        total = np.zeros(out[fits].shape)
+        for column in near.T:  # one neighbour at a time: all at once would be K times the memory
+            total += labels[:, column]
+        if kind == "classification":
+            scores = np.log((total + 0.5) / (near.shape[1] - total + 0.5))
             scores[np.ptp(labels, axis=1) == 0] = np.nan
             out[fits] = scores
         else:
-            out[fits] = found.mean(axis=2)
+            out[fits] = total / near.shape[1]
     return out
 
 

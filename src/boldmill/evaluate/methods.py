@@ -87,7 +87,7 @@ def methods_of(inputs: MethodInputs) -> list[Method]:
     """
     config, asked = inputs.config, inputs.config.baselines
     about = _facts(inputs)
-    found: list[Method] = [_harmonised(method, inputs, about) for method in _on_edges(inputs)]
+    found = _on_edges(inputs, about)
     if "tangent" in asked and inputs.snapshot is not None:
         found.append(_tangent(inputs))
     if "brainnetcnn" in asked and inputs.snapshot is not None:
@@ -101,8 +101,7 @@ def methods_of(inputs: MethodInputs) -> list[Method]:
     for name, (features, note, pretrained) in inputs.features.items():
         if name.endswith(RANDOM) and "random" not in asked:
             continue
-        for method in _probes(name, features, note, pretrained, inputs, about):
-            found.append(method)
+        found += _probes(name, features, note, pretrained, inputs, about)
     if "finetune" in config.probes and _trainable(inputs):
         found.append(_encoder(inputs, about, fresh=False))
     unique = {method.name: method for method in reversed(found)}
@@ -130,19 +129,24 @@ def _facts(inputs: MethodInputs) -> Facts:
     return facts(cohort.groups, sites, kept_covariates(cohort, inputs.column)[0])
 
 
-def _on_edges(inputs: MethodInputs) -> list[Method]:
+def _on_edges(inputs: MethodInputs, about: Facts) -> list[Method]:
     """Return the methods on functional connectivity that take its edges as they are."""
     edges, kind, config = inputs.cohort.fc, inputs.kind, inputs.config
+    # An edge without data is no number that a site could have shifted: ComBat must see that it is missing.
+    fill = config.harmonise == "none"
     found = []
     if "fc_linear_selected" in config.baselines:
-        found.append(baselines.selected_method(edges, kind, config))
+        found.append(baselines.selected_method(edges, kind, config, fill=fill))
     if "fc_svm" in config.baselines:
         found.append(baselines.svm_method(edges, kind))
     if "fc_ridge" in config.baselines or ("fc_logistic" in config.baselines and kind == "regression"):
-        found.append(baselines.ridge_method(edges, kind))
+        found.append(baselines.ridge_method(edges, kind, fill=fill))
     if "fc_logistic" in config.baselines and kind == "classification":
         found.append(baselines.logistic_method(edges, config))
-    return found
+    if config.harmonise == "none" or not found:
+        return found
+    packed = pack(about, edges)
+    return [_harmonised(method, packed, inputs, about) for method in found]
 
 
 def _probes(
@@ -160,24 +164,27 @@ def _probes(
         found.append(replace(base, name=f"{name}_svm_rbf", fit=baselines.svm_probe(kind)))
     if "knn" in config.probes:
         found.append(replace(base, name=f"{name}_knn", fit=knn_probe(kind, config.knn), permute="refit"))
-    found = [_harmonised(method, inputs, about) for method in found]
+    if config.harmonise == "none" and "mlp" not in config.probes:
+        return found
+    packed = pack(about, features)
+    if config.harmonise == "combat":
+        found = [_harmonised(method, packed, inputs, about) for method in found]
     if "mlp" in config.probes:
-        found.append(_mlp(replace(base, name=f"{name}_mlp"), inputs, about))
+        mlp = _mlp(replace(base, name=f"{name}_mlp", features=packed), features.shape[1], inputs, about)
+        found.append(mlp if config.harmonise == "none" else _harmonised(mlp, packed, inputs, about, inner_packed=True))
     return found
 
 
-def _harmonised(method: Method, inputs: MethodInputs, about: Facts, *, packed: bool = False) -> Method:
-    """Return the method with ComBat inside each training fold, where it is asked for."""
-    if inputs.config.harmonise == "none":
-        return method
-    wrap = partial(Harmonised, covariates=about.covariates.shape[1], packed=packed)
-    # An edge without data is no number to harmonise: ridge, too, gets the edges as they are.
-    features = inputs.cohort.fc if method.name == "fc_ridge" else method.features
+def _harmonised(
+    method: Method, packed: Floats, inputs: MethodInputs, about: Facts, *, inner_packed: bool = False
+) -> Method:
+    """Return the method with ComBat inside each training fold; ``inner_packed`` where its fit takes packed features."""
+    wrap = partial(Harmonised, covariates=about.covariates.shape[1], packed=inner_packed)
     return replace(
         method,
         fit=wrap(fit=method.fit),
         grid=tuple(wrap(fit=fit) for fit in method.grid),
-        features=features if packed else pack(about, features),
+        features=packed,
         note="; ".join(part for part in (method.note, _combat_words(inputs)) if part),
     )
 
@@ -200,13 +207,13 @@ def _tangent(inputs: MethodInputs) -> Method:
     )
 
 
-def _mlp(base: Method, inputs: MethodInputs, about: Facts) -> Method:
+def _mlp(base: Method, width: int, inputs: MethodInputs, about: Facts) -> Method:
     from boldmill.evaluate.deep import NetworkFit, one_group
     from boldmill.evaluate.networks import Perceptron, scaled
 
     config = inputs.config.mlp
     fit = NetworkFit(
-        build=partial(Perceptron, base.features.shape[1], config.hidden, config.dropout),
+        build=partial(Perceptron, width, config.hidden, config.dropout),
         groups=one_group,
         prepare=scaled,
         kind=inputs.kind,
@@ -215,7 +222,7 @@ def _mlp(base: Method, inputs: MethodInputs, about: Facts) -> Method:
         key=(base.name, inputs.task, inputs.seed),
         device=inputs.device,
     )
-    return _harmonised(replace(base, fit=fit, features=pack(about, base.features)), inputs, about, packed=True)
+    return replace(base, fit=fit)
 
 
 def _brainnetcnn(inputs: MethodInputs, about: Facts) -> Method:

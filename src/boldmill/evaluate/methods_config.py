@@ -73,7 +73,10 @@ class TransformerConfig(Budget):
     head: Literal["linear", "published"] = Field(
         default="linear", description="linear, or two hidden layers of 256 and 32 as in the published code"
     )
-    epochs: int = Field(default=15, ge=1, description="most passes over the training rows")
+    epochs: int = Field(default=10, ge=1, description="most passes over the training rows")
+    patience: int = Field(
+        default=3, ge=1, description="passes without a better validation loss after which training stops"
+    )
     lr: float = Field(default=3e-4, gt=0, description="AdamW learning rate")
 
 

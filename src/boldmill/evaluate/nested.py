@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.evaluate.crossval import Fit
-from boldmill.evaluate.folds import possible_folds, repeated_group_folds, strata
+from boldmill.evaluate.folds import dealt, repeated_group_folds
 from boldmill.evaluate.metrics import auc, pearson_r
 
 Floats = NDArray[np.float64]
@@ -41,9 +41,8 @@ def nested(fits: Sequence[Fit], groups: Sequence[str], kind: str, folds: int, *k
         """Return the best of ``fits`` for one training set (N,)."""
         rows = np.flatnonzero(train)
         own = [groups[i] for i in rows.tolist()]
-        stratum = strata(truth[rows], kind) if len(rows) else np.zeros(0, dtype=np.int64)
-        number = possible_folds(stratum, own, folds) if len(rows) else 0
-        if number < 2 or len(set(own)) < number:
+        stratum, number = dealt(truth[rows], kind, own, folds)
+        if number < 2:
             return fits[0]
         fold = np.full(len(train), -1)
         fold[rows] = repeated_group_folds(stratum, own, number, 1, "inner", *key)[0]

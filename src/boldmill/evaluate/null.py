@@ -4,15 +4,16 @@ Axes: B draws, Q repeats, N scans, S subjects, C classes.
 
 Who may exchange labels:
 
-- Few scans, cross-validation: label and role move together from one subject to another, held-out subjects among
-  themselves. Labels keep their share in every fold, as the stratified folds of the real labels do; permuting labels
-  alone would compare stratified folds with unstratified ones.
+- Nobody across the border between held-out, external and all other subjects.
+- Few scans, cross-validation: label and role move together from one subject to another. Labels keep their share in
+  every fold, as the stratified folds of the real labels do; permuting labels alone would compare stratified folds with
+  unstratified ones.
 - Else labels move alone, among subjects with the same role in every fit used, so that all of the above holds and every
   draw trains on the same scans: a method can share an eigendecomposition between all draws. Folds differ between
   repeats, so observed value and null are those of the first repeat (the 70/15/15 split needs no such care, since its
   test sets are never pooled, and keeps all repeats).
-- Labels stay within their site where they vary within sites: what a site alone tells about the label is part of the
-  null, and p says what the method knows beyond it.
+- Labels that move alone stay within their site where they vary within sites: what a site alone tells about the label
+  is part of the null, and p says what the method knows beyond it.
 
 ``fixed`` keeps the predictions and permutes the labels of the tested subjects. It needs no refit and suits slow fits;
 it asks whether these predictions go with these labels, not whether the procedure finds anything.
@@ -69,27 +70,30 @@ def refit_null(fit: Fit, features: Floats, task: Task, design: Design, draws: in
     """
     used = design.first(null_repeats(task, design))
     if moves_together(task, design):
-        layers = ["heldout" if held else "other" for held in task.heldout]
+        layers = _standing(task)
         moves = block_permutations(task.subjects, task.groups, layers, draws, seed, task.name)
         truth = task.truth[moves]
         scores = scan_scores(fit, features, truth, used, task, moves=moves)
-        return Null(truth=truth, scores=of_subjects(task, scores), note="")
+        return Null(truth=truth, scores=of_subjects(task, scores), note="labels permuted together with their folds")
     # Test sets that are never pooled need no equal shares: all repeats then share one permutation.
     pooled = design.stratified or design.by_site
     layers, note = exchangeable(task, used if pooled or used.repeats == 1 else None)
     moves = block_permutations(task.subjects, task.groups, layers, draws, seed, task.name, design.protocol)
     truth = task.truth[moves]
     scores = scan_scores(fit, features, truth, used, task)
+    if used.repeats < design.repeats:
+        note += ", p of the first repeat"
     return Null(truth=truth, scores=of_subjects(task, scores), note=note)
 
 
-def exchangeable(task: Task, design: Design | None) -> tuple[list[str], str]:
+def exchangeable(task: Task, design: Design | None, among: Mask | None = None) -> tuple[list[str], str]:
     """Return the layer of each subject within which labels are permuted, and what layers are, in words.
 
-    Layers are held out or not, the role in every fit of ``design`` where one is given, and the site where at least half
-    of the subjects have somebody with another label in the same layer and site.
+    Layers are held out, external or neither, the role in every fit of ``design`` where one is given, and the site where
+    at least half of the subjects (of those ``among`` whom labels move, (S,)) have somebody with another label in the
+    same layer and site.
     """
-    parts = [["heldout" if held else "other" for held in task.heldout]]
+    parts = [_standing(task)]
     words = "held-out status"
     if design is not None:
         role = design.train * 1 + design.test * 2 + design.validation * 3
@@ -97,9 +101,16 @@ def exchangeable(task: Task, design: Design | None) -> tuple[list[str], str]:
         words = "test set"
     plain = list(map("|".join, zip(*parts, strict=True)))
     by_site = list(map("|".join, zip(plain, task.sites, strict=True)))
-    if len(set(task.sites)) < 2 or _varied(task.truth, by_site) < VARIED:
+    chosen = np.flatnonzero(np.ones(len(plain)) if among is None else among).tolist()
+    if len({task.sites[i] for i in chosen}) < 2 or _varied(task.truth[chosen], [by_site[i] for i in chosen]) < VARIED:
         return plain, f"labels permuted within {words}"
     return by_site, f"labels permuted within site and {words}"
+
+
+def _standing(task: Task) -> list[str]:
+    """Return what no label is ever exchanged across: external, held out, or other."""
+    pairs = zip(task.external, task.heldout, strict=True)
+    return ["external" if external else "heldout" if held else "other" for external, held in pairs]
 
 
 def _varied(truth: Floats, layers: Sequence[str]) -> float:
@@ -153,7 +164,7 @@ def fixed_p(
     """Return the p-value of every metric with the predictions kept and the labels of tested subjects permuted."""
     chosen = counted(scores, tested)
     keep = np.asarray(chosen.any(axis=0))
-    layers, note = exchangeable(task, design if design.repeats == 1 else None)
+    layers, note = exchangeable(task, design if design.repeats == 1 else None, keep)
     layers = [layer if k else "untested" for layer, k in zip(layers, keep, strict=True)]
     moves = block_permutations(task.subjects, task.groups, layers, draws, seed, task.name, design.protocol, "fixed")
     own = blank(scores, chosen)[:, keep]

@@ -58,7 +58,7 @@ def evaluate_method(
     """Return the rows of one method under each protocol.
 
     A pre-trained method is not run under a protocol that tests anyone it was trained on (or a relative); its row says
-    so. ``cv`` and ``heldout`` share their fits.
+    so. ``cv`` and ``heldout`` share their fits, and ``nested`` those of a method without hyperparameters to choose.
     """
     task, config = context.task, context.config
     features = method.features[task.rows]
@@ -74,15 +74,18 @@ def evaluate_method(
             continue
         base = replace(base, note="; ".join(part for part in (method.note, design.note, task.note) if part))
         usable = np.isfinite(features).any(axis=1)
-        roles = [part[:, task.member] & usable for part in (design.train, design.test)]
+        roles = [part[:, task.member] & usable for part in (design.train, design.test & design.scored)]
         if left := unharmonised_note(method.fit, features, *roles):
             base = replace(base, note=f"{left}; {base.note}")
-        fit = _fit(context, method, protocol)
-        shared = CV if protocol == HELDOUT and CV in done else protocol
+        searched = protocol == NESTED and bool(method.grid)
+        if protocol == NESTED and not searched:
+            base = replace(base, note=f"without a grid to choose from: as under cv; {base.note}".removesuffix("; "))
+        fit = _searched(context, method) if searched else method.fit
+        shared = CV if CV in done and protocol in (HELDOUT, NESTED) and not searched else protocol
         if shared not in done:
             by_scan = scan_scores(fit, features, task.truth[None], design, task)[0]
             null = None
-            if method.permute == "refit" and protocol != NESTED:
+            if method.permute == "refit" and not searched:
                 null = refit_null(fit, features, task, design, config.permutations, context.seed)
             done[shared] = by_scan, null
         by_scan, null = done[shared]
@@ -110,9 +113,7 @@ def seen_before(context: Context, method: Method, design: Design) -> str:
     return f"not run: {len(both)} of {len(tested)} tested subjects (or their families) were in pre-training"
 
 
-def _fit(context: Context, method: Method, protocol: str) -> Fit:
-    if protocol != NESTED or not method.grid:
-        return method.fit
+def _searched(context: Context, method: Method) -> Fit:
     task = context.task
     groups = [task.groups[subject] for subject in task.member]
     kind = "regression" if task.kind == "regression" else "classification"
@@ -127,6 +128,8 @@ def metric_rows(
     chosen = counted(scores, design.tested)
     keep = np.asarray(chosen.any(axis=0))
     base = replace(base, n_test=int(keep.sum()), n_train=training_size(task, design, features))
+    if lost := int((design.tested.any(axis=0) & ~keep).sum()):
+        base = replace(base, note=f"{lost} tested subjects without a score; {base.note}".removesuffix("; "))
     if keep.sum() < MIN_TESTED:
         why = f"n/a: {int(keep.sum())} tested subjects with a score"
         return [replace(base, metric=name, note=f"{why}; {base.note}") for name in metrics_of(task.kind)]
@@ -162,17 +165,32 @@ def _measured(context: Context, design: Design, base: Row, scores: Floats, chose
             rows.append(replace(base, metric=name, note="n/a: one tested subject"))
             continue
         found = interval(metric, truth, own, weights)
-        reason = undefined(found.value, found.low, truth)
+        reason = undefined(found.value, found.low, truth, task.kind, len(task.classes))
         note = "; ".join(part for part in (reason, base.note) if part)
         rows.append(replace(base, metric=name, value=found.value, ci_low=found.low, ci_high=found.high, note=note))
     return rows
 
 
-def undefined(value: float, low: float, truth: Floats) -> str:
-    """Return why a value or its interval is n/a, or an empty string."""
-    if not np.isfinite(value):
-        return "n/a: the tested subjects are all of one class" if np.unique(truth).size < 2 else "n/a: constant scores"
-    return "" if np.isfinite(low) else "interval n/a: most bootstrap draws leave the metric undefined"
+def undefined(value: float, low: float, truth: Floats, kind: str, classes: int = 2) -> str:
+    """Return why a value or its interval is n/a, or an empty string.
+
+    Parameters
+    ----------
+    truth : (N,) array
+        Labels or values of the tested subjects.
+    classes : int
+        How many there are (multiclass).
+    """
+    if np.isfinite(value):
+        return "" if np.isfinite(low) else "interval n/a: most bootstrap draws leave the metric undefined"
+    present = np.unique(truth).size
+    if kind == "regression":
+        return "n/a: the tested subjects all have one value" if present < 2 else "n/a: constant scores"
+    if present < 2:
+        return "n/a: the tested subjects are all of one class"
+    if kind == "multiclass" and present < classes:
+        return f"n/a: the tested subjects are of {present} of {classes} classes"
+    return "n/a: most test sets lack a class"
 
 
 def training_size(task: Task, design: Design, features: Floats) -> int:

@@ -24,7 +24,7 @@ def select(config: TaskConfig, cohort: Cohort) -> tuple[Mask, str]:
     """Return the scans (N,) that pass all filters of a task, and how many each filter left out, in words.
 
     ``datasets`` and ``external`` choose the data of the task and are not counted. A scan that fails two filters is
-    counted under the first: sites, then ``include`` in the order given.
+    counted under the first: sites, then ``include`` in the order given. Data sets without any scan are named, too.
 
     Raises
     ------
@@ -47,7 +47,10 @@ def select(config: TaskConfig, cohort: Cohort) -> tuple[Mask, str]:
         lost = int((kept & ~passed).sum())
         kept = kept & passed
         left_out += [f"{lost} by {name}"] if lost else []
-    return kept, f"scans left out: {', '.join(left_out)}" if left_out else ""
+    unknown = [name for name in [*config.datasets, *config.external] if name not in set(cohort.datasets)]
+    said = [f"no scan is of {', '.join(unknown)}"] if unknown else []
+    said += [f"scans left out: {', '.join(left_out)}"] if left_out else []
+    return kept, "; ".join(said)
 
 
 def _passes(task: str, column: str, rule: RangeConfig | list[Any], cohort: Cohort, asked: Mask) -> Mask:

@@ -178,7 +178,7 @@ def measured(
         found = interval(metric, y, predicted, weights)
         null = np.array([over_repeats(metric, y[move], predicted)[0] for move in moves])
         p = p_value(found.value, null, lower_is_better=name in LOWER_IS_BETTER)
-        reason = undefined(found.value, found.low, y)
+        reason = undefined(found.value, found.low, y, "regression")
         rows.append(
             replace(base, metric=name, value=found.value, ci_low=found.low, ci_high=found.high, p_permutation=p,
                     p_kind="fixed", note="; ".join(part for part in (reason, base.note) if part))

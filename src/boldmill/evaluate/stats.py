@@ -121,7 +121,8 @@ def p_value(observed: float, null: Floats, *, lower_is_better: bool = False) -> 
 def corrected_resampled_t(differences: Floats, n_test: float, n_train: float) -> tuple[float, float]:
     """Return t and two-sided p of per-fold differences of two methods (Nadeau and Bengio 2003, eq. 9).
 
-    The variance is inflated by ``1/n + n_test/n_train``, because the training sets of repeated folds overlap.
+    The variance is inflated by ``1/n + n_test/n_train``, because the training sets of repeated folds overlap. Both are
+    NaN where all differences are equal but not 0: no variance tells how far to trust them.
 
     Parameters
     ----------
@@ -137,6 +138,6 @@ def corrected_resampled_t(differences: Floats, n_test: float, n_train: float) ->
     if not np.isfinite(variance):
         return float("nan"), float("nan")
     if variance <= 1e-24:
-        return (0.0, 1.0) if abs(mean) <= 1e-12 else (float(np.copysign(np.inf, mean)), 0.0)
+        return (0.0, 1.0) if abs(mean) <= 1e-12 else (float("nan"), float("nan"))
     t = mean / np.sqrt((1 / n + n_test / n_train) * variance)
     return float(t), float(2 * student.sf(abs(t), n - 1))

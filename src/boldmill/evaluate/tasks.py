@@ -20,7 +20,7 @@ from boldmill.evaluate.config import TaskConfig
 from boldmill.evaluate.selection import select
 
 MIN_SUBJECTS = 4
-"""Fewest labelled subjects of a task (two folds of two)."""
+"""Fewest labelled subjects of a task's own data sets (two folds of two)."""
 
 
 class CannotEvaluate(BoldmillError):
@@ -44,13 +44,14 @@ class Task:
     truth : (S,) array
         1 for the positive class and 0 for all others, the number of the class (multiclass), or the value.
     classes : tuple of str
-        Labels: of class 0, 1, ... (multiclass), or the positive one alone (classification); none for regression.
+        Labels: of class 0, 1, ... (multiclass), or the positive one alone (classification); none for regression. They
+        are those of the task's own data sets.
     heldout : (S,) bool array
         Subjects that no model was pre-trained on.
     external : (S,) bool array
         Subjects of the data sets that are tested only.
     note : str
-        What the filters left out.
+        What was left out: by filters, and external scans with labels that none of the others has.
     """
 
     name: str
@@ -81,12 +82,15 @@ class Task:
 def make_task(config: TaskConfig, cohort: Cohort) -> Task:
     """Return the labelled scans of a task.
 
+    Classes are those of the task's own data sets: an external scan with another label (one more diagnosis, or another
+    coding) is left out and counted, for no method can have learnt it, and taking it for negative would be a guess.
+
     Raises
     ------
     ConfigError
         The column exists nowhere, or a filter names what no scan has.
     CannotEvaluate
-        Too few labelled subjects, or no variance.
+        Too few labelled subjects of its own data sets, or no variance among them.
     """
     if config.column not in cohort.phenotypes.columns:
         known = [str(c) for c in cohort.phenotypes.columns]
@@ -97,11 +101,15 @@ def make_task(config: TaskConfig, cohort: Cohort) -> Task:
     if not wanted.any():
         why = f"its data sets and filters leave no scan ({note})" if note else "no scan is of its data sets"
         raise CannotEvaluate("task is empty", config.name, why, "correct its datasets, sites or include")
-    values, classes = _values(config, labels, wanted)
+    external = np.isin(np.array(cohort.datasets, dtype=str), config.external)
+    values, classes, unknown = _values(config, labels, wanted, wanted & ~external)
+    note = "; ".join(part for part in (note, unknown) if part)
     rows = np.flatnonzero(wanted & np.isfinite(values)).astype(np.int64)
     subjects = tuple(sorted({cohort.subjects[i] for i in rows}))
-    if len(subjects) < MIN_SUBJECTS:
-        why = f"only {len(subjects)} subjects have a value of `{config.column}`"
+    own = {cohort.subjects[i] for i in rows if not external[i]}
+    if len(own) < MIN_SUBJECTS:
+        why = f"only {len(own)} subjects{' of its own data sets' * bool(config.external)} have a value of "
+        why += f"`{config.column}`"
         why += f" ({note})" if note else ""
         raise CannotEvaluate("task is too small", config.name, why, f"at least {MIN_SUBJECTS} are needed")
     position = {subject: i for i, subject in enumerate(subjects)}
@@ -112,7 +120,7 @@ def make_task(config: TaskConfig, cohort: Cohort) -> Task:
             why = f"`{config.column}` differs between scans of the subject"
             raise CannotEvaluate("label is not one per subject", subject, why, "give one value per subject")
     truth = values[first]
-    if np.unique(truth).size < 2:
+    if np.unique(truth[~external[first]]).size < 2:
         raise CannotEvaluate("nothing to tell apart", config.name, "all labels are equal", "choose another column")
     return Task(
         name=config.name,
@@ -126,29 +134,36 @@ def make_task(config: TaskConfig, cohort: Cohort) -> Task:
         truth=truth,
         classes=classes,
         heldout=np.array([cohort.splits[i] == HELDOUT for i in first]),
-        external=np.array([cohort.datasets[i] in config.external for i in first]),
+        external=external[first],
         note=note,
     )
 
 
 def _values(
-    config: TaskConfig, labels: Sequence[Any], wanted: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Return labels as numbers (NaN where missing) and the names of the classes."""
+    config: TaskConfig, labels: Sequence[Any], wanted: NDArray[np.bool_], own: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], tuple[str, ...], str]:
+    """Return labels as numbers (NaN where missing or unknown), the names of the classes, and what is unknown, in words.
+
+    ``own`` are the wanted scans that are not external.
+    """
     if config.kind == "regression":
-        return _numbers(config, labels, wanted), ()
+        return _numbers(config, labels, wanted), (), ""
     texts = [label_text(value) for value in labels]
-    classes = sorted({t for t, ok in zip(texts, wanted, strict=True) if t is not None and ok})
+    classes = sorted({t for t, ok in zip(texts, own, strict=True) if t is not None and ok})
     if len(classes) < 2:
-        raise CannotEvaluate("nothing to tell apart", config.name, f"its labels are {classes}", "choose another column")
-    if config.kind == "multiclass":
-        number = {label: float(i) for i, label in enumerate(classes)}
-        return np.array([np.nan if t is None else number.get(t, np.nan) for t in texts]), tuple(classes)
+        whose = " of its own data sets" * bool(config.external)
+        why = f"the labels{whose} are {classes}"
+        raise CannotEvaluate("nothing to tell apart", config.name, why, "choose another column")
     positive = config.positive or classes[-1]
-    if positive not in classes:
+    if config.kind == "classification" and positive not in classes:
         why = f"`{positive}` is no label of `{config.column}`; labels are {classes}{nearest(positive, classes)}"
         raise ConfigError("unknown label", f"evaluate.tasks[{config.name}]", why, "correct `positive`")
-    return np.array([np.nan if t is None else float(t == positive) for t in texts]), (positive,)
+    several = config.kind == "multiclass"
+    number = {label: float(i if several else label == positive) for i, label in enumerate(classes)}
+    values = np.array([np.nan if t is None else number.get(t, np.nan) for t in texts])
+    lost = [t for t, ok in zip(texts, wanted, strict=True) if ok and t is not None and t not in number]
+    words = f"{len(lost)} external scans left out for labels of no other scan: {', '.join(sorted(set(lost)))}"
+    return values, tuple(classes) if several else (positive,), words if lost else ""
 
 
 def _numbers(config: TaskConfig, labels: Sequence[Any], wanted: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -174,7 +174,7 @@ def metric_rows(
         found = interval(metric, truth, kept[None], weights)
         once = np.ones((1, len(chosen)))
         null = np.array([metric(truth[move], kept, once)[0] for move in moves])
-        reason = undefined(found.value, found.low, truth)
+        reason = undefined(found.value, found.low, truth, "classification")
         rows.append(
             replace(
                 base,

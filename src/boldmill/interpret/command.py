@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check for leakage, explain every task, write tables, pictures and the provenance record."""
-    from boldmill.evaluate.cohort import HELDOUT, read_cohort
+    from boldmill.evaluate.cohort import HELDOUT, families, read_cohort
     from boldmill.evaluate.config import EvaluateConfig
     from boldmill.evaluate.leakage import pretraining_subjects, refuse_overlap
     from boldmill.evaluate.tasks import CannotEvaluate
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         cohort = read_cohort(snapshot)
         trained = pretraining_subjects(args.checkpoint)
         heldout = [subject for subject, split in snapshot.subjects.items() if split == HELDOUT]
-        refuse_overlap(heldout, trained, dict(zip(cohort.subjects, cohort.groups, strict=True)), what=args.checkpoint)
+        refuse_overlap(heldout, trained, families(snapshot), what=str(args.checkpoint))
         for path in (file for manifest in args.atlas for file in atlas_files(manifest)):
             record.add_input(path)
         if args.checkpoint.with_name(CONFIG).exists():

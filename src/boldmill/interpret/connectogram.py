@@ -159,4 +159,5 @@ def draw_bars(
     axes.tick_params(axis="x", labelsize=7)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
+    axes.set_xlim(left=0)
     return canvas.save(figure, path)

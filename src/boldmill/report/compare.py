@@ -9,17 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from boldmill.evaluate.comparison import LEADING
+
 Row = Mapping[str, str]
 
-LEADING = {
-    "classification": ("auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity"),
-    "multiclass": ("macro_auc", "balanced_accuracy", "accuracy", "macro_f1"),
-    "regression": ("pearson_r", "mae", "r2"),
-}
-"""Metrics with a column of their own, the one that is drawn and tested first."""
 WORDS = {"auc": "AUC", "macro_auc": "macro AUC", "macro_f1": "macro F1", "pearson_r": "Pearson r", "mae": "MAE",
          "r2": "R2", "f1": "F1"}  # fmt: skip
-CHANCE = {"auc": 0.5, "macro_auc": 0.5, "balanced_accuracy": 0.5, "pearson_r": 0.0}
+CHANCE = {"auc": 0.5, "macro_auc": 0.5, "pearson_r": 0.0}
 """What a method without any knowledge gets."""
 PROTOCOLS = {
     "cv": "repeated cross-validation over all subjects; no method that was pre-trained on any of them",

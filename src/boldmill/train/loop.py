@@ -19,6 +19,7 @@ from boldmill.atomic import canonical_json, sha256_text
 from boldmill.errors import BoldmillError, MachineFault
 from boldmill.train.checkpoint import RESUME, load_resume, save_resume
 from boldmill.train.device import seed_step
+from boldmill.train.distributed import any_rank, from_first, is_first, rank, same_on_all, sum_over_ranks, wait_for_all
 from boldmill.train.optim import Recipe, adamw, clip_gradients, set_lr
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Task(Protocol):
         ...
 
     def losses(self, step: int) -> dict[str, Tensor]:
-        """Return ``loss`` and its parts of the batch of ``step``."""
+        """Return ``loss`` and its parts of the batch of ``step``; on several ranks this rank's share of their sum."""
         ...
 
     def after_step(self, step: int) -> None:
@@ -95,15 +96,19 @@ def fit(
     optimiser = adamw(task.module, recipe)
     position = load_resume(path, task.module, optimiser, sha256_text(canonical_json(identity)))
     every = max(1, recipe.steps // ROWS)
+    same_on_all(position.step, str(path))
     meter = _Meter(position.pending)
     saved = time.monotonic()
     with _stop_signals() as asked:
-        bar = trange(position.step, recipe.steps, initial=position.step, total=recipe.steps, disable=not progress,
+        bar = trange(position.step, recipe.steps, initial=position.step, total=recipe.steps,
+                     disable=not (progress and is_first()),
                      desc="train", unit="step")  # fmt: skip
         for step in bar:
-            if asked.is_set() or (stop_at and step == stop_at):
+            if any_rank(asked.is_set()) or (stop_at and step == stop_at):
                 position.pending = meter.state()
-                save_resume(path, task.module, optimiser, position)
+                if is_first():
+                    save_resume(path, task.module, optimiser, position)
+                wait_for_all()  # a rank that ends early takes the others with it
                 raise Interrupted("training stopped on request", out_dir, f"saved at step {step} of {recipe.steps}",
                                   "run the same command again to go on")  # fmt: skip
             meter.add(train_step(task, optimiser, recipe, identity, step))
@@ -113,11 +118,11 @@ def fit(
                 row |= meter.means()
                 if position.step == recipe.steps or _due(position.step, every, recipe.validate_every):
                     task.module.eval()
-                    row |= task.monitors() | task.validate()
+                    row |= from_first(task.monitors() | task.validate() if is_first() else {})
                 _check_finite(row, out_dir)
                 position.history.append(row)
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
-            if time.monotonic() - saved > CHECKPOINT_SECONDS and position.step < recipe.steps:
+            if is_first() and time.monotonic() - saved > CHECKPOINT_SECONDS and position.step < recipe.steps:
                 position.pending = meter.state()
                 save_resume(path, task.module, optimiser, position)
                 saved = time.monotonic()
@@ -130,14 +135,16 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Do step number ``step``: losses, gradients, clipping, optimiser, what follows; return the losses (unreduced).
 
-    ``identity`` needs ``model`` and ``seed``: dropout is seeded by them and the step's number.
+    ``identity`` needs ``model`` and ``seed``: dropout is seeded by them, the step's number and the rank.
     """
     task.module.train()
-    seed_step("step", str(identity["model"]), int(identity["seed"]), step)
+    seed_step("step", str(identity["model"]), int(identity["seed"]), step, *([rank()] if rank() else []))
     set_lr(optimiser, recipe.lr * recipe.factor(step))
     parts = task.losses(step)
     optimiser.zero_grad(set_to_none=True)
     parts["loss"].backward()  # type: ignore[no-untyped-call]
+    parts = {name: value.detach() for name, value in parts.items()}
+    sum_over_ranks([p.grad for p in task.module.parameters() if p.grad is not None] + list(parts.values()))
     norm = clip_gradients(task.module, recipe)
     optimiser.step()
     task.after_step(step)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boldmill.errors import ConfigError
-from boldmill.evaluate.folds import possible_folds, repeated_group_folds, strata
+from boldmill.evaluate.folds import dealt, possible_folds, repeated_group_folds, strata
 
 
 @given(data=st.data(), n=st.integers(6, 40), folds=st.integers(2, 5), seed=st.integers(0, 99))
@@ -48,3 +48,18 @@ def test_continuous_targets_are_stratified_by_quantile():
     values = np.arange(20.0)
     assert np.bincount(strata(values, "regression")).tolist() == [5, 5, 5, 5]
     assert strata(np.arange(4.0), "regression").max() == 0
+
+
+def test_a_small_bin_of_a_continuous_target_costs_no_folds():
+    """A score with one low value: its bin of one subject must not forbid cross-validation, nor a class allow it."""
+    values = np.r_[0.0, np.ones(8), np.full(11, 2.0)]
+    names = [f"s{i}" for i in range(20)]
+    stratum, number = dealt(values, "regression", names, 5)
+    assert (number, stratum.max()) == (5, 0)
+    assert (np.bincount(repeated_group_folds(stratum, names, number, 1, 0)[0]) == 4).all()
+    assert dealt(values, "multiclass", names, 5)[1] == 1
+    two = ["a"] * 10 + ["b"] * 10
+    stratum, number = dealt(np.arange(20.0), "regression", two, 5)
+    assert number == 2
+    assert np.bincount(repeated_group_folds(stratum, two, number, 1, 0)[0]).tolist() == [10, 10]
+    assert dealt(values[:0], "regression", [], 5)[1] == 0

@@ -67,7 +67,7 @@ def test_what_the_site_tells_is_part_of_the_null(cohort):
     scores = task.of_subjects(cross_validate(LOGISTIC, features, task, design))
     assert measure(auc, task.truth, scores, design.tested) > 0.7
     null = refit_null(LOGISTIC, features, task, design, 99, 0)
-    assert null.note == "labels permuted within site and test set"
+    assert null.note == "labels permuted within site and test set, p of the first repeat"
     assert refit_p(task, scores, design.tested, null)["auc"] > 0.05
     assert fixed_p(task, design, scores, design.tested, 99, 0)[0]["auc"] > 0.05
 
@@ -113,3 +113,33 @@ def test_repeats_that_test_others_are_averaged_over_their_own_subjects():
     lost[1, 2] = np.nan  # tested but not scored: left out of both repeats
     want = (auc(truth[[0, 1, 3]], scores[0, [0, 1, 3]], np.ones((1, 3)))[0] + 0.0) / 2
     assert measure(auc, truth, lost, tested) == pytest.approx(want)
+
+
+@pytest.mark.parametrize(("n", "protocol"), [(40, "cv"), (80, "paper")])
+def test_labels_never_cross_between_external_data_and_the_others(cohort, n, protocol):
+    """Else draws would train on external scans (together), or give their shares of the labels to the others (alone)."""
+    data = cohort(n=n, edges=3, heldout=0)
+    data = dataclasses.replace(data, datasets=("toy",) * (n - 15) + ("other",) * 15)
+    data.phenotypes.iloc[n - 15 :, 0] = "control"
+    task = make_task(GROUP.model_copy(update={"external": ["other"]}), data)
+    seen = []
+
+    def spy(features, truth, train):
+        seen.append((truth, train))
+        return np.zeros(truth.shape)
+
+    null = refit_null(spy, data.fc, task, PROTOCOLS[protocol](task, CONFIG, 0), 99, 0)
+    assert (null.truth[:, task.external] == 0).all()
+    assert not any(train[:, task.external].any() for _, train in seen)
+
+
+def test_sites_that_only_training_varies_within_do_not_freeze_the_labels_of_the_tested(cohort):
+    """Fixed predictions: the tested sites hold one class each, so that labels must move between them."""
+    data = cohort(n=80, edges=3, heldout=20)
+    sites = [("P" if i % 2 else "C") if i < 20 else "A" for i in range(80)]
+    task = make_task(GROUP, dataclasses.replace(data, sites=tuple(sites)))
+    design = PROTOCOLS["split"](task, CONFIG, 0)
+    scores = np.where(task.truth == 1, 1.0, -1.0)[None] + np.where(task.heldout, 0.0, np.nan)
+    found, note = fixed_p(task, design, scores, design.tested, 99, 0)
+    assert found["auc"] == pytest.approx(0.01)
+    assert note == "labels permuted within test set"

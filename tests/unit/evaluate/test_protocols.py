@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from boldmill.errors import ConfigError
@@ -15,6 +16,7 @@ from boldmill.evaluate.comparison import comparison
 from boldmill.evaluate.config import EvaluateConfig, TaskConfig
 from boldmill.evaluate.design import PROTOCOLS
 from boldmill.evaluate.leakage import overlap
+from boldmill.evaluate.protocol import undefined
 from boldmill.evaluate.table import Predictions
 from boldmill.evaluate.tasks import CannotEvaluate, make_task
 
@@ -153,6 +155,8 @@ def test_filters_and_their_counts(cohort):
     away = sum(site == "B" for site in data.sites)
     assert task.note == f"scans left out: {away} by site, {20 - away - len(kept)} by age"
     assert set(task.sites) == {"A"}
+    absent = make_task(TaskConfig(name="g", column="group", datasets=["toy", "tyo"], external=["far"]), data)
+    assert absent.note == "no scan is of tyo, far"
     by_motion = make_task(TaskConfig(name="g", column="group", include={"mean_fd": {"max": 0.2}}), data)
     assert len(by_motion.subjects) == 20
 
@@ -170,9 +174,11 @@ def test_a_protocol_that_cannot_be_run_says_why_and_the_others_go_on(cohort):
     data = dataclasses.replace(cohort(n=16, edges=20, effect=2.0, heldout=0), sites=("A",) * 16)
     rows = evaluate(data, protocols=list(PROTOCOLS), only={"fc_logistic"})
     why = {row.protocol: row.note for row in rows if row.method == "n/a"}
-    assert set(why) == {"split", "paper", "leave-one-site-out", "external"}
+    assert set(why) == {"heldout", "split", "paper", "leave-one-site-out", "external"}
     assert all(note.startswith("n/a: ") for note in why.values())
     assert {row.protocol for row in rows if np.isfinite(row.value)} == {"cv", "nested"}
+    alone = evaluate(data, trained=set(data.subjects), protocols=["heldout"], only={"m_logistic"})
+    assert [row.note for row in alone if row.method == "n/a"] == [why["heldout"]]
 
 
 def test_methods_compare_with_the_first_one_under_each_protocol(cohort):
@@ -187,6 +193,8 @@ def test_methods_compare_with_the_first_one_under_each_protocol(cohort):
     assert majority.ci_high < 0
     assert np.isnan(majority.p_t)
     assert "no t-test: one test set" in majority.note
+    with pytest.raises(ValidationError, match="used twice: \\['t'\\]"):
+        EvaluateConfig(tasks=[TaskConfig(name="t", column=column) for column in ("group", "age")])
     assert gains["majority", "cv"].p_t < 0.05
     assert {row.p_kind for row in rows if row.method == "fc_svm_rbf" and np.isfinite(row.p_permutation)} == {"fixed"}
     assert {row.p_kind for row in rows if row.method == "fc_logistic" and np.isfinite(row.p_permutation)} == {"refit"}
@@ -198,9 +206,52 @@ def test_the_comparison_is_one_table_per_task_and_protocol(cohort):
     rows = evaluate(data, trained=trained, protocols=["cv", "split"])
     text = comparison(rows)
     assert text.count("| method | model | AUC |") == 2
+    assert "| sensitivity | specificity | F1 | p |" in text
     line = next(line for line in text.split("### split")[1].splitlines() if line.startswith("| m_logistic"))
     auc = next(r for r in rows if (r.method, r.protocol, r.metric, r.fold) == ("m_logistic", "split", "auc", "all"))
     assert f"| {auc.value:.3f} [{auc.ci_low:.3f}, {auc.ci_high:.3f}] |" in line
     assert line.endswith("| 20 | 40 | 7 |")
     assert "- m_logistic: not run: 40 of 60 tested" in text.split("### split")[0]
     assert comparison(evaluate(data, trained=trained, protocols=["cv", "split"])) == text
+
+
+def test_a_method_without_a_grid_is_not_said_to_have_chosen(cohort):
+    """Under `nested` it is the fit of `cv`, run once, and the row says so."""
+    data = cohort(n=24, edges=8, effect=1.0, heldout=0)
+    rows = evaluate(data, protocols=["cv", "nested"], only={"fc_logistic", "fc_svm_rbf"})
+    value = {(r.method, r.protocol): r for r in rows if r.metric == "auc"}
+    assert value["fc_svm_rbf", "nested"].value == value["fc_svm_rbf", "cv"].value
+    assert value["fc_svm_rbf", "nested"].note.startswith("without a grid to choose from: as under cv")
+    assert "without a grid" not in value["fc_logistic", "nested"].note + value["fc_svm_rbf", "cv"].note
+
+
+def test_tested_subjects_without_a_score_are_counted(cohort):
+    """Site B alone has patients but one: without it, nothing can be learnt."""
+    data = cohort(n=24, edges=4, heldout=0)
+    sites = ["B" if i % 2 else "A" for i in range(24)]
+    sites[0], sites[2] = "B", "B"
+    data = dataclasses.replace(data, sites=tuple(sites))
+    rows = evaluate(data, protocols=["leave-one-site-out"], only={"fc_logistic"})
+    pooled = next(row for row in rows if row.metric == "auc" and row.fold == "all")
+    assert pooled.n_test == 10
+    assert pooled.note.startswith("n/a: the tested subjects are all of one class; 14 tested subjects without a score; ")
+
+
+def test_the_reason_of_an_undefined_metric():
+    nan = float("nan")
+    assert undefined(nan, nan, np.zeros(3), "regression") == "n/a: the tested subjects all have one value"
+    assert undefined(nan, nan, np.arange(3.0), "regression") == "n/a: constant scores"
+    assert undefined(nan, nan, np.zeros(3), "classification") == "n/a: the tested subjects are all of one class"
+    assert undefined(nan, nan, np.arange(2.0), "classification") == "n/a: most test sets lack a class"
+    assert undefined(nan, nan, np.arange(2.0), "multiclass", 3) == "n/a: the tested subjects are of 2 of 3 classes"
+    assert undefined(0.5, nan, np.arange(2.0), "multiclass", 3).startswith("interval n/a")
+    assert undefined(0.5, 0.1, np.arange(2.0), "multiclass", 3) == ""
+
+
+def test_unharmonised_scans_are_counted_among_those_that_are_scored(cohort):
+    data = cohort(n=40, edges=4, heldout=8)
+    config = CONFIG.model_copy(update={"harmonise": "combat", "baselines": ["fc_linear_selected"], "probes": []})
+    task_config = TaskConfig(name="t", column="group", protocols=["heldout"])
+    inputs = {"features": {}, "text_encoder": "n/a"}
+    rows = evaluate_task(task_config, data, config, 0, "m", inputs, Predictions())
+    assert rows[0].note.startswith("0 of 8 tested scans unharmonised")

@@ -83,6 +83,7 @@ def test_corrected_resampled_t():
     assert t == pytest.approx(plain.statistic * np.sqrt((1 / 25) / (1 / 25 + 4 / 16)))
     assert p > plain.pvalue
     assert stats.corrected_resampled_t(np.zeros(10), 4, 16) == (0.0, 1.0)
+    assert np.isnan(stats.corrected_resampled_t(np.full(10, 0.5), 4, 16)).all()  # no variance is no certainty
 
 
 def test_interval_over_repeats_with_their_own_test_sets_covers_the_true_auc():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,8 +8,9 @@ import pandas as pd
 import pytest
 
 from boldmill.errors import ConfigError, LeakageError
+from boldmill.evaluate import design
 from boldmill.evaluate.cohort import families, group_of
-from boldmill.evaluate.config import TaskConfig
+from boldmill.evaluate.config import EvaluateConfig, TaskConfig
 from boldmill.evaluate.leakage import pretraining_epochs, pretraining_subjects, refuse_overlap
 from boldmill.evaluate.tasks import CannotEvaluate, label_text, make_task
 from boldmill.represent.fc import fisher_z
@@ -80,3 +82,37 @@ def test_small_helpers():
     assert group_of("d", "d/1", "") == "d/1"
     assert group_of("d", "d/1", "7") == "d/family-7"
     assert np.isfinite(fisher_z(np.array([1.0, -1.0]))).all()
+
+
+def coded_otherwise(cohort, labels):
+    """Forty subjects, the last twelve of an external data set with its own labels."""
+    data = cohort(n=40, edges=4, heldout=0)
+    table = data.phenotypes.assign(group=[*data.phenotypes["group"][:28], *labels])
+    return dataclasses.replace(data, datasets=("toy",) * 28 + ("other",) * 12, phenotypes=table)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multiclass"])
+def test_labels_of_external_data_alone_are_no_class(cohort, kind):
+    """`sick` sorts after `patient`, and would have been the positive class that nobody can learn."""
+    data = coded_otherwise(cohort, ["patient", "control", "sick"] * 4)
+    task = make_task(TaskConfig(name="g", column="group", kind=kind, external=["other"]), data)
+    assert task.classes == (("patient",) if kind == "classification" else ("control", "patient"))
+    assert (len(task.subjects), int(task.external.sum())) == (36, 8)
+    assert task.note == "4 external scans left out for labels of no other scan: sick"
+    assert set(task.truth[task.external]) == {0.0, 1.0}
+
+    data = coded_otherwise(cohort, ["1", "2"] * 6)
+    task = make_task(TaskConfig(name="g", column="group", kind=kind, external=["other"]), data)
+    assert not task.external.any()
+    assert task.note.endswith(": 1, 2")
+    with pytest.raises(CannotEvaluate, match="labels of no other scan"):
+        design.external(task, EvaluateConfig(), 0)
+    with pytest.raises(ConfigError, match="labels are \\['control', 'patient'\\]"):
+        make_task(TaskConfig(name="g", column="group", positive="2", external=["other"]), data)
+
+
+@pytest.mark.parametrize(("kind", "column"), [("classification", "group"), ("regression", "score")])
+def test_a_task_without_data_of_its_own_is_refused(cohort, kind, column):
+    data = dataclasses.replace(cohort(n=40, edges=4), datasets=("other",) * 40)
+    with pytest.raises(CannotEvaluate, match="own data sets"):
+        make_task(TaskConfig(name="g", column=column, kind=kind, external=["other"]), data)

@@ -26,6 +26,7 @@ from boldmill.interpret.maps import ranking
 from boldmill.models.brainmass.architecture import design
 from boldmill.models.brainmass.model import BrainMass
 from boldmill.paths import Layout
+from boldmill.spaces.images import write_labels_gifti
 from boldmill.stages import stage_json
 
 R = 20
@@ -261,6 +262,25 @@ def test_the_command_writes_tables_and_pictures(done: Path) -> None:
         "regions.tsv", "edges.tsv", "summary.tsv", *pictures,
     }  # fmt: skip
     assert {"model.safetensors", "manifest.json", "subjects.json"} <= {Path(i["path"]).name for i in record["inputs"]}
+
+
+def test_labels_of_the_user_bring_the_regions_to_the_cortex(
+    trained: tuple[Path, Path], synth: ModuleType, tmp_path: Path
+) -> None:
+    sides = [
+        str(write_labels_gifti(tmp_path / f"{side}.label.gii", np.arange(10242) // 512 % 21, {0: "none"}, "CortexLeft"))
+        for side in ("lh", "rh")
+    ]
+    out = tmp_path / "out" / "regions.tsv"
+    assert explain(trained, settings(synth, tasks=["group"], surface_labels=sides), out) == 0
+    summary = rows_of(out.with_name("summary.tsv"))
+    for row in summary:
+        names = row["pictures"].split()
+        assert names == [f"group_{row['map']}_{kind}.png" for kind in ("cortex", "flat", "connectogram")]
+        assert all(np.asarray(Image.open(out.parent / name).convert("L")).std() > 5 for name in names)
+        assert "surface_labels" not in row["note"]
+    record = json.loads(Path(f"{out}.prov.json").read_text())
+    assert {"lh.label.gii", "rh.label.gii"} <= {Path(item["path"]).name for item in record["inputs"]}
 
 
 def test_the_same_input_gives_the_same_bytes(

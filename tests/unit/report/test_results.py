@@ -101,13 +101,14 @@ def test_one_comparison_per_task_and_protocol() -> None:
         (task, protocol) for task in ("asd", "sex") for protocol in ("split", "leave-one-site-out")
     ]
     split, sites = found[:2]
-    assert split.metrics == ["auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity"]
+    assert split.metrics == ["auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "f1"]
     assert len(split.methods) == 9 and not split.refused and not split.sites
     assert [method.kind for method in split.methods] == [BASELINE] * 5 + [CONSTANT] + [PRETRAINED] * 2 + [BASELINE]
     reference, second = split.methods[:2]
     assert reference.gain is None and second.gain is not None and second.gain["metric"] == "auc_over_fc_logistic"
     assert [name for name, _ in sites.refused] == ["brainmass_frozen_logistic", "brainmass_finetuned"]
     assert "were in pre-training" in sites.refused[0][1] and len(sites.methods) == 7
+    assert [float(method.lead["value"]) for method in sites.methods][:2] == [0.66, 0.64]  # pooled, not of a site
     assert [line["site"] for line in sites.sites] == ["SITE00", "SITE01", "SITE02"]
     assert sites.sites[0]["fc_logistic"] == "n/a" and sites.sites[1]["n test"] == "21"
 

@@ -64,6 +64,11 @@ class BrainMassConfig(Section):
         default="fp32",
         description="matrix products in fp32 or bf16; weights, losses, norms and softmax are fp32 in either",
     )
+    compile: bool = Field(
+        default=False,
+        description="blocks go through torch.compile in training on a GPU (needs a C++ compiler there); on a CPU they "
+        "have a faster way of their own",
+    )
     legacy_frozen_heads: bool = Field(
         default=False,
         description="leave both masked-ROI heads, mask vector and extra tokens at their first values, as the published "

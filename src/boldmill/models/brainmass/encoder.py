@@ -6,13 +6,16 @@ Axes: B batch, N ROIs, S sequence (N, or N + 2 with the extra tokens), C token w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from boldmill.errors import MachineFault
 from boldmill.models.brainmass.architecture import READOUT, Architecture
 from boldmill.models.brainmass.run_cpu import run_blocks
+from boldmill.train.batch_norm import BatchNorm
 
 
 class Block(nn.Module):
@@ -72,12 +75,13 @@ class Encoder(nn.Module):
         super().__init__()
         self.arch = arch
         self.precision = "fp32"
+        self.compiled: Callable[[Block, Tensor], Tensor] | None = None
         self.embed = nn.Identity() if arch.width == arch.rois else nn.Linear(arch.rois, arch.width)
         self.blocks = nn.ModuleList(Block(arch.width, arch.heads, arch.ffn, arch.dropout) for _ in range(arch.depth))
         self.reduce = nn.Linear(arch.width, READOUT)
         self.project = nn.Sequential(
             nn.Linear(arch.features, arch.hidden),
-            nn.BatchNorm1d(arch.hidden),
+            BatchNorm(arch.hidden),
             nn.ReLU(),
             nn.Linear(arch.hidden, arch.latent),
         )
@@ -87,10 +91,23 @@ class Encoder(nn.Module):
 
         In training on a CPU :mod:`boldmill.models.brainmass.run_cpu` does the same, faster.
         """
-        if self.training and tokens.device.type == "cpu":
+        if self.training and tokens.device.type == "cpu" and tokens.dtype != torch.float64:
             return run_blocks(tokens, list(self.blocks), self.precision)  # type: ignore[arg-type]
+        if self.training and self.compiled:
+            return self._run_compiled(self.compiled, tokens)
         for block in self.blocks:
             tokens = block(tokens)
+        return tokens
+
+    def _run_compiled(self, forward: Callable[[Block, Tensor], Tensor], tokens: Tensor) -> Tensor:
+        from torch._dynamo.exc import TorchDynamoException  # seconds to import
+
+        try:
+            for block in self.blocks:
+                tokens = forward(block, tokens)  # type: ignore[arg-type]
+        except TorchDynamoException as error:
+            raise MachineFault("cannot compile the network", "models.brainmass.compile", str(error)[:300],
+                               "install a C++ compiler and triton, or set compile: false") from error  # fmt: skip
         return tokens
 
     def readout(self, tokens: Tensor) -> Tensor:

@@ -92,8 +92,8 @@ def total(
     if weights.lra:
         with torch.autocast(first.device.type, torch.bfloat16, enabled=low):
             read = [model.online.project(model.online.readout(encoded[view])) for view in ("first", "second")]
-            online = [model.predictor(one).float() for one in read]
-            target = [one.float() for one in model.target_latent(first, second)]
+            online = [model.predictor(one).to(first.dtype) for one in read]
+            target = [one.to(first.dtype) for one in model.target_latent(first, second)]
         parts["lra"] = (weights.lra, alignment((online[0], online[1]), (target[0], target[1])))
     for name, weight, mask, head, loss_of in (
         ("clf", weights.clf, mask_clf, model.head_clf, info_nce),
@@ -102,7 +102,7 @@ def total(
         if weight:
             with torch.autocast(first.device.type, torch.bfloat16, enabled=low):
                 predicted, truth = model.masked_predictions(first, mask, head, encoded[name])
-            parts[name] = (weight, loss_of(predicted.float(), truth))
+            parts[name] = (weight, loss_of(predicted.to(truth.dtype), truth))
     loss = torch.stack([weight * part for weight, part in parts.values()]).sum()
     return {"loss": loss, **{name: part for name, (_, part) in parts.items()}}
 

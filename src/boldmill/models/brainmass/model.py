@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from boldmill.models.brainmass.architecture import Architecture
-from boldmill.models.brainmass.encoder import Encoder, sinusoid
+from boldmill.models.brainmass.encoder import Block, Encoder, sinusoid
+from boldmill.train.batch_norm import BatchNorm
 
 
 def mrm_head(width: int, hidden: int, rois: int, layers: int = 2) -> nn.Sequential:
@@ -42,7 +43,7 @@ class BrainMass(nn.Module):
         self.online = Encoder(arch)
         self.predictor = nn.Sequential(
             nn.Linear(arch.latent, 2 * arch.latent),
-            nn.BatchNorm1d(2 * arch.latent),
+            BatchNorm(2 * arch.latent),
             nn.ReLU(),
             nn.Linear(2 * arch.latent, arch.latent),
         )
@@ -133,6 +134,8 @@ class BrainMass(nn.Module):
         fast: list[Tensor] = list(self.online.parameters())
         torch._foreach_lerp_(slow, fast, 1.0 - momentum)
 
-    def set_precision(self, precision: str) -> None:
-        """Set the precision of matrix products in training, ``"fp32"`` or ``"bf16"``."""
-        self.online.precision = self.target.precision = precision
+    def set_execution(self, precision: str, *, compiled: bool = False) -> None:
+        """Set how training computes: products in ``"fp32"`` or ``"bf16"``, blocks compiled (GPU) or not."""
+        for network in (self.online, self.target):
+            network.precision = precision
+            network.compiled = torch.compile(Block.forward, dynamic=False) if compiled else None

@@ -21,6 +21,7 @@ from boldmill.represent.config import AugmentConfig
 from boldmill.represent.pfc import n_dropped
 from boldmill.train.checkpoint import WEIGHTS, save_weights
 from boldmill.train.data import training_scans
+from boldmill.train.distributed import is_first, own
 from boldmill.train.loop import discard_resume, fit
 from boldmill.train.monitor import sphere, spread
 from boldmill.train.optim import Recipe
@@ -53,17 +54,20 @@ class BrainMassTask:
         self.train, self.validation = train, validation
         self.per_epoch = batches_per_epoch(len(train), config.batch)
         self.weights = Weights(config.weight_lra, config.weight_clf, config.weight_rec)
-        module.set_precision(config.precision)
+        module.set_execution(config.precision, compiled=config.compile)
 
     def epoch(self, step: int) -> int:
         """Return the pass over the scans."""
         return step // self.per_epoch
 
     def losses(self, step: int) -> dict[str, Tensor]:
-        """Return the losses of one batch of scans."""
+        """Return the losses of one batch of scans; on several ranks those of this rank's scans by their share."""
         epoch, place = divmod(step, self.per_epoch)
         picked = epoch_batches(len(self.train), self.config.batch, NAME, self.seed, epoch)[place]
-        return self._total([self.train[i] for i in picked], epoch, epoch)
+        mine = own(picked.tolist())
+        found = self._total([self.train[i] for i in mine], epoch, epoch)
+        share = len(mine) / len(picked)
+        return found if share == 1 else {name: value * share for name, value in found.items()}
 
     def _total(self, scans: list[str], epoch: int, key: int | str) -> dict[str, Tensor]:
         rois, device = self.module.arch.rois, self.module.cls_token.device
@@ -151,8 +155,9 @@ def train(
     )
     identity = {"model": NAME, "seed": settings.seed, "settings": settings.digest, "data": scans.digest}
     history = fit(task, recipe, out_dir, identity | facts, progress=progress)
-    save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
-    discard_resume(out_dir)
+    if is_first():
+        save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
+        discard_resume(out_dir)
     subjects = sorted({*scans.subjects, *begin.subjects})
     return TrainResult(
         history=history, metadata=scans.metadata() | facts | {"subjects": subjects, "steps": steps, "skipped": skipped}

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from boldmill.errors import MachineFault
 from boldmill.models.brainmass import block_cpu, encoder, run_cpu
 from boldmill.models.brainmass.architecture import Architecture, design
 from boldmill.models.brainmass.dropout import Masks
@@ -113,30 +114,29 @@ def test_groups_of_scans_in_attention_change_nothing(heads: int, monkeypatch: py
     torch.testing.assert_close(run_blocks(x, list(layers), "fp32"), whole, atol=1e-6, rtol=0)
 
 
-def _one_by_one(model: BrainMass, passes: list[tuple[Tensor, Tensor | None]], **how: encoder.Encoder) -> list[Tensor]:
-    return [BrainMass.encode_all(model, [one], **how)[0] for one in passes]
-
-
 def test_total_loss_and_its_gradients_are_those_of_separate_plain_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All passes in one batch by hand against one pass after another in plain autograd, in training mode."""
+    """All passes in one batch by hand, against one pass after another in plain autograd in float64; training mode."""
     arch = Architecture(**{**design("tiny", 23).as_dict(), "dropout": 0.0})
     masks = [torch.from_numpy(draw_masks(["a", "b", "c", "d", "e"], p, 0, 7, 23, 3)) for p in ("clf", "rec")]
-    views = fc(5, 23, 1), fc(5, 23, 2)
     found = []
-    for plain in (False, True):
+    for dtype in (torch.float32, torch.float64):
         torch.manual_seed(0)
-        model = BrainMass(arch).train()
-        if plain:
-            monkeypatch.setattr(encoder, "run_blocks", lambda x, layers, _: nn.Sequential(*layers)(x))
+        model = BrainMass(arch).train().to(dtype)
+        if dtype == torch.float64:
             monkeypatch.setattr(model, "encode_all", partial(_one_by_one, model))
+        views = fc(5, 23, 1).to(dtype), fc(5, 23, 2).to(dtype)
         parts = total(model, views, masks[0], masks[1], Weights(1.0, 0.1, 2.0))
         parts["loss"].backward()
-        found.append((parts, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
-    for name, value in found[1][0].items():
-        assert float(found[0][0][name].detach()) == pytest.approx(float(value.detach()), abs=1e-6)
+        grads = {name: p.grad.double() for name, p in model.named_parameters() if p.grad is not None}
+        found.append(({name: float(part.detach()) for name, part in parts.items()}, grads))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     assert found[0][1].keys() == found[1][1].keys()
     for name, gradient in found[1][1].items():  # batch statistics of five scans amplify rounding
         torch.testing.assert_close(found[0][1][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def _one_by_one(model: BrainMass, passes: list[tuple[Tensor, Tensor | None]], **how: encoder.Encoder) -> list[Tensor]:
+    return [BrainMass.encode_all(model, [one], **how)[0] for one in passes]
 
 
 def test_same_seed_same_bytes_other_seed_other_masks(threads: int) -> None:
@@ -184,6 +184,24 @@ def test_evaluation_and_a_frozen_encoder_take_the_plain_path(monkeypatch: pytest
     assert not called
     model.train().encode(fc(2, 20, 1))
     assert called
+
+
+def test_compiled_blocks_are_the_plain_ones_and_a_failing_compiler_is_named() -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    arch = Architecture(**{**design("tiny", 20).as_dict(), "dropout": 0.0})
+    network, x = encoder.Encoder(arch).double().train(), torch.randn(3, 20, 20, dtype=torch.float64)
+    plain = network.run(x)
+    network.compiled = torch.compile(Block.forward, backend="eager")
+    torch.testing.assert_close(network.run(x), plain)
+
+    def fails(block: Block, tokens: Tensor) -> Tensor:
+        raise TorchDynamoException("no compiler")
+
+    network.compiled = fails
+    with pytest.raises(MachineFault, match=r"no compiler.*compile: false"):
+        network.run(x)
+    network.eval().run(x)  # evaluation never compiles
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.25, 0.001])
