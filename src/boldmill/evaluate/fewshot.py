@@ -3,7 +3,8 @@
 Axes: D draws, S subjects, N scans of the task, R bootstrap draws.
 
 The protocol is our reading: shots and sampling of the BrainMass paper are not public. A draw orders the subjects of
-each class at random, one per family, and k shots are the first k of each class: the draws of a curve are nested.
+each class at random, one per family, and k shots are the first k of each class: the draws of a curve are nested. Data
+sets that a task only tests (``external``) are never drawn.
 """
 
 from __future__ import annotations

@@ -53,10 +53,7 @@ class Harmonised:
         return out
 
     def unharmonised(self, features: Floats, train: Mask, test: Mask) -> Mask:
-        """Return the scans (N,) that some fit (of B) tests without harmonisation.
-
-        Their site has fewer than :data:`MIN_SCANS` training scans, or is the only site in training.
-        """
+        """Return the scans (N,) that some fit (of B) tests without harmonisation (:func:`harmonised_rows`)."""
         about, _ = unpack(features, self.covariates)
         out = np.zeros(len(features), dtype=bool)
         for learnt, tested in zip(train, test, strict=True):
@@ -77,5 +74,5 @@ def unharmonised_note(fit: Any, features: Floats, train: Mask, test: Mask) -> st
     if not isinstance(fit, Harmonised):
         return ""
     left = int(fit.unharmonised(features, train, test).sum())
-    why = f": their site has fewer than {MIN_SCANS} scans in training, or is the only one there" if left else ""
-    return f"{left} of {int(test.any(axis=0).sum())} tested scans unharmonised{why}"
+    words = f"{left} of {int(test.any(axis=0).sum())} tested scans unharmonised"
+    return words if not left else f"{words}: their site has fewer than {MIN_SCANS} training scans, or no other site has"

@@ -194,3 +194,19 @@ def test_external_subjects_neither_teach_nor_are_tested(cohort) -> None:
     assert {row.n_test for row in found[0]} == {8}
     values = [[(row.value, row.ci_low, row.ci_high) for row in rows] for rows in found]
     np.testing.assert_allclose(*values)
+
+
+def test_a_data_set_that_is_only_tested_is_never_drawn(cohort, monkeypatch) -> None:
+    people = cohort(n=40, heldout=12)
+    away = tuple("away" if i >= 30 else "toy" for i in range(40))
+    task = make_task(GROUP.model_copy(update={"external": ["away"]}), dataclasses.replace(people, datasets=away))
+    seen: list[np.ndarray] = []
+
+    def spy(features: np.ndarray, truth: np.ndarray, train: np.ndarray) -> np.ndarray:
+        seen.append(train.any(axis=0))
+        return np.zeros(train.shape)
+
+    monkeypatch.setattr("boldmill.evaluate.fewshot.CLASSIFIERS", {"spy": spy})
+    few_shot_rows(task, {"fc": (people.fc[task.rows], "")}, [8], 10, 100, 1)
+    assert task.external.sum() == 10 and seen
+    assert not any(drawn[task.external[task.member]].any() for drawn in seen)
