@@ -253,6 +253,11 @@ def refuse_targets(config: Config, targets: Iterable[str]) -> None:
             "`ablation.variants` is empty",
             "add --configfile workflow/configs/ablation.yaml",
         ),
+        "interpret": (
+            Plan(config, None).interpretations(),
+            "no model of `interpret.models` is trained, or no task has two classes",
+            "name one of each (evaluate.tasks)",
+        ),
         "abide": (
             [dataset for dataset in config.datasets if dataset.kind == "tables"],
             "no data set of ready-made parcel series (kind: tables) is configured",

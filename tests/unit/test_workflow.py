@@ -13,7 +13,7 @@ from boldmill.errors import ConfigError
 from boldmill.index.read import read_index, settings_digest
 from boldmill.index.write import write_index
 from boldmill.stages import stage_json
-from boldmill.workflow import LOOKING, Plan, is_real_run, open_plan, parse_options
+from boldmill.workflow import LOOKING, Plan, is_real_run, open_plan, parse_options, refuse_targets
 
 
 def test_every_looking_option_is_one_of_snakemakes() -> None:
@@ -110,3 +110,21 @@ def test_a_variant_has_the_settings_of_its_own_training_and_of_every_evaluation(
 
     assert of("train_brainmass", "full") == stage_json(config, "train_brainmass") != of("train_brainmass", "rec")
     assert of("evaluate", "full") == of("evaluate", "rec")
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "train", "refused"),
+    [
+        ([], ["brainmass"], True),
+        ([{"name": "age", "column": "age", "kind": "regression"}], ["brainmass"], True),
+        ([{"name": "group", "column": "group"}], ["fmri_mae"], True),
+        ([{"name": "group", "column": "group"}], ["brainmass"], False),
+    ],
+)
+def test_a_target_with_nothing_to_explain_is_refused(evaluate, train, refused) -> None:
+    config = parse({"evaluate": {"tasks": evaluate}, "models": {"train": train}})
+    if not refused:
+        refuse_targets(config, ["interpret"])
+        return
+    with pytest.raises(ConfigError, match="snakemake interpret"):
+        refuse_targets(config, ["interpret"])

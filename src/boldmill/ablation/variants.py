@@ -21,6 +21,21 @@ PROTOCOLS = ["split"]
 """Fitted on the subjects of pre-training, tested on all held-out ones."""
 
 
+UNUSED = (
+    "folds",
+    "repeats",
+    "inner_folds",
+    "paper_repeats",
+    "grid_c",
+    "knn",
+    "mlp",
+    "brainnetcnn",
+    "transformer",
+    "finetune",
+)
+"""Settings of other probes and protocols: at their defaults, so that no variant is evaluated again for them."""
+
+
 def variant_of(config: Config, name: str) -> VariantConfig:
     """Return a variant by name."""
     return next(variant for variant in config.ablation.variants if variant.name == name)
@@ -78,6 +93,7 @@ def evaluation_config(config: Config) -> Config:
     """Return the configuration of a variant's evaluation: one protocol, the frozen linear probe, the FC reference."""
     tasks = [task.model_copy(update={"protocols": []}) for task in config.evaluate.tasks]
     update = {"tasks": tasks, "protocols": PROTOCOLS, "probes": PROBES, "baselines": BASELINES}
+    update |= {name: type(config.evaluate).model_fields[name].default for name in UNUSED}
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update=update)})
 
 

@@ -244,15 +244,18 @@ def _inputs(
     progress: bool,
 ) -> dict[str, Any]:
     """Return the network and its frozen features, and those of its random twin where asked for."""
-    from boldmill.evaluate.features import random_twin, scan_features, t1w_features
+    from boldmill.evaluate.features import random_twin, scan_features, t1w_features, untrained_note
 
-    untrained = "; ".join(part for part in ("same network, random weights", note) if part)
     read = partial(scan_features, name, max_clips=max_clips, progress=progress)
     features = {f"{name}_frozen": (read(model, snapshot, cohort, device), note, True)}
     if random:
         twin = random_twin(name, model, seed).to(device)
         # Twins of the other models keep scales or masks that were fitted to training scans.
-        features[f"{name}_random"] = (read(twin, snapshot, cohort, device), untrained, name != "brainmass")
+        features[f"{name}_random"] = (
+            read(twin, snapshot, cohort, device),
+            untrained_note(name, note),
+            name != "brainmass",
+        )
     encoder = "n/a"
     if name == "fm_app":
         encoder = model.bank.fingerprint

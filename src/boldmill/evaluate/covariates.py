@@ -80,7 +80,12 @@ def _column(cohort: Cohort, name: str, target: str) -> list[Floats]:
 
 
 def _site(cohort: Cohort, target: str) -> list[Floats]:
-    return [] if target.lower() in SITE else _one_hot(list(cohort.sites))
+    """Return a column for each site; sites of different data sets are different, whatever their names."""
+    if target.lower() in SITE:
+        return []
+    known = [label_text(site) for site in cohort.sites]
+    pairs = zip(cohort.datasets, known, strict=True)
+    return _one_hot([None if site is None else f"{dataset}/{site}" for dataset, site in pairs])
 
 
 def _numbers(values: list[Any], n: int) -> Floats:

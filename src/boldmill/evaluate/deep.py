@@ -156,7 +156,7 @@ def train_network(
 
     optimiser = torch.optim.AdamW(groups, weight_decay=budget.weight_decay)
     rates = [group["lr"] for group in optimiser.param_groups]
-    parts = max(1, round(len(learn) / budget.batch))
+    parts = max(1, min(round(len(learn) / budget.batch), len(learn) // 2))  # batch norm cannot take a batch of one
     parameters = [p for group in groups for p in group["params"]]
     best, waited, history = float("inf"), 0, []
     kept: dict[str, Tensor] = {}
@@ -209,8 +209,8 @@ def carve(
 ) -> Mask:
     """Return the training rows (N,) that choose the pass: whole groups, the same share of each class.
 
-    None are carved out where a class (or a regression) has fewer than :data:`MIN_UNITS` groups: the network is then
-    trained for all its passes.
+    None are carved out where a class (or a regression) has fewer than :data:`MIN_UNITS` groups, or where the rest would
+    be of one class: the network is then trained for all its passes.
     """
     carved = np.zeros(len(train), dtype=bool)
     if share == 0:
@@ -224,7 +224,9 @@ def carve(
         if len(own) < MIN_UNITS:
             return carved
         picked += own[: max(1, round(share * len(own)))]
-    return np.asarray(train & np.isin(group, picked))
+    found = np.asarray(train & np.isin(group, picked))
+    left = labels[train & ~found] > 0.5
+    return carved if kind == "classification" and left.all() | (~left).all() else found
 
 
 def one_group(network: nn.Module, budget: Budget) -> list[dict[str, Any]]:

@@ -85,6 +85,15 @@ def random_twin(name: str, model: Any, seed: int) -> Any:
     return twin.eval()
 
 
+def untrained_note(name: str, note: str) -> str:
+    """Return what must be said of the features of :func:`random_twin`; ``note`` is said of the checkpoint.
+
+    It holds for twins that keep settings fitted to training scans, but not for BrainMass, of which nothing is kept.
+    """
+    words = "same network, random weights"
+    return f"{words}; {note}" if note and name != "brainmass" else words
+
+
 def fc_input(name: str, model: Any, snapshot: Snapshot, scan_ids: Sequence[str]) -> NDArray[np.float32]:
     """Return the full-length FC a model is given: (B, P, P), diagonal 1.
 

@@ -3,7 +3,8 @@
 Axes: D draws, S subjects, N scans of the task, R bootstrap draws.
 
 The protocol is our reading: shots and sampling of the BrainMass paper are not public. A draw orders the subjects of
-each class at random, one per family, and k shots are the first k of each class: the draws of a curve are nested.
+each class at random, one per family, and k shots are the first k of each class: the draws of a curve are nested. Data
+sets that a task only tests (``external``) are never drawn.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def few_shot_rows(
     Parameters
     ----------
     task : Task
-        A classification with two classes.
+        A classification with two classes; subjects of its external data sets neither teach nor are tested.
     sets : mapping
         Name -> features of the task's scans (N, P), and what to say of them. All sets draw and test the same subjects:
         those that have features in every set.
@@ -80,6 +81,7 @@ def few_shot_rows(
         usable &= np.isfinite(features).any(axis=1)
     known = np.zeros(len(task.subjects), dtype=bool)
     known[task.member[usable]] = True
+    known &= ~task.external
     pool, test = known & ~task.heldout, known & task.heldout
     order = draw_orders(task, pool, draws, seed)
     masks: dict[str, Mask] = {str(k): shots_of(order, k, len(pool)) for k in shots}

@@ -6,18 +6,13 @@ Axes: B batch, E edges, P parcels, F = 8 P features.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from boldmill.evaluate.methods_config import Budget
 from boldmill.evaluate.networks import Matrices
-
-if TYPE_CHECKING:
-    from boldmill.shards.reader import Snapshot
 
 UNUSED = ("target", "predictor", "head_clf", "head_rec")
 """Parts of BrainMass that features do not pass through."""
@@ -99,8 +94,3 @@ def layered(network: nn.Module, budget: Budget) -> list[dict[str, Any]]:
     for parameter in network.parameters():
         groups.setdefault(level.get(id(parameter), -1), []).append(parameter)
     return [{"params": groups[i], "lr": budget.lr * decay ** (len(blocks) - i)} for i in sorted(groups)]
-
-
-def encoder_edges(model: Any, snapshot: Snapshot, scan_ids: Sequence[str]) -> NDArray[np.float64]:
-    """Return the FC edges (N, E) that the encoder reads, by the estimator of its pre-training."""
-    return np.asarray(snapshot.fc_by(model.arch.estimator, scan_ids), dtype=np.float64)

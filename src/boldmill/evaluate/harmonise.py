@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.evaluate.bymask import by_mask
-from boldmill.evaluate.combat import apply_combat, fit_combat, harmonised_rows
+from boldmill.evaluate.combat import MIN_SCANS, apply_combat, fit_combat, harmonised_rows
 from boldmill.evaluate.packed import pack, unpack
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Harmonised:
         return out
 
     def unharmonised(self, features: Floats, train: Mask, test: Mask) -> Mask:
-        """Return the scans (N,) that some fit (of B) tests without harmonisation: their site has no training scans."""
+        """Return the scans (N,) that some fit (of B) tests without harmonisation (:func:`harmonised_rows`)."""
         about, _ = unpack(features, self.covariates)
         out = np.zeros(len(features), dtype=bool)
         for learnt, tested in zip(train, test, strict=True):
@@ -74,4 +74,5 @@ def unharmonised_note(fit: Any, features: Floats, train: Mask, test: Mask) -> st
     if not isinstance(fit, Harmonised):
         return ""
     left = int(fit.unharmonised(features, train, test).sum())
-    return f"{left} of {int(test.any(axis=0).sum())} tested scans unharmonised: their site has no training scans"
+    words = f"{left} of {int(test.any(axis=0).sum())} tested scans unharmonised"
+    return words if not left else f"{words}: their site has fewer than {MIN_SCANS} training scans, or no other site has"

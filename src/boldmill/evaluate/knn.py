@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from boldmill.evaluate.bymask import by_mask
 from boldmill.evaluate.methods_config import KnnConfig
-from boldmill.evaluate.probes import design
+from boldmill.evaluate.probes import CHUNK_NUMBERS, design
 
 if TYPE_CHECKING:
     from boldmill.evaluate.crossval import Fit
@@ -63,7 +63,11 @@ def neighbours(x: Floats, train: Mask, k: int, metric: str) -> NDArray[np.int64]
         norm = np.sqrt(np.einsum("np,np->n", x, x))[:, None]
         x = np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
     known = x[train]
-    distance = -2 * (x @ known.T)
-    if metric == "euclidean":
-        distance += np.einsum("np,np->n", known, known)  # the squared distance less a constant of each sample
-    return np.asarray(np.argsort(distance, axis=1, kind="stable")[:, :k])
+    # Squared distances less a constant of each sample; for the cosine, twice its negative.
+    size = np.einsum("np,np->n", known, known) if metric == "euclidean" else 0.0
+    out = np.empty((len(x), k), dtype=np.int64)
+    step = max(1, CHUNK_NUMBERS // max(1, len(known)))
+    for start in range(0, len(x), step):
+        distance = size - 2 * (x[start : start + step] @ known.T)
+        out[start : start + step] = np.argsort(distance, axis=1, kind="stable")[:, :k]
+    return out

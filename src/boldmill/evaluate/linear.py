@@ -211,3 +211,36 @@ def kernel_ridge(kernel: Floats, truth: Floats, train: Mask) -> Floats:
         best_error = np.where(better, error, best_error)
     dual = (projected / (values + best[:, :, None])) @ turned
     return np.asarray((dual * weight) @ np.swapaxes(kernel, 1, 2) + mean)
+
+
+def ridge_shared(x: Floats, truth: Floats, train: Mask) -> Floats:
+    """Solve :func:`kernel_ridge` for many labels of one fold at once, where there are fewer features than samples.
+
+    The same numbers without a kernel of N x N: in R coordinates on the principal axes of the training rows.
+
+    Parameters
+    ----------
+    x : (N, D) array
+        Centred design of the fold.
+    truth : (G, N) array
+        Labels.
+    train : (N,) bool array
+        Training rows.
+    """
+    rotated = rotate(x, train)
+    values = (rotated[train] ** 2).sum(axis=0)
+    basis = rotated[train] / np.sqrt(values)
+    labels, count = truth[:, train], max(int(train.sum()), 1)
+    mean = labels.sum(axis=1, keepdims=True) / count
+    centred = labels - mean
+    projected = centred @ basis
+    size = max(float(values.sum()) / count, 1e-12)
+    best, best_error = np.zeros(len(truth)), np.full(len(truth), np.inf)
+    for penalty in PENALTIES * size:
+        kept = values / (values + penalty)
+        leverage = basis**2 @ kept + 1 / count
+        error = (((centred - (kept * projected) @ basis.T) / np.maximum(1 - leverage, 1e-9)) ** 2).sum(axis=1)
+        better = error < best_error
+        best, best_error = np.where(better, penalty, best), np.where(better, error, best_error)
+    beta = projected * np.sqrt(values) / (values + best[:, None])
+    return np.asarray(beta @ rotated.T + mean)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,11 +17,11 @@ from boldmill.evaluate import baselines
 from boldmill.evaluate.bymask import in_fold
 from boldmill.evaluate.cohort import Cohort
 from boldmill.evaluate.config import EvaluateConfig
-from boldmill.evaluate.covariates import covariate_method, kept_covariates
+from boldmill.evaluate.covariates import SITE, covariate_method, kept_covariates
 from boldmill.evaluate.harmonise import Harmonised
 from boldmill.evaluate.knn import knn_probe
 from boldmill.evaluate.method import Method
-from boldmill.evaluate.packed import Facts, facts, pack
+from boldmill.evaluate.packed import CODES, Facts, facts, pack
 from boldmill.evaluate.tangent import shrunk_edges, tangent_vectors
 
 if TYPE_CHECKING:
@@ -85,15 +85,27 @@ def methods_of(inputs: MethodInputs) -> list[Method]:
 
     Methods that :func:`missing` names are left out.
     """
+    if inputs.config.harmonise != "none" and inputs.column.lower() in SITE:
+        # ComBat looks up the site of a tested scan, which here is the answer.
+        plain = replace(inputs, config=inputs.config.model_copy(update={"harmonise": "none"}))
+        why = "not harmonised: the target is the site"
+        return [replace(one, note="; ".join(part for part in (one.note, why) if part)) for one in methods_of(plain)]
     config, asked = inputs.config, inputs.config.baselines
     about = _facts(inputs)
     found = _on_edges(inputs, about)
     if "tangent" in asked and inputs.snapshot is not None:
         found.append(_tangent(inputs))
+
+    @cache  # methods that read the same FC share one array
+    def edges(estimator: str) -> Floats:
+        assert inputs.snapshot is not None
+        read: Any = inputs.snapshot.fc_by
+        return pack(about, np.asarray(read(estimator, inputs.cohort.scan_ids), dtype=np.float64))
+
     if "brainnetcnn" in asked and inputs.snapshot is not None:
-        found.append(_brainnetcnn(inputs, about))
+        found.append(_brainnetcnn(inputs, about, edges("pearson")))
     if "transformer" in asked and _trainable(inputs):
-        found.append(_encoder(inputs, about, fresh=True))
+        found.append(_encoder(inputs, about, edges(inputs.network.arch.estimator), fresh=True))
     if "covariates" in asked and (covariates := covariate_method(inputs.cohort, inputs.column, inputs.kind)):
         found.append(covariates)
     if "constant" in asked:
@@ -103,7 +115,7 @@ def methods_of(inputs: MethodInputs) -> list[Method]:
             continue
         found += _probes(name, features, note, pretrained, inputs, about)
     if "finetune" in config.probes and _trainable(inputs):
-        found.append(_encoder(inputs, about, fresh=False))
+        found.append(_encoder(inputs, about, edges(inputs.network.arch.estimator), fresh=False))
     unique = {method.name: method for method in reversed(found)}
     return [method for method in found if unique[method.name] is method]
 
@@ -225,16 +237,14 @@ def _mlp(base: Method, width: int, inputs: MethodInputs, about: Facts) -> Method
     return replace(base, fit=fit)
 
 
-def _brainnetcnn(inputs: MethodInputs, about: Facts) -> Method:
+def _brainnetcnn(inputs: MethodInputs, about: Facts, packed: Floats) -> Method:
     from boldmill.evaluate.deep import NetworkFit, one_group
     from boldmill.evaluate.networks import BrainNetCnn, as_they_are
     from boldmill.represent.fc import n_parcels
 
-    assert inputs.snapshot is not None
-    edges = np.asarray(inputs.snapshot.pearson(inputs.cohort.scan_ids), dtype=np.float64)
-    config = inputs.config.brainnetcnn
+    config, width = inputs.config.brainnetcnn, packed.shape[1] - CODES - about.covariates.shape[1]
     fit = NetworkFit(
-        build=partial(BrainNetCnn, n_parcels(edges.shape[1]), config.width, config.dropout),
+        build=partial(BrainNetCnn, n_parcels(width), config.width, config.dropout),
         groups=one_group,
         prepare=as_they_are,
         kind=inputs.kind,
@@ -244,16 +254,18 @@ def _brainnetcnn(inputs: MethodInputs, about: Facts) -> Method:
         device=inputs.device,
     )
     note = f"Pearson FC, {config.width} channels, not harmonised; {_budget_words(config.epochs)}"
-    return Method(name="brainnetcnn", fit=fit, features=pack(about, edges), note=note)
+    return Method(name="brainnetcnn", fit=fit, features=packed, note=note)
 
 
-def _encoder(inputs: MethodInputs, about: Facts, *, fresh: bool) -> Method:
-    """Return the encoder trained inside each fold, from random weights (``fresh``) or from the checkpoint."""
+def _encoder(inputs: MethodInputs, about: Facts, packed: Floats, *, fresh: bool) -> Method:
+    """Return the encoder trained inside each fold, from random weights (``fresh``) or from the checkpoint.
+
+    ``packed`` holds the FC edges by the estimator of its pre-training.
+    """
     from boldmill.evaluate.deep import NetworkFit
-    from boldmill.evaluate.finetune import classifier, encoder_edges, layered
+    from boldmill.evaluate.finetune import classifier, layered
     from boldmill.evaluate.networks import as_they_are
 
-    assert inputs.snapshot is not None
     config = inputs.config.transformer if fresh else inputs.config.finetune
     name = "transformer" if fresh else f"{inputs.model}_finetune"
     fit = NetworkFit(
@@ -266,12 +278,11 @@ def _encoder(inputs: MethodInputs, about: Facts, *, fresh: bool) -> Method:
         key=(name, inputs.task, inputs.seed),
         device=inputs.device,
     )
-    edges = encoder_edges(inputs.network, inputs.snapshot, inputs.cohort.scan_ids)
     words = "the model's architecture from random weights" if fresh else "all weights, from the checkpoint in each fold"
     note = f"{words}, {config.head} head, not harmonised; {_budget_words(config.epochs)}"
     if not fresh and inputs.note:
         note += f"; {inputs.note}"
-    return Method(name=name, fit=fit, features=pack(about, edges), pretrained=not fresh, note=note)
+    return Method(name=name, fit=fit, features=packed, pretrained=not fresh, note=note)
 
 
 def _budget_words(epochs: int) -> str:

@@ -73,6 +73,9 @@ class TransformerConfig(Budget):
     head: Literal["linear", "published"] = Field(
         default="linear", description="linear, or two hidden layers of 256 and 32 as in the published code"
     )
+    dropout: float = Field(
+        default=0.3, ge=0, lt=1, description="dropout of the layers of the published head; the linear one has none"
+    )
     epochs: int = Field(default=10, ge=1, description="most passes over the training rows")
     patience: int = Field(
         default=3, ge=1, description="passes without a better validation loss after which training stops"

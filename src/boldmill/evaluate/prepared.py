@@ -57,7 +57,7 @@ def prepared(args: argparse.Namespace, settings: Settings, *, max_clips: int) ->
     from functools import partial
 
     from boldmill.evaluate.cohort import HELDOUT, families, read_cohort
-    from boldmill.evaluate.features import random_twin, scan_features
+    from boldmill.evaluate.features import random_twin, scan_features, untrained_note
     from boldmill.evaluate.leakage import pretraining_subjects, refuse_overlap
     from boldmill.provenance.record import Recorder
     from boldmill.shards.reader import Snapshot
@@ -82,12 +82,14 @@ def prepared(args: argparse.Namespace, settings: Settings, *, max_clips: int) ->
             twin = random_twin(args.model, model, settings.seed).to(device)
             read = partial(scan_features, args.model, max_clips=max_clips, progress=sys.stderr.isatty())
             note = checkpoint_note(args.checkpoint)
-            untrained = "; ".join(part for part in ("same network, random weights", note) if part)
             yield Prepared(
                 cohort=cohort,
                 sets={
                     f"{args.model}_frozen": (read(model, snapshot, cohort, device), note),
-                    f"{args.model}_random": (read(twin, snapshot, cohort, device), untrained),
+                    f"{args.model}_random": (
+                        read(twin, snapshot, cohort, device),
+                        untrained_note(args.model, note),
+                    ),
                     "fc": (cohort.fc, "all edges"),
                 },
                 trained=trained,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.evaluate.bymask import by_mask
-from boldmill.evaluate.linear import PENALTIES, compress, kernel_ridge, logistic, logistic_shared
+from boldmill.evaluate.linear import PENALTIES, compress, kernel_ridge, logistic, logistic_shared, ridge_shared
 
 __all__ = ["PENALTIES", "Probe", "design", "probe_scores", "svm_scores"]
 
@@ -74,7 +74,7 @@ def probe_scores(probe: Probe, features: Floats, truth: Floats, train: Mask) -> 
         return np.empty((0, n))
     folds = by_mask(train)
     chosen = probe.select is not None and probe.select < p
-    if probe.kind == "ridge" and not probe.scale and not chosen and np.isfinite(features).all():
+    if probe.kind == "ridge" and not probe.scale and not chosen and n <= p and np.isfinite(features).all():
         return _shared_kernel(features, truth, folds)
     shifted = features - np.nan_to_num(np.nanmean(np.where(np.isfinite(features), features, np.nan), axis=0))
     if not chosen and (n >= MANY_SAMPLES or len(folds) < len(train)):
@@ -134,6 +134,8 @@ def _per_fold(probe: Probe, features: Floats, truth: Floats, folds: list[tuple[M
         x = design(features, labels[:1], mask[None], keep=features.shape[1], scale=probe.scale)
         if probe.kind == "logistic":
             out[fits] = logistic_shared(x[0], labels, mask, probe.c)
+        elif features.shape[1] < len(features):
+            out[fits] = ridge_shared(x[0], labels, mask)
         else:
             out[fits] = kernel_ridge(x @ np.swapaxes(x, 1, 2), labels[None], mask[None])[0]
     return out
@@ -169,6 +171,8 @@ def svm_scores(features: Floats, truth: Floats, train: Mask, kind: str) -> Float
 
     out = np.full(truth.shape, np.nan)
     for mask, fits in by_mask(train):
+        if not mask.any():
+            continue
         x = design(features, truth[fits[:1]], mask[None], keep=features.shape[1], scale=True)[0]
         kernel = _rbf(x, mask)
         for fit in fits:

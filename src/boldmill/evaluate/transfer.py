@@ -62,8 +62,8 @@ class TransferRow:
 def sides(source: Task, target: Task, trained: frozenset[str], groups: Mapping[str, str]) -> tuple[Mask, Mask]:
     """Return the source's training subjects and the target's test subjects, as masks over each task's subjects.
 
-    The source teaches with its subjects of the pre-training split; where all of it was held out, with all. A task that
-    is its own target is tested on its held-out subjects.
+    The source teaches with its subjects of the pre-training split; where all of it was held out, with all; never with
+    data sets that it only tests (``external``). A task that is its own target is tested on its held-out subjects.
 
     Parameters
     ----------
@@ -79,7 +79,9 @@ def sides(source: Task, target: Task, trained: frozenset[str], groups: Mapping[s
     LeakageError
         A target subject or its family was in pre-training, or teaches.
     """
-    learn = ~source.heldout if not source.heldout.all() or source.name == target.name else source.heldout
+    own = ~source.external
+    whole = bool(source.heldout[own].all()) and source.name != target.name
+    learn = own if whole else own & ~source.heldout
     test = target.heldout if source.name == target.name else np.ones(len(target.subjects), dtype=bool)
     where = f"{source.name} to {target.name}"
     if not learn.any() or np.unique(source.truth[learn]).size < 2:
@@ -137,14 +139,13 @@ def transfer_rows(
             by_cohort[used] = fit(features[used], truth[None, used], train[:, used])[0]
             scores = target.of_subjects(by_cohort[target.rows][None])[0]
             base = replace(empty, method=f"{set_name}_{kind}", note="; ".join(part for part in (what, said) if part))
-            rows += metric_rows(base, target, cohort, scores, test, bootstrap, permutations, seed)
+            rows += metric_rows(base, target, scores, test, bootstrap, permutations, seed)
     return rows
 
 
 def metric_rows(
     base: TransferRow,
     target: Task,
-    cohort: Cohort,
     scores: Floats,
     test: Mask,
     bootstrap: int,
@@ -163,8 +164,7 @@ def metric_rows(
         ]
     chosen = np.flatnonzero(keep)
     groups = [target.groups[i] for i in chosen]
-    sites = dict(zip(cohort.subjects, cohort.sites, strict=True))
-    layers = [sites[target.subjects[i]] for i in chosen]
+    layers = [target.sites[i] for i in chosen]
     names = [target.subjects[i] for i in chosen]
     moves = block_permutations(names, groups, layers, permutations, seed, base.task, "zero-shot")
     weights = bootstrap_weights(groups, bootstrap, seed, base.task, "zero-shot")

@@ -77,7 +77,11 @@ def test_every_variant_is_evaluated_briefly_and_alike() -> None:
     assert slim["protocols"] == ["split"] and slim["tasks"][0]["protocols"] == []
     assert base.evaluate.tasks[0].protocols == ["cv"]
     assert slim["probes"] == ["logistic"] and slim["baselines"] == ["fc_linear_selected"]
-    assert slim["folds"] == base.evaluate.folds
+    deep = {"mlp": {"epochs": 7}, "finetune": {"lr": 0.5}, "grid_c": [3.0], "folds": 7}
+    other, wider = (config(evaluate={"tasks": [task], **more}) for more in (deep, {"bootstrap": 321}))
+    text = stage_json(evaluation_config(base), "evaluate")
+    assert stage_json(evaluation_config(other), "evaluate") == text  # what it does not read never reruns it
+    assert stage_json(evaluation_config(wider), "evaluate") != text
 
 
 def test_the_shipped_ablation_lies_over_the_demo() -> None:

@@ -178,6 +178,25 @@ def test_carving_keeps_groups_and_classes():
     assert carve(group, label, few, "regression", 0.25, ("k",)).sum() == 2
 
 
+def test_carving_never_leaves_one_class():
+    group = np.repeat(np.arange(8), 2)
+    label = np.zeros(16)
+    label[[1, 3]] = 1.0  # the only positives are relatives of a negative first member
+    train = np.ones(16, dtype=bool)
+    found = [carve(group, label, train, "classification", 0.4, (draw,)) for draw in range(60)]
+    assert any(carved.any() for carved in found) and any(not carved.any() for carved in found)
+    assert all(len(np.unique(label[~carved])) == 2 for carved in found)
+
+
+@pytest.mark.parametrize("count", [3, 7])
+def test_a_small_batch_is_never_a_single_scan(model, problem, count):
+    features, label, _, _ = problem
+    train = (np.arange(N) < count)[None]
+    build = classifier(model, fresh=True, head="linear", kind="classification", dropout=0.1)
+    fit = fit_of("classification", build, Budget(epochs=1, batch=2), layered)
+    assert np.isfinite(fit(features, label[None], train)).all()
+
+
 def test_two_scans_of_training_are_enough_and_one_class_is_not(model, problem):
     features, label, _, _ = problem
     train = np.zeros((2, N), dtype=bool)

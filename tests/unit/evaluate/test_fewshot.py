@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestCentroid
@@ -110,8 +112,6 @@ def test_more_shots_help_where_there_is_an_effect(cohort) -> None:
 
 
 def test_nobody_held_out_is_ever_drawn_and_families_once(cohort) -> None:
-    import dataclasses
-
     people = cohort(n=24, heldout=6, two_scans=4)
     families = tuple(f"family-{int(s[-2:]) // 4}" for s in people.subjects)
     task = make_task(GROUP, dataclasses.replace(people, groups=families))
@@ -180,3 +180,33 @@ def test_no_fit_ever_sees_a_held_out_subject_and_each_k_has_its_number(cohort, m
     subjects = [[len(set(task.member[row])) for row in masks] for masks in seen]
     assert not any(masks[:, heldout].any() for masks in seen)
     assert subjects == [[2] * 6, [8] * 6, [28]]
+
+
+def test_external_subjects_neither_teach_nor_are_tested(cohort) -> None:
+    """The curve is that of the task without them; two of its held-out subjects are external, and two of the others."""
+    names = tuple("other" if i in (0, 1, 28, 29) else "toy" for i in range(30))
+    people = dataclasses.replace(cohort(n=30, heldout=10, edges=20, effect=1.0), datasets=names)
+    found = []
+    for chosen in ({"external": ["other"]}, {"datasets": ["toy"]}):
+        task = make_task(GROUP.model_copy(update=chosen), people)
+        sets = {"fc": (people.fc[task.rows], "")}
+        found.append(few_shot_rows(task, sets, shots=(1, 4), draws=5, bootstrap=100, seed=0))
+    assert {row.n_test for row in found[0]} == {8}
+    values = [[(row.value, row.ci_low, row.ci_high) for row in rows] for rows in found]
+    np.testing.assert_allclose(*values)
+
+
+def test_a_data_set_that_is_only_tested_is_never_drawn(cohort, monkeypatch) -> None:
+    people = cohort(n=40, heldout=12)
+    away = tuple("away" if i >= 30 else "toy" for i in range(40))
+    task = make_task(GROUP.model_copy(update={"external": ["away"]}), dataclasses.replace(people, datasets=away))
+    seen: list[np.ndarray] = []
+
+    def spy(features: np.ndarray, truth: np.ndarray, train: np.ndarray) -> np.ndarray:
+        seen.append(train.any(axis=0))
+        return np.zeros(train.shape)
+
+    monkeypatch.setattr("boldmill.evaluate.fewshot.CLASSIFIERS", {"spy": spy})
+    few_shot_rows(task, {"fc": (people.fc[task.rows], "")}, [8], 10, 100, 1)
+    assert task.external.sum() == 10 and seen
+    assert not any(drawn[task.external[task.member]].any() for drawn in seen)

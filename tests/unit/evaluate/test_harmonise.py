@@ -168,7 +168,12 @@ def test_the_note_counts_scans_of_unseen_sites(study):
     fit = Harmonised(fit=lambda f, t, m: t, covariates=1)
     leave_out = np.array([site != s for s in range(3)])
     note = unharmonised_note(fit, packed(study), leave_out, ~leave_out)
-    assert note.startswith("60 of 60 tested scans unharmonised")
+    assert note.startswith("60 of 60 tested scans unharmonised: their site has fewer than 2 training scans")
     folds = np.array([np.arange(60) < 45, np.arange(60) >= 15])
-    assert unharmonised_note(fit, packed(study), folds, ~folds).startswith("0 of 30")
+    assert unharmonised_note(fit, packed(study), folds, ~folds) == "0 of 30 tested scans unharmonised"
+    only = np.array([(site == 0) & (np.arange(60) < 50)])  # nothing to bring together
+    tested = np.array([(site == 0) & (np.arange(60) >= 50)])
+    count = int(tested.sum())
+    note = unharmonised_note(fit, packed(study), only, tested)
+    assert count and note.startswith(f"{count} of {count}") and "no other site" in note
     assert unharmonised_note(lambda f, t, m: t, packed(study), folds, ~folds) == ""

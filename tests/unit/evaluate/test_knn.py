@@ -58,3 +58,12 @@ def test_a_vector_of_zeros_is_no_nearer_than_an_unrelated_one():
     x = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 0.0], [-1.0, 0.0]])
     train = np.array([False, True, True, True])
     assert neighbours(x, train, 3, "cosine")[0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_many_scans_are_taken_in_parts(problem, metric, monkeypatch):
+    x, _, mask = problem
+    whole = neighbours(x, mask, 5, metric)
+    monkeypatch.setattr("boldmill.evaluate.knn.CHUNK_NUMBERS", 3 * int(mask.sum()))
+    np.testing.assert_array_equal(neighbours(x, mask, 5, metric), whole)
+    assert np.isnan(knn_probe("regression", KnnConfig())(x, np.zeros((1, 50)), np.zeros((1, 50), dtype=bool))).all()

@@ -34,9 +34,6 @@ class Series:
         self.asked.append(estimator)
         return self.edges * (0.8 if estimator == "ledoit_wolf" else 1.0)
 
-    def pearson(self, scan_ids):
-        return self.edges
-
 
 @pytest.fixture
 def inputs(cohort):
@@ -99,6 +96,16 @@ def test_every_method_runs_in_a_task(inputs, kind, harmonise):
         assert ("ComBat" in method.note) == (harmonise == "combat" and on)
 
 
+def test_the_site_as_target_is_never_read_by_harmonisation(inputs):
+    from dataclasses import replace
+
+    made = inputs(harmonise="combat", baselines=["fc_ridge"], probes=["logistic", "mlp"])
+    assert all(isinstance(method.fit, Harmonised) for method in methods_of(made))
+    site = methods_of(replace(made, column="SITE_ID"))
+    assert len(site) == 3 and not any(isinstance(method.fit, Harmonised) for method in site)
+    assert all("not harmonised: the target is the site" in method.note for method in site)
+
+
 def test_what_a_model_cannot_have_is_said(inputs):
     made = inputs(model="fm_app", baselines=ALL_BASELINES, probes=ALL_PROBES)
     names = [method.name for method in methods_of(made)]
@@ -134,6 +141,25 @@ def test_covariates_of_abide_are_found_and_never_the_target(cohort):
     assert kept_covariates(data, "SEX")[1] == ["age"] and kept_covariates(data, "DX_GROUP")[1] == ["age", "sex"]
     measured = replace(data, mean_fd=np.where(np.arange(12) < 3, 0.9, np.nan))
     assert covariate_features(measured, "x")[0][:4, -1].tolist() == [0.9, 0.9, 0.9, table["func_mean_fd"].iloc[3]]
+
+
+def test_sites_of_two_data_sets_are_two_sites(cohort):
+    from dataclasses import replace
+
+    data = cohort(12)
+    data = replace(data, phenotypes=data.phenotypes[["group"]], mean_fd=np.full(12, np.nan))
+    data = replace(data, datasets=tuple("ab"[i % 2] for i in range(12)), sites=("1",) * 11 + ("n/a",))
+    features, names = covariate_features(data, "group")
+    assert names == ["site"] and features.shape == (12, 2)
+    np.testing.assert_array_equal(features[:11, 0], [1 - i % 2 for i in range(11)])
+    assert np.isnan(features[11]).all()
+
+
+def test_networks_that_read_the_same_fc_share_it(inputs):
+    made = inputs(baselines=["brainnetcnn", "transformer"], probes=["finetune"])
+    arrays = [method.features for method in methods_of(made)]
+    assert len(arrays) == 3 and all(one is arrays[0] for one in arrays)
+    assert made.snapshot.asked == ["pearson"]
 
 
 def test_reference_fc_is_that_of_the_cohort(inputs):

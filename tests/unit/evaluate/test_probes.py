@@ -6,6 +6,7 @@ from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
+from boldmill.evaluate.linear import kernel_ridge, ridge_shared
 from boldmill.evaluate.probes import PENALTIES, Probe, probe_scores, svm_scores
 
 
@@ -116,3 +117,33 @@ def test_svm_learns_a_quadratic_rule():
     scores = svm_scores(x, y[None], train, "classification")[0]
     assert ((scores > 0) == y)[60:].mean() > 0.8
     assert ((probe_scores(Probe(kind="logistic"), x, y[None], train)[0] > 0) == y)[60:].mean() < 0.75
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_an_svm_without_training_rows_gives_no_score(kind):
+    features = np.random.default_rng(0).standard_normal((6, 3))
+    train = np.array([[False] * 6, [True] * 5 + [False]])
+    scores = svm_scores(features, np.tile([0.0, 1, 0, 1, 0, 1], (2, 1)), train, kind)
+    assert np.isnan(scores[0]).all() and np.isfinite(scores[1]).all()
+
+
+@pytest.mark.parametrize("features", [1, 7, 60])
+def test_ridge_with_more_samples_than_features_needs_no_kernel(features, monkeypatch):
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((260, features)) * rng.uniform(0.1, 5, features)
+    x[:, -1] = x[:, 0]  # a column that another one holds
+    truth = np.stack([x @ rng.standard_normal(features) + rng.standard_normal(260), rng.standard_normal(260)])
+    mask = rng.random(260) < 0.7
+    centred = x - x[mask].mean(axis=0)
+    wanted = kernel_ridge((centred @ centred.T)[None], truth[None] * mask, mask[None])[0]
+    np.testing.assert_allclose(ridge_shared(centred, truth, mask), wanted, atol=1e-8)
+
+    def refused(*_):
+        raise AssertionError("a kernel of all samples")
+
+    monkeypatch.setattr("boldmill.evaluate.probes.kernel_ridge", refused)
+    for scale in (False, True):
+        found = probe_scores(Probe(kind="ridge", scale=scale), x, truth, np.stack([mask, mask]))
+        assert np.isfinite(found).all()
+        if not scale:
+            np.testing.assert_allclose(found, wanted, atol=1e-8)

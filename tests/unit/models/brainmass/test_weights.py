@@ -298,5 +298,7 @@ def test_imported_weights_go_through_train_and_evaluate(manifest: Path, synth: M
     lines = table.read_text().splitlines()
     ours = [line for line in lines if "brainmass_frozen_logistic\t" in line and "_over_" not in line]
     assert ours and all(VOUCHED in line for line in ours)
+    untrained = [line for line in lines if "brainmass_random_" in line]
+    assert untrained and not any(VOUCHED in line for line in untrained)  # nothing of those weights is in them
     out.with_name("subjects.json").unlink()
     assert call(*words, *common, "--config-json", stage_json(config, "evaluate")) == 2
