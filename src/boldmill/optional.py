@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 def optional_outputs(config: Config) -> dict[str, list[Path]]:
     """Return the tables by what they hold; what is not configured has none."""
     layout = Layout.at(config.results)
-    models = config.models.train
+    models, asked = config.models.train, config.interpret
+    explained = bool(asked.tasks) or any(task.kind == "classification" for task in config.evaluate.tasks)
     return {
+        "interpret": [layout.interpretation(m) for m in models if m in asked.models] if explained else [],
         "few-shot": [layout.few_shot(model) for model in models] if config.evaluate.few_shot.shots else [],
         "zero-shot": [layout.zero_shot(model) for model in models] if config.evaluate.transfers else [],
         "ablation": [layout.ablation] if config.ablation.variants else [],

@@ -173,13 +173,6 @@ class Plan:
         init = config.models.brainmass.init
         return [] if init is None else [init]
 
-    def interpretations(self) -> list[str]:
-        """Tables of the explained models, where there is a task of two classes to explain."""
-        asked = self.config.interpret
-        named = bool(asked.tasks) or any(task.kind == "classification" for task in self.config.evaluate.tasks)
-        models = [model for model in self.config.models.train if model in asked.models]
-        return [str(self.layout.interpretation(model)) for model in models] if named else []
-
     def drawn_atlas(self, _wildcards: Any) -> list[str]:
         """Manifest of the atlas models read, where the project prepares it."""
         return [str(self.layout.atlas(self.atlases[0]))] if self._needs_atlas else []
@@ -254,7 +247,7 @@ def refuse_targets(config: Config, targets: Iterable[str]) -> None:
             "add --configfile workflow/configs/ablation.yaml",
         ),
         "interpret": (
-            Plan(config, None).interpretations(),
+            made["interpret"],
             "no model of `interpret.models` is trained, or no task has two classes",
             "name one of each (evaluate.tasks)",
         ),

@@ -85,7 +85,9 @@ def test_each_setting_reruns_its_own_job(brainmass) -> None:
     folds = jobs_after(brainmass, {"evaluate": {"folds": 3}})
     variants = {f"evaluate_ablation {name}" for name in ("full", "mrm")}
     models = {"evaluate_model brainmass", "interpret_model brainmass"}
-    assert folds == models | {"ablation_table"} | variants | AFTER
+    assert folds == models | AFTER  # variants are evaluated on the split alone
+    edges = jobs_after(brainmass, {"evaluate": {"select_edges": 7}})
+    assert edges == {"evaluate_model brainmass", "ablation_table"} | variants | AFTER
 
 
 def test_a_variant_reruns_its_own_three_jobs(brainmass) -> None:

@@ -94,7 +94,7 @@ def test_the_closing_status_counts_the_tables_that_are_configured(
     assert main(shlex.split(plan.status())[3:]) == 0
     lines = {line.split()[0]: line.split()[1:4] for line in capsys.readouterr().out.splitlines() if "|" in line}
     assert lines["few-shot"] == ["1", "of", "2"] and lines["ablation"] == ["0", "of", "1"]
-    assert "zero-shot" not in lines
+    assert lines["interpret"] == ["0", "of", "1"] and "zero-shot" not in lines
     (tmp_path / "my.yaml").write_text(json.dumps(raw))
     assert main(["status", "--config", "my.yaml"]) == 0
     assert {line.split()[0]: line.split()[1:4] for line in capsys.readouterr().out.splitlines() if "|" in line} == lines

@@ -30,4 +30,4 @@ rule interpret_model:
 
 rule interpret:
     input:
-        plan.interpretations(),
+        plan.optional("interpret"),

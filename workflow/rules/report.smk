@@ -54,7 +54,6 @@ rule report_page:
     input:
         snapshot=rules.snapshot.output,
         metrics=plan.models(plan.layout.metrics),
-        interpretations=plan.interpretations(),
         subjects=plan.all_subjects(),
         parcellated=plan.per_bucket(plan.layout.parcellated),
         flat=plan.per_preprocessed(plan.layout.flat),

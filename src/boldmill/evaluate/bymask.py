@@ -30,12 +30,14 @@ def by_mask(train: Mask) -> list[tuple[Mask, NDArray[np.int64]]]:
 
 
 def in_fold(transform: Transform, fit: Fit) -> Fit:
-    """Return a fit on features that are first transformed inside each training fold."""
+    """Return a fit on features that are first transformed inside each training fold; NaN for one without rows."""
     return partial(_in_fold, transform, fit)
 
 
 def _in_fold(transform: Transform, fit: Fit, features: Floats, truth: Floats, train: Mask) -> Floats:
     out = np.full(truth.shape, np.nan)
     for mask, fits in by_mask(train):
+        if not mask.any():
+            continue
         out[fits] = fit(transform(features, mask), truth[fits], train[fits])
     return out

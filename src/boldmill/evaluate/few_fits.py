@@ -59,8 +59,8 @@ def span_logistic(features: Floats, truth: Floats, train: Mask) -> Floats:
     """Score with the balanced L2 logistic probe on z-scored features.
 
     Parameters and result as :func:`nearest_centroid`; a score is the log-odds. The weights of an L2 fit lie in the span
-    of its n training rows, so the fit is exact in n coordinates; :func:`boldmill.evaluate.probes.probe_scores` gives
-    the same numbers at the cost of N x N kernels.
+    of its n training rows, so the fit is exact in n coordinates; :func:`boldmill.evaluate.probes.probe_scores`, which
+    does the fits with more rows than features, gives the same numbers but scales all N rows for every fit.
     """
     seen = np.isfinite(features)
     filled = np.where(seen, features, 0.0)
@@ -70,6 +70,9 @@ def span_logistic(features: Floats, truth: Floats, train: Mask) -> Floats:
     means, inverses = _scale(filled, known, train)
     for fit in np.flatnonzero(_both(truth, train)):
         rows, mean, inverse = train[fit], means[fit], inverses[fit]
+        if rows.sum() > features.shape[1]:
+            out[fit] = probe_scores(Probe(kind="logistic"), features, truth[fit : fit + 1], rows[None])[0]
+            continue
         own = (filled[rows] - known[rows] * mean) * inverse
         values, vectors = np.linalg.eigh(own @ own.T)
         kept = values > FLOOR * max(values[-1], FLOOR)

@@ -76,7 +76,8 @@ def probe_scores(probe: Probe, features: Floats, truth: Floats, train: Mask) -> 
     chosen = probe.select is not None and probe.select < p
     if probe.kind == "ridge" and not probe.scale and not chosen and n <= p and np.isfinite(features).all():
         return _shared_kernel(features, truth, folds)
-    shifted = features - np.nan_to_num(np.nanmean(np.where(np.isfinite(features), features, np.nan), axis=0))
+    seen = np.isfinite(features)
+    shifted = features - np.where(seen, features, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
     if not chosen and (n >= MANY_SAMPLES or len(folds) < len(train)):
         return _per_fold(probe, shifted, truth, folds)
     keep = min(probe.select or p, p)
@@ -109,7 +110,8 @@ def design(features: Floats, truth: Floats, train: Mask, *, keep: int, scale: bo
     sd = np.sqrt(variance)
     usable = sd > 1e-7 * (1 + np.abs(mean))
     if keep < features.shape[1]:
-        centred = np.where(train, truth - (truth * weight).sum(1, keepdims=True) / weight.sum(1, keepdims=True), 0.0)
+        rows = np.maximum(weight.sum(1, keepdims=True), 1)
+        centred = np.where(train, truth - (truth * weight).sum(1, keepdims=True) / rows, 0.0)
         # The mean of `centred` over the rows a feature is seen in is not 0 where some are missing: correct for it.
         covariance = centred @ filled - mean * (centred @ seen if not seen.all() else 0.0)
         strength = np.divide(np.abs(covariance), sd, out=np.full_like(sd, -1.0), where=usable)

@@ -138,7 +138,7 @@ def rollout_map(inputs: Inputs, task: Task, rows: NDArray[np.int64], folds: Fold
         for of in folds.of[: config.repeats, subjects]
         for chosen in (of == k for k in range(folds.number))
     ]
-    stable = stability(np.array(maps), config.top)
+    stable = stability(np.array(maps), config.top, np.arange(len(maps)) // folds.number)
     notes = ["class difference in Cohen's d; descriptive, not tested"]
     if stable.folds < 2:
         notes.append("stability n/a: fewer than two folds with two held-out subjects of either class")
@@ -225,7 +225,8 @@ def gradients_map(
     signed = by_subject(np.moveaxis(found.edges, 0, 1), member)  # (S, Q, E)
     size, sums = region_sums(np.abs(signed), inputs.regions), region_sums(signed, inputs.regions)
     own = of[:, subjects]
-    maps = [size[own[q] == k, q].mean(axis=0) for q in range(len(own)) for k in np.unique(own[q])]
+    parts = [(q, k) for q in range(len(own)) for k in np.unique(own[q])]
+    maps = [size[own[q] == k, q].mean(axis=0) for q, k in parts]
     positive = task.truth[subjects] > 0.5
     notes = ["log-odds of the positive class; each subject by the probe of its test fold"]
     if found.gap > config.tolerance:
@@ -243,7 +244,7 @@ def gradients_map(
         positive=sums[positive].mean(axis=(0, 1)),
         negative=sums[~positive].mean(axis=(0, 1)),
         edges=(signed[positive].mean(axis=(0, 1)) - signed[~positive].mean(axis=(0, 1))) / 2,
-        stable=stability(np.array(maps), config.top),
+        stable=stability(np.array(maps), config.top, [q for q, _ in parts]),
         auc=mean_auc(positive, by_subject(found.scores.T, member).T),
         gap=found.gap,
         shuffled=rank_correlation(size.mean(axis=(0, 1)), shuffled.mean(axis=0)),

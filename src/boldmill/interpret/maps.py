@@ -5,6 +5,7 @@ Axes: S subjects, N regions, E = N (N - 1) / 2 edges (upper triangle, row by row
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -25,7 +26,8 @@ class Stability:
     share : (N,) array
         Share of the folds that count the region among their top.
     spearman, jaccard : float
-        Mean over pairs of folds: rank correlation of the maps, overlap of their tops. NaN for fewer than two folds.
+        Mean over pairs of folds of one repeat: rank correlation of the maps, overlap of their tops. NaN for fewer than
+        two folds.
     folds : int
         How many folds have a map.
     """
@@ -67,14 +69,20 @@ def ranking(values: Floats) -> NDArray[np.int64]:
     return np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")
 
 
-def stability(maps: Floats, top: int) -> Stability:
-    """Return how far fold maps (K, N) agree; folds without a map (NaN) are left out."""
-    maps = maps[np.isfinite(maps).all(axis=1)] if len(maps) else maps
+def stability(maps: Floats, top: int, repeat: Sequence[int] | NDArray[np.int64] | None = None) -> Stability:
+    """Return how far fold maps (K, N) agree; folds without a map (NaN) are left out.
+
+    ``repeat`` is the repeat each fold belongs to (default: all the same one). Only folds of one repeat are compared:
+    those of two share subjects.
+    """
+    of = np.zeros(len(maps), dtype=np.int64) if repeat is None else np.asarray(repeat)
+    known = np.isfinite(maps).all(axis=1)
+    maps, of = maps[known], of[known]
     count, regions = maps.shape
     tops = [frozenset(ranking(one)[:top].tolist()) for one in maps]
     share = np.array([sum(i in chosen for chosen in tops) for i in range(regions)], dtype=np.float64)
     missing = np.full(regions, np.nan)
-    pairs = list(combinations(range(count), 2))
+    pairs = [(i, j) for i, j in combinations(range(count), 2) if of[i] == of[j]]
     overlap = [len(tops[i] & tops[j]) / len(tops[i] | tops[j]) for i, j in pairs]
     return Stability(
         mean=maps.mean(axis=0) if count else missing,

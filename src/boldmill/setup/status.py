@@ -113,7 +113,6 @@ def progress(
         stage("snapshot", [layout.snapshot(snapshot)]),
         stage("train", [layout.checkpoint(model) for model in models]),
         stage("evaluate", [layout.metrics(model) for model in models]),
-        stage("interpret", sorted(results.glob("interpret/*/regions.tsv"))),
         stage("report", [layout.report]),
         *(stage(name, paths) for name, paths in also.items() if paths),
         stage("ledger", [layout.ledger]),

@@ -40,6 +40,18 @@ def test_the_logistic_in_the_span_of_its_rows_is_the_probe(missing: bool) -> Non
     np.testing.assert_allclose(span_logistic(features, truth, train), wanted, atol=1e-6)
 
 
+def test_more_rows_than_features_need_no_kernel_of_rows(monkeypatch) -> None:
+    features, truth, train = toy(p=8)
+    wanted = probe_scores(Probe(kind="logistic"), features, truth, train)
+
+    def refused(matrix: np.ndarray) -> None:
+        raise AssertionError(f"a kernel of {len(matrix)} rows")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("boldmill.evaluate.few_fits.np.linalg.eigh", refused)
+        np.testing.assert_allclose(span_logistic(features, truth, train), wanted, atol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore:self.within_class_std_dev_")
 def test_the_centroid_is_that_of_scikit_learn() -> None:
     features, truth, train = toy()

@@ -147,3 +147,12 @@ def test_ridge_with_more_samples_than_features_needs_no_kernel(features, monkeyp
         assert np.isfinite(found).all()
         if not scale:
             np.testing.assert_allclose(found, wanted, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("probe", [Probe(kind="logistic"), Probe(kind="logistic", select=5), Probe(kind="ridge")])
+def test_a_feature_that_nobody_has_is_no_feature(probe):
+    x = np.random.default_rng(2).standard_normal((40, 12))
+    truth, train = np.tile((np.arange(40) % 2).astype(float), (2, 1)), np.tile(np.arange(40) < 30, (2, 1))
+    holed = np.insert(x, 4, np.nan, axis=1)
+    np.testing.assert_allclose(probe_scores(probe, holed, truth, train), probe_scores(probe, x, truth, train))

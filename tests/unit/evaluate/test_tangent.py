@@ -79,3 +79,13 @@ def test_parcels_without_data_and_matrices_that_are_not_positive(edges):
     flat = np.ones((3, 66)) * [[0.999], [-0.9], [0.2]]  # the second has negative eigenvalues
     assert np.linalg.eigvalsh(positive(flat)).min() > 0
     assert np.isfinite(tangent_vectors(flat, np.ones(3, dtype=bool))).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_fold_without_training_rows_gives_no_score(edges):
+    fit = in_fold(tangent_vectors, partial(probe_scores, Probe(kind="ridge")))
+    train = np.array([np.zeros(10, dtype=bool), np.arange(10) < 7])
+    scores = fit(edges, np.ones((2, 10)), train)
+    assert np.isnan(scores[0]).all() and np.isfinite(scores[1]).all()
+    chosen = probe_scores(Probe(kind="logistic", select=5), edges, np.ones((1, 10)), train[:1])
+    assert np.isnan(chosen).all()

@@ -171,6 +171,9 @@ def test_stability_counts_tops_ranks_and_overlaps() -> None:
     assert found.jaccard == pytest.approx(1 / 3)
     assert found.spearman == pytest.approx(spearmanr(maps[0], maps[1]).statistic)
     assert np.allclose(found.mean, maps[:2].mean(0)) and np.allclose(found.sd, maps[:2].std(0, ddof=1))
+    swapped = np.array([maps[0], maps[1], maps[0], maps[1], maps[2]])  # the folds of two repeats: never across them
+    twice = stability(swapped, 2, [0, 0, 1, 1, 1])
+    assert (twice.folds, twice.jaccard, twice.spearman) == (4, found.jaccard, pytest.approx(found.spearman))
     alone: Any = stability(maps[:1], top=2)
     assert np.isnan([alone.spearman, alone.jaccard]).all() and np.isnan(alone.sd).all()
     none = stability(maps[2:], top=2)
