@@ -100,12 +100,12 @@ STAGES: dict[str, Stage] = {
         version=3, reads=("snapshot", "inclusion"), module="boldmill.shards.snapshot_command", seeded=True
     ),
     "train_brainmass": Stage(
-        version=2, reads=("models.brainmass", "augment"), module="boldmill.train.command", seeded=True
+        version=3, reads=("models.brainmass", "augment"), module="boldmill.train.command", seeded=True
     ),
     "train_fmri_mae": Stage(version=2, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
     "train_fm_app": Stage(version=2, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
     "evaluate": Stage(
-        version=2,
+        version=3,
         reads=("evaluate",),
         module="boldmill.evaluate.command",
         seeded=True,
@@ -137,7 +137,7 @@ STAGES: dict[str, Stage] = {
     ),
     "cohort": Stage(version=2, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
     "pages": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
-    "report": Stage(version=3, reads=("project", "preset", "report"), module="boldmill.report.command"),
+    "report": Stage(version=4, reads=("project", "preset", "report"), module="boldmill.report.command"),
     "ledger": Stage(version=1, reads=(), module="boldmill.provenance.ledger"),
 }
 

@@ -93,4 +93,5 @@ def test_given_weights_are_an_input_of_the_training_that_starts_from_them(tables
     tables.finish()
     assert not tables.jobs()
     weights.write_text("second")
-    assert set(tables.jobs()) == {"train_model brainmass", "evaluate_model brainmass", "report_page", "ledger"}
+    models = {f"{job}_model brainmass" for job in ("train", "evaluate", "interpret")}
+    assert set(tables.jobs()) == {*models, "report_page", "ledger"}

@@ -71,29 +71,32 @@ def fold_test(task: Task, design: Design, chosen: Mask, ours: Floats, reference:
     names = [name for name in metrics_of(task.kind) if name in ("auc", "macro_auc", "mae")]
     metric = metrics_of(task.kind)[names[0]]
     sign = -1.0 if names[0] in LOWER_IS_BETTER else 1.0
-    if len(design.test) < 2:
-        return np.nan, "no t-test: one test set"
     differences: list[float] = []
     n_test: list[int] = []
     n_train: list[int] = []
+    sets = 0
     for repeat, test, train in zip(design.repeat, design.test, design.train, strict=True):
         own = test & chosen[repeat]
+        if not own.any():  # a fold without anybody who counts is no test set
+            continue
+        sets += 1
         if design.protocol == LEAVE_SITE and np.unique(task.truth[own]).size < 2:
             continue
         values = [
-            float(over_repeats(metric, task.truth[own], s[repeat : repeat + 1, own])[0]) if own.any() else np.nan
-            for s in (ours, reference)
+            float(over_repeats(metric, task.truth[own], s[repeat : repeat + 1, own])[0]) for s in (ours, reference)
         ]
         differences.append(sign * (values[0] - values[1]))
         n_test.append(int(own.sum()))
         n_train.append(int(train.sum()))
     found = np.array(differences)
-    left = len(design.test) - found.size
+    left = sets - found.size
     if left and found.size < MIN_SITES:
-        return np.nan, f"no t-test: {left} of {len(design.test)} test sites have a single class"
+        return np.nan, f"no t-test: {left} of {sets} test sites have a single class"
+    if sets < 2:
+        return np.nan, "no t-test: one test set"
     if not np.isfinite(found).all():
         lost = int((~np.isfinite(found)).sum())
-        return np.nan, f"no t-test: {names[0]} is undefined in {lost} of {found.size} test folds"
+        return np.nan, f"no t-test: {names[0]} is undefined in {lost} of {found.size} test sets"
     t, p = corrected_resampled_t(found, float(np.mean(n_test)), float(np.mean(n_train)))
     if np.isnan(p):
         return np.nan, f"no t-test: the same difference in all {found.size} test sets"

@@ -44,7 +44,8 @@ class TaskConfig(Section):
         default={}, description="column (or mean_fd): labels kept, or {min, max}; a scan without a value is left out"
     )
     external: list[str] = Field(
-        default=[], description="data sets that are tested only, by methods fitted on the others (protocol external)"
+        default=[],
+        description="data sets tested only, on labels of the others, by methods fitted on these (protocol external)",
     )
     protocols: list[Protocol] = Field(default=[], description="protocols of this task; empty: evaluate.protocols")
 

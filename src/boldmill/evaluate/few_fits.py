@@ -67,20 +67,18 @@ def span_logistic(features: Floats, truth: Floats, train: Mask) -> Floats:
     known = seen.astype(np.float64)
     out = np.full(train.shape, np.nan)
     probe = Probe(kind="logistic", scale=False)
-    both = _both(truth, train)
-    for fit in np.flatnonzero(both):
-        mask = train[fit : fit + 1]
-        if mask.sum() > features.shape[1]:
-            out[fit] = probe_scores(Probe(kind="logistic"), features, truth[fit : fit + 1], mask)[0]
+    means, inverses = _scale(filled, known, train)
+    for fit in np.flatnonzero(_both(truth, train)):
+        rows, mean, inverse = train[fit], means[fit], inverses[fit]
+        if rows.sum() > features.shape[1]:
+            out[fit] = probe_scores(Probe(kind="logistic"), features, truth[fit : fit + 1], rows[None])[0]
             continue
-        mean, inverse = (row[0] for row in _scale(filled, known, mask))
-        rows = mask[0]
         own = (filled[rows] - known[rows] * mean) * inverse
         values, vectors = np.linalg.eigh(own @ own.T)
         kept = values > FLOOR * max(values[-1], FLOOR)
         axes = (own.T @ (vectors[:, kept] / np.sqrt(values[kept]))) * inverse[:, None]
-        coordinates = filled @ axes - known @ (mean[:, None] * axes)
-        out[fit] = probe_scores(probe, coordinates, truth[fit : fit + 1], mask)[0]
+        middle = mean @ axes if seen.all() else known @ (mean[:, None] * axes)
+        out[fit] = probe_scores(probe, filled @ axes - middle, truth[fit : fit + 1], train[fit : fit + 1])[0]
     return out
 
 

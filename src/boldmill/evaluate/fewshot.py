@@ -67,7 +67,7 @@ def few_shot_rows(
     Parameters
     ----------
     task : Task
-        A classification with two classes.
+        A classification with two classes; subjects of its external data sets neither teach nor are tested.
     sets : mapping
         Name -> features of the task's scans (N, P), and what to say of them. All sets draw and test the same subjects:
         those that have features in every set.
@@ -81,7 +81,8 @@ def few_shot_rows(
         usable &= np.isfinite(features).any(axis=1)
     known = np.zeros(len(task.subjects), dtype=bool)
     known[task.member[usable]] = True
-    pool, test = known & ~task.heldout & ~task.external, known & task.heldout
+    known &= ~task.external
+    pool, test = known & ~task.heldout, known & task.heldout
     order = draw_orders(task, pool, draws, seed)
     masks: dict[str, Mask] = {str(k): shots_of(order, k, len(pool)) for k in shots}
     masks[CEILING] = pool[None]

@@ -5,6 +5,7 @@ Axes: N samples (scans), K folds, Q repeats.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,10 +51,8 @@ def dealt(truth: NDArray[Any], kind: str, groups: Sequence[str], wanted: int) ->
 
 
 def possible_folds(stratum: NDArray[np.int64], groups: Sequence[str], wanted: int) -> int:
-    """Return the number of folds that leaves a group of every stratum in every fold (at most ``wanted``)."""
-    per_group = _group_strata(stratum, groups)
-    counts = np.bincount(np.array(list(per_group.values()), dtype=np.int64))
-    return int(min(wanted, counts[counts > 0].min()))
+    """Return the number of folds for which every stratum is in enough groups, one each (at most ``wanted``)."""
+    return min(wanted, *_groups_with(stratum, groups).values())
 
 
 def repeated_group_folds(
@@ -61,7 +60,7 @@ def repeated_group_folds(
 ) -> NDArray[np.int64]:
     """Assign every sample to one test fold per repeat, stratified over groups.
 
-    Groups of one stratum (a group's majority stratum) are shuffled and dealt to the folds like cards, every stratum
+    Groups of one stratum (the rarest of their members) are shuffled and dealt to the folds like cards, every stratum
     from the first fold on: balanced classes stay balanced in every training set (an imbalance opposite to that of the
     test fold would push the pooled AUC of an uninformative method below one half), at the price of fold sizes that
     differ by up to one group per stratum. The result depends on the names of the groups and on the key, never on the
@@ -111,8 +110,18 @@ def repeated_group_folds(
 
 
 def _group_strata(stratum: NDArray[np.int64], groups: Sequence[str]) -> dict[str, int]:
-    """Return the majority stratum of each group (ties: the lowest)."""
-    votes: dict[str, list[int]] = {}
-    for group, value in zip(groups, stratum, strict=True):
-        votes.setdefault(group, []).append(int(value))
-    return {group: int(np.bincount(values).argmax()) for group, values in votes.items()}
+    """Return the stratum of each group: of those of its members the one that fewest groups hold (ties: the lowest).
+
+    A majority would hide a class that lives in mixed families only, and its few pure families would set the folds.
+    """
+    rank = {value: (number, value) for value, number in _groups_with(stratum, groups).items()}
+    out: dict[str, int] = {}
+    for group, value in zip(groups, stratum.tolist(), strict=True):
+        out[group] = min(out.get(group, value), value, key=rank.__getitem__)
+    return out
+
+
+def _groups_with(stratum: NDArray[np.int64], groups: Sequence[str]) -> dict[int, int]:
+    """Return how many groups hold each stratum."""
+    pairs = set(zip(stratum.tolist(), groups, strict=True))
+    return dict(Counter(value for value, _ in pairs))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestCentroid
@@ -129,8 +131,6 @@ def test_more_shots_help_where_there_is_an_effect(cohort) -> None:
 
 
 def test_nobody_held_out_is_ever_drawn_and_families_once(cohort) -> None:
-    import dataclasses
-
     people = cohort(n=24, heldout=6, two_scans=4)
     families = tuple(f"family-{int(s[-2:]) // 4}" for s in people.subjects)
     task = make_task(GROUP, dataclasses.replace(people, groups=families))
@@ -201,9 +201,21 @@ def test_no_fit_ever_sees_a_held_out_subject_and_each_k_has_its_number(cohort, m
     assert subjects == [[2] * 6, [8] * 6, [28]]
 
 
-def test_a_data_set_that_is_only_tested_is_never_drawn(cohort, monkeypatch) -> None:
-    import dataclasses
+def test_external_subjects_neither_teach_nor_are_tested(cohort) -> None:
+    """The curve is that of the task without them; two of its held-out subjects are external, and two of the others."""
+    names = tuple("other" if i in (0, 1, 28, 29) else "toy" for i in range(30))
+    people = dataclasses.replace(cohort(n=30, heldout=10, edges=20, effect=1.0), datasets=names)
+    found = []
+    for chosen in ({"external": ["other"]}, {"datasets": ["toy"]}):
+        task = make_task(GROUP.model_copy(update=chosen), people)
+        sets = {"fc": (people.fc[task.rows], "")}
+        found.append(few_shot_rows(task, sets, shots=(1, 4), draws=5, bootstrap=100, seed=0))
+    assert {row.n_test for row in found[0]} == {8}
+    values = [[(row.value, row.ci_low, row.ci_high) for row in rows] for rows in found]
+    np.testing.assert_allclose(*values)
 
+
+def test_a_data_set_that_is_only_tested_is_never_drawn(cohort, monkeypatch) -> None:
     people = cohort(n=40, heldout=12)
     away = tuple("away" if i >= 30 else "toy" for i in range(40))
     task = make_task(GROUP.model_copy(update={"external": ["away"]}), dataclasses.replace(people, datasets=away))

@@ -63,3 +63,17 @@ def test_a_small_bin_of_a_continuous_target_costs_no_folds():
     assert number == 2
     assert np.bincount(repeated_group_folds(stratum, two, number, 1, 0)[0]).tolist() == [10, 10]
     assert dealt(values[:0], "regression", [], 5)[1] == 0
+
+
+def test_mixed_families_count_for_each_of_their_classes():
+    """Twenty pairs of a patient and a relative, and one patient alone: five folds, each with patients and controls."""
+    stratum = np.array([0, 1] * 20 + [1])
+    groups = [f"f{i // 2}" for i in range(40)] + ["alone"]
+    assert possible_folds(stratum, groups, 5) == 5
+    for of in repeated_group_folds(stratum, groups, 5, 3, 0):
+        assert all(set(stratum[of == k]) == {0, 1} for k in range(5))
+    # Ten families with one patient each among forty without any: a patient in every fold of ten.
+    trios = np.array([1, 0, 0] * 10 + [0] * 40)
+    names = [f"f{i // 3}" for i in range(30)] + [f"s{i}" for i in range(40)]
+    for of in repeated_group_folds(trios, names, 10, 3, 0):
+        assert np.bincount(of, weights=trios).tolist() == [1.0] * 10

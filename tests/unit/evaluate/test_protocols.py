@@ -12,11 +12,13 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 from boldmill.errors import ConfigError
 from boldmill.evaluate import metrics
 from boldmill.evaluate.command import evaluate_task
+from boldmill.evaluate.compare import fold_test
 from boldmill.evaluate.comparison import comparison
 from boldmill.evaluate.config import EvaluateConfig, TaskConfig
 from boldmill.evaluate.design import PROTOCOLS
 from boldmill.evaluate.leakage import overlap
 from boldmill.evaluate.protocol import undefined
+from boldmill.evaluate.stats import corrected_resampled_t
 from boldmill.evaluate.table import Predictions
 from boldmill.evaluate.tasks import CannotEvaluate, make_task
 
@@ -254,4 +256,21 @@ def test_unharmonised_scans_are_counted_among_those_that_are_scored(cohort):
     task_config = TaskConfig(name="t", column="group", protocols=["heldout"])
     inputs = {"features": {}, "text_encoder": "n/a"}
     rows = evaluate_task(task_config, data, config, 0, "m", inputs, Predictions())
-    assert rows[0].note.startswith("0 of 8 tested scans unharmonised")
+    assert rows[0].note.startswith("0 of 8 tested scans unharmonised; ")
+
+
+def test_a_fold_without_anybody_who_counts_is_no_test_set(cohort):
+    """Seven held-out subjects in five folds of two repeats: some folds hold none of them."""
+    data = cohort(n=40, edges=6, heldout=7)
+    task = make_task(TaskConfig(name="t", column="score", kind="regression"), data)
+    design = PROTOCOLS["heldout"](task, CONFIG, 1)
+    sizes = (design.test & design.scored).sum(axis=1)
+    assert (sizes == 0).any()
+    ours, reference = np.random.default_rng(0).standard_normal((2, 2, 40))
+    p, words = fold_test(task, design, design.tested, ours, reference)
+    one, two = (np.abs(task.truth - s) for s in (ours, reference))
+    used = [j for j in range(10) if sizes[j]]
+    gain = [(two - one)[design.repeat[j], design.test[j] & design.scored].mean() for j in used]
+    train = design.train[used].sum(axis=1).mean()
+    assert p == pytest.approx(corrected_resampled_t(np.array(gain), 14 / len(used), train)[1])
+    assert f"over {len(used)} test sets" in words

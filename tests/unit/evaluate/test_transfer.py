@@ -130,6 +130,15 @@ def test_a_source_that_was_held_out_whole_teaches_with_all() -> None:
     assert learn.all() and test.all()
 
 
+def test_external_subjects_of_the_source_never_teach() -> None:
+    cohort, _ = two()
+    both = cohort.phenotypes.assign(dx=cohort.phenotypes["dx"].fillna("patient"))
+    cohort = dataclasses.replace(cohort, phenotypes=both, splits=("train",) * 80)
+    source = make_task(SOURCE.model_copy(update={"external": ["away"]}), cohort)
+    learn, test = sides(source, make_task(TARGET, cohort), frozenset(), {})
+    assert (learn.sum(), test.sum()) == (40, 40) and not (learn & source.external).any()
+
+
 def test_a_data_set_that_a_task_only_tests_never_teaches() -> None:
     cohort, label = two()
     both = ["patient" if value else "control" for value in label]

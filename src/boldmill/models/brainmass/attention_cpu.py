@@ -43,17 +43,13 @@ def attend(
     batch, length, width = x.shape
     group = max(1, GROUP // (heads * length * length))
     mixed = torch.empty((batch, length, width))
-    scales = (width // heads) ** -0.5, 1.0, 1.0
+    merged = torch.addmm(bias, x.reshape(-1, width), weight.t()).view(batch, length, 3, width)
+    turned = merged.float().permute(2, 0, 3, 1)
+    turned[0].mul_((width // heads) ** -0.5)
     saved = []
     for start in range(0, batch, group):
         scans = slice(start, start + group)
-        part = x[scans].mT
-        q, k, v = (
-            torch.baddbmm(
-                bias[rows].view(1, -1, 1), weight[rows].expand(len(part), -1, -1), part, beta=scale, alpha=scale
-            ).float().view(len(part) * heads, -1, length)
-            for rows, scale in zip(thirds(width), scales, strict=True)
-        )  # fmt: skip
+        q, k, v = (one[scans].reshape(-1, width // heads, length) for one in turned)
         soft = torch.bmm(q.mT, k)
         torch.softmax(soft, -1, out=soft)
         dropped = soft

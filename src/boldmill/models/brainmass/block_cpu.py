@@ -25,7 +25,7 @@ from boldmill.models.brainmass.dropout import Masks
 
 EPS = 1e-5
 
-COLUMNS = 256
+COLUMNS = 128
 """Hidden units that go through the feed-forward layer at a time."""
 
 NAMES = ("qkv.weight", "qkv.bias", "out.weight", "out.bias", "up.weight", "up.bias", "down.weight", "down.bias",

@@ -26,8 +26,17 @@ if TYPE_CHECKING:
 
     from boldmill.models.brainmass.encoder import Block
 
-PIECE = 4
-"""Scans of one piece."""
+PIECE, LARGEST = 4, 16
+"""Scans of one piece, least and most: arrays of few stay in cache, many share the cost of a call."""
+
+
+def piece(batch: int) -> int:
+    """Return how many scans of a batch go through together, whatever the number of threads: at most half of them.
+
+    >>> [piece(n) for n in (3, 16, 128)]
+    [4, 8, 16]
+    """
+    return max(PIECE, min(LARGEST, batch // 2))
 
 
 class Setup(NamedTuple):
@@ -59,7 +68,7 @@ class _Run(torch.autograd.Function):
     def forward(ctx: Any, tokens: Tensor, setup: Setup, *weights: Tensor) -> Tensor:
         layers = _layers(weights, setup.low)
         save = any(ctx.needs_input_grad)
-        pieces = torch.split(tokens, PIECE)
+        pieces = torch.split(tokens, piece(len(tokens)))
         out: list[Any] = [None] * len(pieces)
         saved: list[list[Saved | None]] = [[] for _ in pieces]
 
@@ -80,7 +89,7 @@ class _Run(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         setup, layers, saved = ctx.setup, ctx.layers, ctx.saved
-        pieces = torch.split(grad.contiguous(), PIECE)
+        pieces = torch.split(grad.contiguous(), piece(len(grad)))
         out: list[Any] = [None] * len(pieces)
         threads = min(setup.threads, len(pieces))
         sums = [[torch.zeros(_kept(i, shape)) for i, shape in enumerate(ctx.shapes)] for _ in range(threads)]
