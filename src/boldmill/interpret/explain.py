@@ -188,10 +188,11 @@ def attributions(
     from boldmill.interpret.gradients import integrated_gradients
     from boldmill.interpret.probe import fit_direction
 
-    known = np.isfinite(inputs.features).all(axis=1)
+    known = np.asarray(np.isfinite(inputs.features).all(axis=1))
     edges = np.zeros((len(of), len(rows), inputs.regions * (inputs.regions - 1) // 2))
     scores, gaps, sizes = np.full((len(of), len(rows)), np.nan), [], []
     for repeat, fold in enumerate(of):
+        starts = baselines(inputs, fold, known, config.baseline)
         for k in np.unique(fold[rows]):
             here = np.flatnonzero(fold[rows] == k)
             train = (fold >= 0) & (fold != k) & known
@@ -199,7 +200,7 @@ def attributions(
                 why = "the training scans of a fold are all of one class"
                 raise CannotEvaluate("cannot explain", name, why, "add subjects, or lower evaluate.folds")
             probe = fit_direction(inputs.features, labels, train)
-            start = torch.from_numpy(baseline(inputs, np.flatnonzero(train), config.baseline)).to(inputs.device)
+            start = torch.from_numpy(starts[int(k)]).to(inputs.device)
             direction = torch.from_numpy(probe.weights.astype(np.float32)).to(inputs.device)
             fc = torch.from_numpy(inputs.fc(rows[here])).to(inputs.device)
             found = integrated_gradients(inputs.model, fc, start, direction, config.ig_steps)
@@ -253,14 +254,30 @@ def gradients_map(
     )
 
 
-def baseline(inputs: Inputs, rows: NDArray[np.int64], kind: str) -> NDArray[np.float32]:
-    """Return the start of the path (R, R): the mean FC of training scans, or no correlation; diagonal 1."""
+def baselines(
+    inputs: Inputs, fold: NDArray[np.int64], known: NDArray[np.bool_], kind: str
+) -> dict[int, NDArray[np.float32]]:
+    """Return the start of the path (R, R) of each fold: the mean FC of all scans outside it, or no correlation.
+
+    Parameters
+    ----------
+    fold : (N,) int array
+        Test fold of every scan of the task; -1: in none, and no training scan either.
+    known : (N,) bool array
+        Scans with features.
+    kind : {"mean", "zero"}
+    """
+    numbers = np.unique(fold[fold >= 0]).tolist()
     if kind == "zero":
-        return np.eye(inputs.regions, dtype=np.float32)
-    total = np.zeros((inputs.regions, inputs.regions))
-    for start in range(0, len(rows), PASS):
-        total += inputs.fc(rows[start : start + PASS]).sum(axis=0, dtype=np.float64)
-    return np.asarray(total / len(rows), dtype=np.float32)
+        return {k: np.eye(inputs.regions, dtype=np.float32) for k in numbers}
+    sums = {k: np.zeros((inputs.regions, inputs.regions)) for k in numbers}  # every scan is read once, for all folds
+    counts = {k: int((known & (fold == k)).sum()) for k in numbers}
+    for k in numbers:
+        rows = np.flatnonzero(known & (fold == k))
+        for start in range(0, len(rows), PASS):
+            sums[k] += inputs.fc(rows[start : start + PASS]).sum(axis=0, dtype=np.float64)
+    total, count = sum(sums.values()), sum(counts.values())
+    return {k: np.asarray((total - sums[k]) / max(count - counts[k], 1), dtype=np.float32) for k in numbers}
 
 
 def mean_auc(positive: NDArray[np.bool_], scores: Floats) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,7 @@ from boldmill.evaluate.crossval import Folds
 from boldmill.evaluate.tasks import CannotEvaluate, Task
 from boldmill.interpret import probe
 from boldmill.interpret.config import InterpretConfig
-from boldmill.interpret.explain import Inputs, baseline, chosen_scans, gradients_map, rollout_map
+from boldmill.interpret.explain import Inputs, baselines, chosen_scans, gradients_map, rollout_map
 from boldmill.interpret.maps import ranking
 from boldmill.models.brainmass.architecture import design
 from boldmill.models.brainmass.model import BrainMass
@@ -187,11 +187,23 @@ def test_who_cannot_be_explained_is_said() -> None:
         chosen_scans(task, folds, ids(task), 200, everyone(task))
 
 
-def test_baselines() -> None:
+def test_a_path_starts_at_the_mean_of_the_training_scans_each_read_once() -> None:
     inputs, _, _ = toy()
-    rows = np.arange(40)
-    assert np.allclose(baseline(inputs, rows, "mean"), inputs.fc(rows).mean(0), atol=1e-6)
-    assert np.array_equal(baseline(inputs, rows, "zero"), np.eye(R))
+    read: list[int] = []
+
+    def fc(rows: np.ndarray) -> np.ndarray:
+        read.extend(rows.tolist())
+        return inputs.fc(rows)
+
+    fold = np.where(np.arange(len(inputs.features)) < 3, -1, np.arange(len(inputs.features)) % 4)
+    known = np.arange(len(fold)) != 7
+    found = baselines(replace(inputs, fc=fc), fold, known, "mean")
+    assert sorted(found) == [0, 1, 2, 3] and sorted(read) == np.flatnonzero((fold >= 0) & known).tolist()
+    for k, start in found.items():
+        wanted = inputs.fc(np.flatnonzero((fold >= 0) & (fold != k) & known)).mean(0)
+        assert np.allclose(start, wanted, atol=1e-6)
+    zero = baselines(inputs, fold, known, "zero")
+    assert all(np.array_equal(start, np.eye(R)) for start in zero.values())
 
 
 # the command
