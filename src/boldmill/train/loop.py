@@ -21,6 +21,7 @@ from boldmill.train.checkpoint import RESUME, load_resume, save_resume
 from boldmill.train.device import seed_step
 from boldmill.train.distributed import any_rank, from_first, is_first, rank, same_on_all, sum_over_ranks, wait_for_all
 from boldmill.train.optim import Recipe, adamw, clip_gradients, set_lr
+from boldmill.train.pulse import Pulse
 
 if TYPE_CHECKING:
     import torch
@@ -90,8 +91,6 @@ def fit(
     MachineFault
         A loss, a monitor or a validation loss is not finite.
     """
-    from tqdm import trange
-
     path = out_dir / RESUME
     optimiser = adamw(task.module, recipe)
     position = load_resume(path, task.module, optimiser, sha256_text(canonical_json(identity)))
@@ -100,10 +99,8 @@ def fit(
     meter = _Meter(position.pending)
     saved = time.monotonic()
     with _stop_signals() as asked:
-        bar = trange(position.step, recipe.steps, initial=position.step, total=recipe.steps,
-                     disable=not (progress and is_first()),
-                     desc="train", unit="step")  # fmt: skip
-        for step in bar:
+        pulse = Pulse(position.step, recipe.steps, bar=progress, quiet=not is_first())
+        for step in range(position.step, recipe.steps):
             if any_rank(asked.is_set()) or (stop_at and step == stop_at):
                 position.pending = meter.state()
                 if is_first():
@@ -121,7 +118,7 @@ def fit(
                     row |= from_first(task.monitors() | task.validate() if is_first() else {})
                 _check_finite(row, out_dir)
                 position.history.append(row)
-                bar.set_postfix(loss=f"{row['loss']:.4f}")
+            pulse.beat(position.step, position.history[-1]["loss"] if position.history else None)
             if is_first() and time.monotonic() - saved > CHECKPOINT_SECONDS and position.step < recipe.steps:
                 position.pending = meter.state()
                 save_resume(path, task.module, optimiser, position)
