@@ -114,5 +114,6 @@ class EvaluateConfig(Section):
         for one in self.transfers:
             for name in (one.source, one.target):
                 if name not in known:
-                    raise ValueError(f"transfer {one.name}: `{name}` is no task{nearest(name, known)}")
+                    why = f"transfer {one.name}: `{name}` is no task{nearest(name, known)}"
+                    raise ValueError(f"{why}; name one of evaluate.tasks, or set `transfers: []` for those of the demo")
         return self
