@@ -1,7 +1,9 @@
 """The cohorts of the end-to-end tests, each run once."""
 
 import importlib.util
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +23,20 @@ def _load(name: str) -> ModuleType:
 @pytest.fixture(scope="session")
 def e2e() -> ModuleType:
     return _load("line")
+
+
+@pytest.fixture(scope="session")
+def needs() -> Callable[[Path], None]:
+    """Skip where a folder of the real test data is missing; in CI fail."""
+
+    def check(folder: Path) -> None:
+        if not folder.exists():
+            reason = f"the real test data are not at {folder} (BOLDMILL_TEST_DATA)"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+
+    return check
 
 
 @pytest.fixture(scope="session")

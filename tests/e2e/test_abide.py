@@ -56,12 +56,8 @@ def small(people: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def abide(e2e, tmp_path_factory: pytest.TempPathFactory):
-    if not DATA.exists():
-        reason = f"the real test data are not at {DATA} (BOLDMILL_TEST_DATA)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+def abide(e2e, needs, tmp_path_factory: pytest.TempPathFactory):
+    needs(DATA)
     line = e2e.Line(tmp_path_factory.mktemp("abide"))
     folder = line.folder / "resources" / "abide"
     folder.mkdir(parents=True)

@@ -18,12 +18,8 @@ SCANS = ("pumi_sub-001_task-rest", "studyforrest_sub-02_task-oneback_run-1")
 
 
 @pytest.fixture(scope="module")
-def real(e2e, tmp_path_factory: pytest.TempPathFactory):
-    if not DATA.exists():
-        reason = f"the real test data are not at {DATA} (BOLDMILL_TEST_DATA)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+def real(e2e, needs, tmp_path_factory: pytest.TempPathFactory):
+    needs(DATA)
     line = e2e.Line(tmp_path_factory.mktemp("real"))
     line.run("boldmill", "init", str(DATA / "bids/pumi"), str(DATA / "bids/studyforrest"))
     line.done = line.snakemake("shards", "--configfile", "my.yaml", TEMPLATEFLOW_HOME=str(DATA / "templateflow"))

@@ -40,12 +40,8 @@ LABELS = {"abide": "HO111", "ds003059": "Schaefer2018-100Parcels7Networks"}
 
 
 @pytest.fixture(scope="module")
-def tables(e2e, tmp_path_factory: pytest.TempPathFactory):
-    if not DATA.exists():
-        reason = f"the real test data are not at {DATA} (BOLDMILL_TEST_DATA)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+def tables(e2e, needs, tmp_path_factory: pytest.TempPathFactory):
+    needs(DATA)
     line = e2e.Line(tmp_path_factory.mktemp("tables"))
     (line.folder / "my.yaml").write_text(CONFIG)
     line.done = line.snakemake("shards", "--configfile", "my.yaml", TEMPLATEFLOW_HOME="/nowhere")

@@ -66,3 +66,16 @@ def bids_issues() -> Callable[..., list[str]]:
         )
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def synth() -> ModuleType:
+    """The generator of synthetic snapshots, ``tests/unit/models/synth.py``."""
+    path = Path(__file__).with_name("models") / "synth.py"
+    if "boldmill_synth" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("boldmill_synth", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["boldmill_synth"] = module
+        spec.loader.exec_module(module)
+    return sys.modules["boldmill_synth"]

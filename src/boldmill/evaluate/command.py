@@ -15,10 +15,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boldmill.paths import MODELS
+from boldmill.evaluate.prepared import add_arguments as options
 
 if TYPE_CHECKING:
     from boldmill.evaluate.cohort import Cohort
@@ -34,13 +33,7 @@ PREDICTIONS, COMPARISON = "predictions.parquet", "comparison.md"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--model", required=True, choices=MODELS, help="model to evaluate")
-    parser.add_argument("--checkpoint", required=True, type=Path, help="its weights (`boldmill train`)")
-    parser.add_argument("--snapshot", required=True, type=Path, help="snapshot manifest (`boldmill snapshot`)")
-    parser.add_argument("--out", required=True, type=Path, help="table to write: .../metrics.tsv")
-    parser.add_argument("--config-json", required=True, help="settings of the stage as JSON text")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-    parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, ...")
+    options(parser, "metrics.tsv")
     parser.add_argument("--methods", default="", help="run these methods only (names with commas)")
 
 
@@ -55,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.evaluate.comparison import comparison
     from boldmill.evaluate.config import EvaluateConfig
     from boldmill.evaluate.leakage import pretraining_epochs, pretraining_subjects, refuse_overlap
-    from boldmill.evaluate.table import Predictions, write_metrics
+    from boldmill.evaluate.rows import write_rows
+    from boldmill.evaluate.table import Predictions, Row
     from boldmill.provenance.record import Recorder
     from boldmill.shards.reader import Snapshot
     from boldmill.stages import Settings
@@ -118,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
             if args.model == "fm_app":
                 own = _split(model, snapshot, group_of, config, settings.seed, device, predictions, note)
                 rows += [replace(row, epochs=epochs) if row.model == args.model else row for row in own]
-        write_metrics(args.out, rows)
+        write_rows(args.out, Row, rows)
         record.add_output(write_text(args.out.with_name(COMPARISON), comparison(rows)))
         record.add_output(predictions.write(args.out.with_name(PREDICTIONS)))
         record.note(device=device, snapshot=snapshot.id, n_scans=len(cohort), n_rows=len(rows))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from boldmill.evaluate.table import MISSING, Row
+from boldmill.evaluate.rows import MISSING
+from boldmill.evaluate.table import Row
 
 LEADING = {
     "classification": ("auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "f1"),

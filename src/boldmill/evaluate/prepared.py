@@ -36,9 +36,11 @@ class Prepared:
     record: Recorder
 
 
-def add_arguments(parser: argparse.ArgumentParser, table: str) -> None:
-    """Declare the options shared by both commands."""
-    parser.add_argument("--model", required=True, choices=MODELS, help="model to evaluate")
+def add_arguments(
+    parser: argparse.ArgumentParser, table: str, *, models: Sequence[str] = MODELS, verb: str = "evaluate"
+) -> None:
+    """Declare the options of every command that tests or explains a trained model."""
+    parser.add_argument("--model", required=True, choices=models, help=f"model to {verb}")
     parser.add_argument("--checkpoint", required=True, type=Path, help="its weights (`boldmill train`)")
     parser.add_argument("--snapshot", required=True, type=Path, help="snapshot manifest (`boldmill snapshot`)")
     parser.add_argument("--out", required=True, type=Path, help=f"table to write: .../{table}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from boldmill.evaluate.cohort import Cohort
 from boldmill.evaluate.compare import MIN_TESTED, compare
 from boldmill.evaluate.config import EvaluateConfig
-from boldmill.evaluate.crossval import Fit, of_subjects, scan_scores
+from boldmill.evaluate.crossval import Fit, cross_validate, of_subjects
 from boldmill.evaluate.design import CV, HELDOUT, NESTED, Design
 from boldmill.evaluate.harmonise import unharmonised_note
 from boldmill.evaluate.leakage import overlap
@@ -22,8 +22,9 @@ from boldmill.evaluate.method import Method
 from boldmill.evaluate.metrics import metrics_of
 from boldmill.evaluate.nested import nested
 from boldmill.evaluate.null import Null, blank, counted, fixed_p, refit_null, refit_p
+from boldmill.evaluate.rows import MISSING
 from boldmill.evaluate.stats import bootstrap_weights, interval
-from boldmill.evaluate.table import MISSING, Predictions, Row
+from boldmill.evaluate.table import Predictions, Row
 from boldmill.evaluate.tasks import Task
 
 Floats = NDArray[np.float64]
@@ -83,7 +84,7 @@ def evaluate_method(
         fit = _searched(context, method) if searched else method.fit
         shared = CV if CV in done and protocol in (HELDOUT, NESTED) and not searched else protocol
         if shared not in done:
-            by_scan = scan_scores(fit, features, task.truth[None], design, task)[0]
+            by_scan = cross_validate(fit, features, task, design)
             null = None
             if method.permute == "refit" and not searched:
                 null = refit_null(fit, features, task, design, config.permutations, context.seed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boldmill.atomic import atomic, write_text
+from boldmill.atomic import atomic
+from boldmill.evaluate.rows import MISSING
 
 if TYPE_CHECKING:
     from boldmill.evaluate.cohort import Cohort
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from boldmill.evaluate.tasks import Task
 
 NAN = float("nan")
-MISSING = "n/a"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +50,6 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-
-
-def cell(value: Any) -> str:
-    """Return a table cell: six significant digits, ``n/a`` for NaN, no tabs or line ends.
-
-    >>> cell(0.123456789), cell(float("nan")), cell(12)
-    ('0.123457', 'n/a', '12')
-    """
-    if isinstance(value, float):
-        return MISSING if math.isnan(value) else f"{value + 0.0:.6g}"
-    return " ".join(str(value).split()) or MISSING
-
-
-def write_metrics(path: str | Path, rows: Sequence[Row]) -> Path:
-    """Write rows in the order given."""
-    lines = ["\t".join(COLUMNS)]
-    lines += ["\t".join(cell(getattr(row, name)) for name in COLUMNS) for row in rows]
-    return write_text(path, "\n".join(lines) + "\n")
 
 
 class Predictions:

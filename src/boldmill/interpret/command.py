@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boldmill.evaluate.prepared import add_arguments as options
 from boldmill.interpret.config import INTERPRETABLE
 
 if TYPE_CHECKING:
@@ -29,16 +30,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--model", required=True, choices=INTERPRETABLE, help="model to explain")
-    parser.add_argument("--checkpoint", required=True, type=Path, help="its weights (`boldmill train`)")
-    parser.add_argument("--snapshot", required=True, type=Path, help="snapshot manifest (`boldmill snapshot`)")
+    options(parser, "regions.tsv", models=INTERPRETABLE, verb="explain")
     parser.add_argument(
         "--atlas", type=Path, nargs="*", default=[], help="manifest of the snapshot's atlas, for pictures of the cortex"
     )
-    parser.add_argument("--out", required=True, type=Path, help="table to write: .../regions.tsv")
-    parser.add_argument("--config-json", required=True, help="settings of the stage as JSON text")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-    parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, ...")
 
 
 def run(args: argparse.Namespace) -> int:

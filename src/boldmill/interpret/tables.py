@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from boldmill.atomic import write_text
-from boldmill.evaluate.table import MISSING, cell
+from boldmill.evaluate.rows import MISSING, cell
 from boldmill.interpret.explain import Map
 from boldmill.interpret.maps import chance_jaccard, ranking
 from boldmill.spaces.parcels import Parcel

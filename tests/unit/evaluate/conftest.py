@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -53,17 +52,6 @@ def make_cohort(
 @pytest.fixture
 def cohort() -> Callable[..., Cohort]:
     return make_cohort
-
-
-@pytest.fixture(scope="session")
-def synth() -> ModuleType:
-    """The generator of synthetic snapshots of the model tests."""
-    path = Path(__file__).parents[1] / "models" / "synth.py"
-    spec = importlib.util.spec_from_file_location("boldmill_synth_evaluate", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

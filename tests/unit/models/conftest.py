@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def synth() -> ModuleType:
-    """The generator of synthetic snapshots, ``tests/unit/models/synth.py``."""
-    if "boldmill_synth" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("boldmill_synth", Path(__file__).with_name("synth.py"))
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["boldmill_synth"] = module
-        spec.loader.exec_module(module)
-    return sys.modules["boldmill_synth"]
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from PIL import Image
 from boldmill.atomic import canonical_json, write_json, write_text
 from boldmill.cli import main
 from boldmill.config.load import parse
-from boldmill.evaluate.table import Row, write_metrics
+from boldmill.evaluate.rows import write_rows
+from boldmill.evaluate.table import Row
 from boldmill.index.quarantine import QuarantineRow, read_quarantine, to_tsv
 from boldmill.index.read import ScanRow
 from boldmill.index.write import write_index
@@ -149,7 +150,7 @@ def tree(results: Path, size: str = "tiny") -> Path:
     write_text(weights.with_name("history.jsonl"), "".join(canonical_json(line) + "\n" for line in history))
     plain = Row(task="group", kind="classification", method="m", model="brainmass", protocol="heldout", metric="auc")
     table = [replace(plain, value=0.876543, note=HOSTILE)]
-    write_metrics(layout.metrics("brainmass"), table)
+    write_rows(layout.metrics("brainmass"), Row, table)
     return results
 
 
