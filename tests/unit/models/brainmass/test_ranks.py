@@ -96,7 +96,7 @@ def test_a_stop_on_one_rank_stops_both_and_they_resume_bit_for_bit(
     assert train("plain", 2, manifest, tmp_path / "whole", settings).returncode == 0
     cut = train("stop", 2, manifest, tmp_path / "cut", settings)
     assert cut.returncode != 0 and "saved at step 3" in cut.stderr, cut.stderr[-2000:]
-    assert [path.name for path in (tmp_path / "cut").iterdir()] == ["resume.safetensors"]
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == ["resume-00000003.safetensors"]
     assert train("plain", 2, manifest, tmp_path / "cut", settings).returncode == 0
     for name in ("model.safetensors", "history.jsonl"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
