@@ -162,7 +162,7 @@ def train_step(
     task.module.train()
     seed_step("step", str(identity["model"]), int(identity["seed"]), step, *([rank()] if rank() else []))
     set_lr(optimiser, recipe.lr * recipe.factor(step))
-    optimiser.zero_grad(set_to_none=True)
+    task.module.zero_grad(set_to_none=True)  # also of what an earlier stage trained and this one does not
     parts: dict[str, Tensor] = {}
     for piece in task.shares(step):
         piece["loss"].backward()  # type: ignore[no-untyped-call]

@@ -82,12 +82,19 @@ class FmriMaeTask:
         """Yield shares of the masked reconstruction loss, a mean over the valid hidden pixels of the global batch."""
         mine = own(self.sampler.picked(step))
         masks = self._masks(self.train, mine, f"epoch-{self.sampler.epoch(step)}", self.config.decode_share)
-        counts = self.pixels[masks[1]].sum(axis=1)  # (b,)
-        whole = count_over_ranks(int(counts.sum()))
-        for places in micro_batches(range(len(mine)), self.machine.micro_batch):
+        yield from self._pieces(self.train, mine, masks, count_over_ranks(self._valid(masks)))
+
+    def _pieces(
+        self, clips: Clips, samples: Sequence[int], masks: tuple[Ints, Ints], whole: int
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield shares of the loss in micro-batches; ``whole`` counts the valid hidden pixels it is a mean over."""
+        for places in micro_batches(range(len(samples)), self.machine.micro_batch):
             at = slice(places[0], places[-1] + 1)
-            loss = self._loss(self.train, mine[at], (masks[0][at], masks[1][at]))
-            yield share({"loss": loss}, int(counts[at].sum()), whole)
+            part = masks[0][at], masks[1][at]
+            yield share({"loss": self._loss(clips, samples[at], part)}, self._valid(part), whole)
+
+    def _valid(self, masks: tuple[Ints, Ints]) -> int:
+        return int(self.pixels[masks[1]].sum())
 
     def _masks(self, clips: Clips, samples: Sequence[int], purpose: str, part: float) -> tuple[Ints, Ints]:
         chosen = [clips.samples[sample] for sample in samples]
@@ -127,9 +134,10 @@ class FmriMaeTask:
             return {}
         chosen = np.linspace(0, len(self.validation) - 1, number).round().astype(int).tolist()
         total = 0.0
-        for piece in micro_batches(chosen, self.machine.piece(self.config.batch)):
-            masks = self._masks(self.validation, piece, "validation", 1.0)
-            total += float(self._loss(self.validation, piece, masks)) * len(piece)
+        for some in micro_batches(chosen, self.config.batch):
+            masks = self._masks(self.validation, some, "validation", 1.0)
+            for piece in self._pieces(self.validation, some, masks, self._valid(masks)):
+                total += float(piece["loss"]) * len(some)
         return {"validation_loss": total / number}
 
 
