@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boldmill.ablation.variants import evaluation_config, variant_config, variant_of
+from boldmill.atomic import canonical_json
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.optional import optional_outputs
 from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
+from boldmill.spaces.flow_needs import config_needs, output_spaces
 from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
 from boldmill.stages import stage_json
 
@@ -60,6 +62,10 @@ LOOKING = [
     "container_cleanup_images",
 ]
 
+OFFLINE = {"NO_ET": "1", "NIPYPE_NO_ET": "1", "HF_HUB_OFFLINE": "1", "TEMPLATEFLOW_AUTOUPDATE": "off"}
+"""Libraries that would ask the network when they are imported or called do not in a job."""
+INDEX_FREE = ({"ingest"}, {"fetch"}, {"ingest", "fetch"})
+"""Targets that need no index of the data sets."""
 NO_INDEX = "there is no index of these data sets yet: run `snakemake ingest` with the same options first"
 
 
@@ -84,6 +90,11 @@ class Plan:
             return stage_json(config, name, wildcards.get("dataset"))
 
         return text
+
+    def fetch(self, _wildcards: Any) -> str:
+        """Settings of the rule `fetch`, which is no stage: what it brings is no output of the workflow."""
+        wanted = {"spaces": self.config.spaces.model_dump(mode="json"), "output_spaces": output_spaces(self.config)}
+        return canonical_json({"config": wanted if config_needs(self.config) else {}})
 
     def parcel_operators(self, _wildcards: Any) -> list[str]:
         """Operators of every configured atlas, the one models read first, in projects that bring a scan to one.
@@ -207,8 +218,8 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
     main_process : bool
         Whether this is the main process. A job's process never builds an index.
     argv : sequence of str
-        Snakemake's command line without the program name: tells a real run from a look, and whether ``ingest`` alone
-        is asked for, which needs no index.
+        Snakemake's command line without the program name: tells a real run from a look, and whether only targets are
+        asked for that need no index (``ingest``, ``fetch``).
     """
     config = parse(raw)
     if not config.datasets:
@@ -222,14 +233,14 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
     index = read_index(results) if Layout.at(results).index.exists() else None
     if index is None or index.is_stale(wanted):
         options = parse_options(argv) if main_process else None
-        if options is not None and set(options.targets) == {"ingest"}:
+        if options is not None and set(options.targets) in INDEX_FREE:
             return Plan(config, None)
         if options is None or not is_real_run(options):
             raise ConfigError("cannot plan the workflow", Layout.at(results).index, NO_INDEX, "snakemake ingest")
         print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
         _ingest(config.results, wanted)
         index = read_index(results)
-    if main_process and not index.ok and set(parse_options(argv).targets) != {"ingest"}:
+    if main_process and not index.ok and set(parse_options(argv).targets) not in INDEX_FREE:
         table = Layout.at(results).index_quarantine
         raise ConfigError("nothing to do", table, f"none of {len(index.scans)} scans passed ingest", f"read {table}")
     return Plan(config, index)
@@ -287,12 +298,13 @@ def shell_prefix(source: str, results: str, *, own_environment: bool) -> str:
     The commands run from the clone, also inside a conda environment that holds only their dependencies; otherwise with
     the very Python that runs Snakemake, whether its environment is activated or not. The results folder travels here,
     beside the params, so that each rule tracks exactly one value: the JSON of its settings. Waiting OpenMP threads
-    sleep: where jobs share cores, spinning ones cost more than they gain.
+    sleep: where jobs share cores, spinning ones cost more than they gain. No job asks the network (:data:`OFFLINE`).
     """
     exports = {
         "PYTHONPATH": shlex.quote(source),
         "BOLDMILL_RESULTS": shlex.quote(results),
         "OMP_WAIT_POLICY": "PASSIVE",
+        **OFFLINE,
     }
     if not own_environment:
         exports["PATH"] = f"{shlex.quote(str(Path(sys.executable).parent))}:$PATH"
