@@ -75,9 +75,14 @@ def matches(wanted: Query, name: str) -> bool:
         if value is None or have is None:
             if (value is None) != (have is None):
                 return False
-        elif int(have) != int(value) if short == "res" else have != str(value):
+        elif have != str(value) and not (short == "res" and _size(have) == _size(str(value)) is not None):
             return False
     return True
+
+
+def _size(res: str) -> float | None:
+    """Return what a ``res-`` entity says, mm; None for words such as ``iso4mm``."""
+    return float(res) if res.isdigit() else None
 
 
 def listed(wanted: Query, home: Path | None = None) -> list[Path]:
@@ -137,8 +142,7 @@ def finest(paths: Iterable[Path], resolution: float) -> Path:
     """Return the file whose ``res-`` entity (mm) is nearest to a resolution, the finer one of two; by name without."""
 
     def distance(path: Path) -> tuple[float, float, str]:
-        found = parse_name(path.name).get("res")
-        size = float(found) if found else resolution
+        size = _size(parse_name(path.name).get("res", "")) or resolution
         return abs(size - resolution), size, path.name
 
     return min(paths, key=distance)

@@ -54,6 +54,7 @@ def test_other_entities_are_free_absent_ones_are_not() -> None:
     assert matches(query("X", suffix="T1w"), name) and not matches(query("X", suffix="T1w", desc=None), name)
     assert matches(query("X", res=2), name) and not matches(query("Y", res=2), name)
     assert parse_name("template_description.json") == {}
+    assert not matches(query("X", resolution=2), "tpl-X_res-iso4mm_T1w.nii.gz")  # some names have words there
 
 
 def test_the_nearest_resolution_is_taken_by_name_alone() -> None:
