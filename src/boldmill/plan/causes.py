@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,7 +132,7 @@ def _of(n: int, one: str, many: str) -> str:
     return f"1 {one}" if n == 1 else f"{n} {many}"
 
 
-WORDS = {
+WORDS: dict[str, Callable[[int], str]] = {
     NEW: lambda n: _of(n, "scan is new", "scans are new"),
     CHANGED: lambda n: f"raw files of {_of(n, 'scan', 'scans')} changed",
     LEFT: lambda n: _of(n, "scan left", "scans left"),

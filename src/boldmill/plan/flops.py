@@ -70,13 +70,11 @@ def _fmri_mae(config: Config) -> float:
     seen = tokens * (1 - of.mask_ratio)
     decoded = seen + tokens * of.mask_ratio * of.decode_share
     encoder = size.depth * block_flops(seen, size.width, 4 * size.width)
-    return 3 * (
-        encoder + size.decoder_depth * block_flops(decoded, size.decoder_width, 4 * size.decoder_width)
-    )
+    return 3 * (encoder + size.decoder_depth * block_flops(decoded, size.decoder_width, 4 * size.decoder_width))
 
 
 def _fm_app(config: Config) -> float:
     from boldmill.models.fm_app.architecture import PRESETS
 
     of, rois = PRESETS[config.models.fm_app.preset], n_rois(config)
-    return 3 * (2 * rois**2 * of["d"] + 2 * block_flops(rois, of["width"], of["mlp"]))
+    return float(3 * (2 * rois**2 * of["d"] + 2 * block_flops(rois, of["width"], of["mlp"])))

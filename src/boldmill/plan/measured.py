@@ -1,7 +1,7 @@
 """Figures of this project's own runs: they correct the measured defaults once there are a few.
 
-For a stage, what was observed divided by what the table expected of the same jobs gives one factor each for time, memory
-and disk, so that the figures still follow the volumes of a scan.
+For a stage, what was observed divided by what the table expected of the same jobs gives one factor each for time,
+memory and disk, so that the figures still follow the volumes of a scan.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from boldmill.atomic import read_json
 from boldmill.paths import Layout
 from boldmill.plan.past import SUFFIX
-from boldmill.plan.table import COSTS, Work
+from boldmill.plan.table import COSTS, Work, training_s
 
 if TYPE_CHECKING:
     from boldmill.plan.resources import Resources
@@ -74,20 +74,13 @@ def factors(stage: str, seen: Iterable[Seen], voxels: float) -> Factors:
     )
 
 
-def training_s(work: Work) -> float:
-    """Return the seconds of a training on this machine's cores."""
-    from boldmill.plan.table import CPU_GFLOPS
-
-    return work.flops / (CPU_GFLOPS * 1e9)
-
-
 def observed(results: Path, resources: Resources) -> dict[str, list[Seen]]:
     """Return the jobs that ran below a results folder, by stage."""
     found: dict[str, list[Seen]] = {}
     for stage, paths in _benchmarks(results).items():
         if stage in COSTS and stage != "preprocess":
             found[stage] = [one for path in _some(paths) if (one := _benchmarked(path, stage, results, resources))]
-    people = [one for one in _subjects(results, resources)]
+    people = list(_subjects(results, resources))
     return found | ({"preprocess": people} if people else {})
 
 

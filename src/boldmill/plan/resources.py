@@ -1,18 +1,20 @@
 """Memory and time that rules ask for: the measured table, the scans of the job, a margin, and the attempt.
 
-The Snakefile imports this at parse time, so nothing heavy is imported here.
+A profile's ``set-resources`` wins over both. The Snakefile imports this at parse time: nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from boldmill.plan.table import COSTS, Work, voxels_of
+from boldmill.plan.table import COSTS, Work, training_s, voxels_of
 
 if TYPE_CHECKING:
+    from boldmill.config.model import Config
     from boldmill.index.read import Index, ScanRow
 
 MEMORY_MARGIN = 1.6
@@ -21,11 +23,16 @@ MEMORY_MARGIN = 1.6
 TIME_MARGIN = 3.0
 """The same for time: nodes differ more in speed than in memory."""
 
-MIN_MINUTES, DAY_MINUTES = 10, 24 * 60
-MIN_MB, STEP_MB = 500, 100
+MIN_MINUTES, DAY_MINUTES = 20, 24 * 60
+MIN_MB, STEP_MB = 1000, 100
 TABLE = "table"
 """Kind of a scan that needs no preprocessing (:data:`boldmill.index.read.TABLE`, which needs pyarrow)."""
 
+CUDA_MIB = 2500
+"""Main memory a process takes on a GPU beyond what was measured without one: an assumption, not measured."""
+
+MB_PER_MIB = 1.048576
+TRAIN = "train_"
 UNKNOWN_VOLUMES = 300
 """Volumes assumed for a scan whose index row has none."""
 
@@ -51,14 +58,13 @@ class Resources:
     ----------
     index : Index or None
         The scans; None where there is no index yet.
-    resolution : float
-        Voxel size of the output grid, mm.
-    flops : mapping of str to float, called lazily
-        Operations of a training by stage, for the time limit without a GPU.
+    config : Config
+        Its output grid sets the figures per volume, its models the operations of a training.
     """
 
-    def __init__(self, index: Index | None, resolution: float, flops: Callable[[str], float] = lambda _: 0.0) -> None:
-        self.index, self.voxels, self.flops = index, voxels_of(resolution), flops
+    def __init__(self, index: Index | None, config: Config) -> None:
+        self.index, self.config = index, config
+        self.voxels = voxels_of(config.spaces.resolution)
         self._buckets: dict[int, Work] = {}
 
     @cached_property
@@ -71,6 +77,10 @@ class Resources:
             if bucket not in self._buckets:
                 self._buckets[bucket] = work_of(self.index.scans_in(bucket))
             return self._buckets[bucket]
+        if stage.startswith(TRAIN):
+            from boldmill.plan.flops import train_flops
+
+            return replace(self._all, flops=train_flops(self.config, stage.removeprefix(TRAIN), self._all))
         return self._all
 
     def memory(self, stage: str) -> Callable[..., int]:
@@ -79,8 +89,9 @@ class Resources:
         def mem_mb(wildcards: Any, attempt: int, threads: int = 1) -> int:
             name = stage.format(**dict(wildcards.items()))
             work = self.work(name, _bucket(wildcards))
-            wanted = MEMORY_MARGIN * COSTS[name].memory_mib(work, threads, self.voxels) * 2 ** (attempt - 1)
-            return max(MIN_MB, STEP_MB * math.ceil(wanted * 1.048576 / STEP_MB))
+            peak = COSTS[name].memory_mib(work, threads, self.voxels) + (CUDA_MIB if COSTS[name].gpu else 0)
+            wanted = MEMORY_MARGIN * MB_PER_MIB * peak
+            return max(MIN_MB, STEP_MB * math.ceil(wanted / STEP_MB)) * int(2 ** (attempt - 1))
 
         return mem_mb
 
@@ -91,10 +102,10 @@ class Resources:
             name = stage.format(**dict(wildcards.items()))
             cost, work = COSTS[name], self.work(name, _bucket(wildcards))
             at_once = max(1, min(threads, work.subjects)) if cost.pool else 1
-            whole = limit(cost.seconds(work, self.voxels) / at_once)
+            whole = limit(cost.seconds(work, self.voxels) / at_once + training_s(work))
             alone = Work(scans=1, subjects=1, volumes=work.longest, longest=work.longest)
             ceiling = max(DAY_MINUTES, limit(cost.seconds(alone, self.voxels)))
-            return min(whole * 2 ** (attempt - 1), ceiling)
+            return min(whole * int(2 ** (attempt - 1)), ceiling)
 
         return runtime
 
@@ -103,7 +114,7 @@ def limit(seconds: float) -> int:
     """Return the minutes to ask for where a job is expected to take ``seconds``.
 
     >>> limit(20), limit(3600)
-    (10, 180)
+    (20, 180)
     """
     return max(MIN_MINUTES, math.ceil(TIME_MARGIN * seconds / 60))
 

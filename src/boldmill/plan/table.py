@@ -1,8 +1,8 @@
 """What one job of each stage costs: measured figures, the one table behind `boldmill plan` and the rules' resources.
 
-Times are CPU seconds of one core. They were measured on two cores of an AMD EPYC (2.4 GHz class, one thread a job), from
-the records and benchmarks of complete runs; :attr:`Cost.source` says which. A figure per volume holds for an output grid
-of 2 mm and scales with the number of its voxels.
+Times are CPU seconds of one core. They were measured on two cores of an AMD EPYC, one thread a job, from records and
+benchmarks of complete runs; :attr:`Cost.source` says which. A figure per volume holds for an output grid of 2 mm and
+scales with the number of its voxels.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class Cost:
         Disk that stays, per subject, scan, volume and table.
     pool : bool
         Whether threads work on whole subjects at the same time, each with its own memory.
+    gpu : bool
+        Whether its rule asks for a GPU.
     source : str
         What the figures were measured on.
     """
@@ -86,6 +88,7 @@ class Cost:
     volume_mib: float = 0.0
     table_mib: float = 0.0
     pool: bool = False
+    gpu: bool = False
     source: str
 
     def seconds(self, work: Work, voxels: float = 1.0) -> float:
@@ -151,16 +154,26 @@ COSTS: dict[str, Cost] = {
     "pages": Cost(job_s=2, scan_s=1.7, base_mib=205, scan_mib=0.55, source=DEMO),
     "snapshot": Cost(job_s=0.6, scan_s=0.0005, table_s=0.0005, base_mib=140, row_mib=0.01, source=f"{DEMO}; {ABIDE}"),
     "train_brainmass": Cost(
-        job_s=5, base_mib=530, row_mib=0.65, source=f"{DEMO}; {ABIDE}; time from the operations of a step"
+        job_s=5, base_mib=530, row_mib=0.65, gpu=True, source=f"{DEMO}; {ABIDE}; time from the operations of a step"
     ),
-    "train_fmri_mae": Cost(job_s=5, base_mib=780, source=f"{DEMO}; time from the operations of a step"),
-    "train_fm_app": Cost(job_s=5, base_mib=530, row_mib=0.5, source=f"{DEMO}; time from the operations of a step"),
+    "train_fmri_mae": Cost(job_s=5, base_mib=780, gpu=True, source=f"{DEMO}; time from the operations of a step"),
+    "train_fm_app": Cost(
+        job_s=5, base_mib=530, row_mib=0.5, gpu=True,
+        source=f"{DEMO}; time from the operations of a step",
+    ),
     "evaluate": Cost(
-        job_s=35, scan_s=0.3, table_s=0.15, base_mib=600, row_mib=0.3, source=f"{DEMO}; {ABIDE} (shared cores)"
+        job_s=35, scan_s=0.3, table_s=0.15, base_mib=600, row_mib=0.3, gpu=True,
+        source=f"{DEMO}; {ABIDE} (shared cores)",
     ),
-    "few_shot": Cost(job_s=8, scan_s=0.25, table_s=0.25, base_mib=500, row_mib=0.4, source=f"{DEMO}; {ABIDE}"),
-    "zero_shot": Cost(job_s=8, scan_s=0.05, table_s=0.05, base_mib=500, row_mib=0.45, source=f"{DEMO}; {ABIDE}"),
-    "interpret": Cost(job_s=7, scan_s=0.1, table_s=0.1, base_mib=700, row_mib=0.4, source=DEMO),
+    "few_shot": Cost(
+        job_s=8, scan_s=0.25, table_s=0.25, base_mib=500, row_mib=0.4, gpu=True,
+        source=f"{DEMO}; {ABIDE}",
+    ),
+    "zero_shot": Cost(
+        job_s=8, scan_s=0.05, table_s=0.05, base_mib=500, row_mib=0.45, gpu=True,
+        source=f"{DEMO}; {ABIDE}",
+    ),
+    "interpret": Cost(job_s=7, scan_s=0.1, table_s=0.1, base_mib=700, row_mib=0.4, gpu=True, source=DEMO),
     "ablation": Cost(job_s=3, base_mib=300, source="few rows"),
     "cohort": Cost(job_s=1, scan_s=0.05, table_s=0.001, base_mib=150, row_mib=0.05, source=f"{DEMO}; {ABIDE}"),
     "report": Cost(job_s=9, scan_s=0.1, table_s=0.003, base_mib=250, row_mib=0.05, source=f"{DEMO}; {ABIDE}"),
@@ -172,7 +185,7 @@ CPU_GFLOPS = 60.0
 """Sustained rate of training on two cores (BrainMass S and L, fp32), 1e9 operations per second."""
 
 GPU_TFLOPS = 20.0
-"""Assumed sustained rate of one data-centre GPU, 1e12 operations per second: no figure of ours, and the plan says so."""
+"""Assumed sustained rate of one data-centre GPU, 1e12 operations per second: not measured, and the plan says so."""
 
 
 def voxels_of(resolution: float) -> float:
@@ -182,3 +195,8 @@ def voxels_of(resolution: float) -> float:
     0.125
     """
     return float((REFERENCE_MM / resolution) ** 3)
+
+
+def training_s(work: Work) -> float:
+    """Return the seconds of a training on two cores without a GPU."""
+    return work.flops / (CPU_GFLOPS * 1e9)

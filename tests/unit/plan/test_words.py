@@ -32,7 +32,9 @@ def test_the_seed_and_the_version_are_named() -> None:
 def test_overrides_name_their_data_set() -> None:
     datasets = [RAW["datasets"][0], {**RAW["datasets"][1], "overrides": {"clean": {"compcor": 2}}}]
     assert changes("preprocess", {"datasets": datasets}) == ["for data set beta, clean.compcor is set to 2"]
-    back = settings_changes(stage_json(parse({"datasets": datasets}), "preprocess"), stage_json(parse(RAW), "preprocess"))
+    back = settings_changes(
+        stage_json(parse({"datasets": datasets}), "preprocess"), stage_json(parse(RAW), "preprocess")
+    )
     assert back == ["for data set beta, clean.compcor is no longer set (was 2)"]
 
 
