@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boldmill.atomic import canonical_json
 from boldmill.spaces.flow import Query, finest, holds_data, listed, matches, query
 from boldmill.spaces.names import AtlasName, configured_atlases
 
@@ -155,3 +156,9 @@ def output_spaces(config: Config) -> list[str]:
     for dataset in config.datasets:
         asked += dataset.overrides.get("preprocess", {}).get("output_spaces", [])
     return asked
+
+
+def fetch_json(config: Config) -> str:
+    """Return the settings of the rule `fetch`, which is no stage: what it brings is no output of the workflow."""
+    wanted = {"spaces": config.spaces.model_dump(mode="json"), "output_spaces": output_spaces(config)}
+    return canonical_json({"config": wanted if config_needs(config) else {}})
