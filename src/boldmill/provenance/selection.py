@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boldmill.atomic import canonical_json
+from boldmill.atomic import canonical_json, read_json
 from boldmill.errors import BoldmillError, nearest
 
 ALIASES = {"scan": "scan_id"}
@@ -49,17 +49,17 @@ def parse(selection: str, target: str) -> dict[str, str]:
 
 
 def choose(path: Path, where: dict[str, str], target: str) -> Rows:
-    """Return the rows of a ``.tsv`` or ``.parquet`` file whose columns have the given values.
+    """Return the rows of a ``.tsv`` or ``.parquet`` file whose columns have the given values, or a scan of a manifest.
 
     Raises
     ------
     BoldmillError
         Another kind of file, a column it does not have, or no such row.
     """
-    readers = {".tsv": _of_tsv, ".parquet": _of_parquet}
+    readers = {".tsv": _of_tsv, ".parquet": _of_parquet, ".json": _of_manifest}
     if path.suffix not in readers:
         raise BoldmillError("cannot trace", target, f"a {path.suffix or 'file without a suffix'} has no rows",
-                            "name a .tsv or .parquet file, or leave out what follows #")  # fmt: skip
+                            "name a .tsv, .parquet or manifest, or leave out what follows #")  # fmt: skip
     if not path.is_file():
         raise BoldmillError("cannot trace", target, "the file is gone", "make it again")
     return readers[path.suffix](path, where, target)
@@ -81,6 +81,19 @@ def _none(where: dict[str, str], values: dict[str, set[str]], target: str) -> Bo
         told.append(f"{name} '{value}'{nearest(value, there)} (there are: {few})" if value not in there else "")
     why = "; ".join(filter(None, told)) or "each value occurs, but not in one row"
     return BoldmillError("cannot trace", target, f"no such row: {why}", "name a row that is in the file")
+
+
+def _of_manifest(path: Path, where: dict[str, str], target: str) -> Rows:
+    """Return what a bucket's or subject's manifest says of a scan."""
+    _check(where, ["scan_id"], target)
+    try:
+        scans = dict(read_json(path)["scans"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BoldmillError("cannot trace", target, "the file lists no scans", "leave out what follows #") from error
+    if where["scan_id"] not in scans:
+        raise _none(where, {"scan_id": set(scans)}, target)
+    digest = hashlib.sha256(canonical_json(scans[where["scan_id"]]).encode()).hexdigest()
+    return Rows(where=where, count=1, rows=[dict(where)], sha256=digest)
 
 
 def _of_tsv(path: Path, where: dict[str, str], target: str) -> Rows:

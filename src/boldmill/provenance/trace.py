@@ -44,8 +44,8 @@ SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)")
 SCAN = re.compile(r"([A-Za-z0-9]+)_sub-([A-Za-z0-9]+)(?:_|$)")
 ALIKE = 20
 """Files shown of those that are alike."""
-OF_ONE_SCAN = ("shards", "augment", "import")
-"""Stages each row of whose tables was made from one scan."""
+OF_ONE_SCAN = ("preprocess", "parcellate", "flatmap", "augment", "shards", "import")
+"""Stages each row of whose tables, and each scan of whose manifests, was made from one scan."""
 
 
 @dataclass(kw_only=True)

@@ -148,12 +148,13 @@ def check_ledger(results: Path, folded: Folded) -> Iterator[Finding]:
 
     path = Layout.at(results).ledger
     yield from _own_record(path)
-    table = inputs = None
-    try:
-        table = read_table(path)
-        inputs = read_table(path.with_name(INPUTS))
-    except BoldmillError as error:
-        yield Finding(shown(error.where), f"the ledger {error.why}")
+    read: dict[str, Any] = {}
+    for name in (path.name, INPUTS):
+        try:
+            read[name] = read_table(path.with_name(name))
+        except BoldmillError as error:
+            yield Finding(shown(error.where), f"the ledger {error.why}")
+    table, inputs = read.get(path.name), read.get(INPUTS)
     if inputs is not None and not inputs.equals(folded.inputs):
         yield Finding(shown(path.with_name(INPUTS)), "the ledger does not hold the inputs that the records name")
     if table is None or table.equals(folded.outputs):
