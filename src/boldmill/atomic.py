@@ -76,7 +76,7 @@ def sha256_file(path: str | Path) -> str:
     It is known again by device, inode, size and both times. A file whose time is not safely past is not kept: it could
     change once more without its time showing it.
     """
-    before = os.stat(path)
+    before = Path(path).stat()
     key = (before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns)
     if key in _hashed:
         return _hashed[key]

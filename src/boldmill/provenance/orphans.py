@@ -155,7 +155,7 @@ def _rows(results: Path, living: Living) -> Iterator[Orphan]:
         if gone := sorted(scans - living.scans):
             names = ", ".join(gone[:NAMED]) + (f" and {len(gone) - NAMED} more" if len(gone) > NAMED else "")
             yield Orphan(
-                shown(path), f"holds rows of {len(gone)} scans that left the index: {names}; `snakemake shards`"
+                shown(path), f"holds rows of {len(gone)} scans that left the index: {names}; run `snakemake shards`"
             )
 
 

@@ -11,7 +11,7 @@ from boldmill.atomic import sha256_file, write_json, write_text
 from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.index.read import ScanRow
-from boldmill.index.write import write_index
+from boldmill.index.write import bury, write_index
 from boldmill.paths import Layout
 from boldmill.provenance.record import Recorder
 from boldmill.stages import Settings, stage_json
@@ -52,6 +52,8 @@ class Project:
                 record.add_output(write_json(ticket, {"root": "raw", "scan_id": name, "bold": bold}))
                 facts = (2.0, 9, False, f"index/tickets/{name}.json", "", "", "", "")
                 rows.append(ScanRow(name, "demo", subject, "", "rest", "", "volume", "ok", bucket, "", "CC0", *facts))
+            bury(LAYOUT, map(scan_id, people), [])
+            record.add_output(LAYOUT.index.with_name("tombstones.tsv"))
             write_index(LAYOUT.index, rows, "digest", 2)
 
     def bold(self, subject: str) -> Path:
