@@ -19,6 +19,8 @@ from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.optional import optional_outputs
 from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
+from boldmill.plan.resources import Resources
+from boldmill.spaces.flow_needs import fetch_json
 from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
 from boldmill.stages import stage_json
 
@@ -60,6 +62,10 @@ LOOKING = [
     "container_cleanup_images",
 ]
 
+OFFLINE = {"NO_ET": "1", "NIPYPE_NO_ET": "1", "HF_HUB_OFFLINE": "1", "TEMPLATEFLOW_AUTOUPDATE": "off"}
+"""Libraries that would ask the network when they are imported or called do not in a job."""
+INDEX_FREE = ({"ingest"}, {"fetch"}, {"ingest", "fetch"})
+"""Targets that need no index of the data sets."""
 NO_INDEX = "there is no index of these data sets yet: run `snakemake ingest` with the same options first"
 
 
@@ -70,20 +76,34 @@ class Plan:
         self.config = config
         self.layout = Layout.at(config.results)
         self.index = index
+        self._texts: dict[tuple[Any, ...], str] = {}
 
     def settings(self, stage: str) -> Callable[[Any], str]:
         """Return the ``params`` callable of a rule: the tracked JSON of its settings, per data set where known."""
 
         def text(wildcards: Any) -> str:
             name = stage.format(**dict(wildcards.items()))
-            config = self.config
-            if name == "atlas":  # one job per atlas, each with the settings of its own
-                config = config.model_copy(update={"spaces": for_atlas(config.spaces, wildcards.atlas)})
-            if variant := wildcards.get("variant"):  # of the ablation: the base with its changes, evaluated briefly
-                config = variant_config(evaluation_config(config), variant_of(config, variant))
-            return stage_json(config, name, wildcards.get("dataset"))
+            atlas = wildcards.atlas if name == "atlas" else None  # one job per atlas, each with settings of its own
+            return self._text(name, atlas, wildcards.get("variant"), self._datasets(wildcards.get("bucket")))
 
         return text
+
+    def fetch(self, _wildcards: Any) -> str:
+        """Settings of the rule `fetch`."""
+        return fetch_json(self.config)
+
+    def memory(self, stage: str) -> Callable[..., int]:
+        """Return the ``mem_mb`` of a rule, from the measured table and the scans of the job."""
+        return self.resources.memory(stage)
+
+    def minutes(self, stage: str) -> Callable[..., int]:
+        """Return the ``runtime`` of a rule, from the measured table and the scans of the job."""
+        return self.resources.minutes(stage)
+
+    @cached_property
+    def resources(self) -> Resources:
+        """What jobs ask for: the table that `boldmill plan` adds up."""
+        return Resources(self.index, self.config)
 
     def parcel_operators(self, _wildcards: Any) -> list[str]:
         """Operators of every configured atlas, the one models read first, in projects that bring a scan to one.
@@ -99,29 +119,25 @@ class Plan:
         return [str(self.layout.operator(name)) for name in ("ribbon", "flat", "meshes")]
 
     def tickets(self, wildcards: Any) -> list[str]:
-        """Tickets of one subject's scans."""
-        return self._index.tickets_of(wildcards.dataset, wildcards.subject)
+        """Lists of one bucket's tickets: of images, of tables of parcel series, whichever it holds."""
+        bucket = int(wildcards.bucket)
+        images = [str(self.layout.bucket(bucket))] if self._index.subjects_in(bucket) else []
+        return images + self.tables(wildcards)
 
-    def bucket_tickets(self, wildcards: Any) -> list[str]:
-        """Tickets of one bucket's scans."""
-        return self._index.tickets_in(int(wildcards.bucket))
+    def tables(self, wildcards: Any) -> list[str]:
+        """List of one bucket's tables of parcel series, which no job preprocesses, where it holds any."""
+        bucket = int(wildcards.bucket)
+        return [str(self.layout.bucket_tables(bucket))] if self._index.has_tables(bucket) else []
 
-    def bucket_tables(self, wildcards: Any) -> list[str]:
-        """Tickets of one bucket's tables of parcel series, which no job preprocesses."""
-        return self._index.tables_in(int(wildcards.bucket))
+    def subjects(self, wildcards: Any) -> list[str]:
+        """List of one bucket's subject manifests, where somebody of it has images."""
+        bucket = int(wildcards.bucket)
+        return [str(self.layout.preprocessed(bucket))] if self._index.subjects_in(bucket) else []
 
     def flat(self, wildcards: Any) -> list[str]:
         """Manifest of one bucket's flat maps, where somebody of it has images to map."""
         bucket = int(wildcards.bucket)
         return [str(self.layout.flat(bucket))] if self._index.subjects_in(bucket) else []
-
-    def bucket_subjects(self, wildcards: Any) -> list[str]:
-        """Manifests of one bucket's subjects."""
-        return [str(self.layout.subject(d, s)) for d, s in self._index.subjects_in(int(wildcards.bucket))]
-
-    def all_subjects(self) -> list[str]:
-        """Manifests of all subjects."""
-        return [str(self.layout.subject(d, s)) for d, s in self._index.subjects()] if self.index else []
 
     def optional(self, *names: str) -> list[str]:
         """Tables that are made only where they are configured, by what they hold; without names, all."""
@@ -184,6 +200,22 @@ class Plan:
         also = [f"{name}={path}" for name, paths in optional_outputs(self.config).items() for path in paths]
         return shlex.join([*words, "--also", *also])
 
+    def _text(self, name: str, atlas: str | None, variant: str | None, datasets: frozenset[str] | None) -> str:
+        """Return the settings of one stage; many jobs share them, so each is made once."""
+        key = name, atlas, variant, datasets
+        if key not in self._texts:
+            config = self.config
+            if atlas is not None:
+                config = config.model_copy(update={"spaces": for_atlas(config.spaces, atlas)})
+            if variant:  # of the ablation: the base with its changes, evaluated briefly
+                config = variant_config(evaluation_config(config), variant_of(config, variant))
+            self._texts[key] = stage_json(config, name, datasets)
+        return self._texts[key]
+
+    def _datasets(self, bucket: str | None) -> frozenset[str] | None:
+        """Data sets whose overrides a job reads: those of its bucket; all where it has none."""
+        return None if bucket is None else self._index.datasets_in(int(bucket))
+
     @cached_property
     def _needs_atlas(self) -> bool:
         """Whether there is more than tables of atlases of their own."""
@@ -207,8 +239,8 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
     main_process : bool
         Whether this is the main process. A job's process never builds an index.
     argv : sequence of str
-        Snakemake's command line without the program name: tells a real run from a look, and whether ``ingest`` alone
-        is asked for, which needs no index.
+        Snakemake's command line without the program name: tells a real run from a look, and whether only targets are
+        asked for that need no index (``ingest``, ``fetch``).
     """
     config = parse(raw)
     if not config.datasets:
@@ -222,14 +254,14 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
     index = read_index(results) if Layout.at(results).index.exists() else None
     if index is None or index.is_stale(wanted):
         options = parse_options(argv) if main_process else None
-        if options is not None and set(options.targets) == {"ingest"}:
+        if options is not None and set(options.targets) in INDEX_FREE:
             return Plan(config, None)
         if options is None or not is_real_run(options):
             raise ConfigError("cannot plan the workflow", Layout.at(results).index, NO_INDEX, "snakemake ingest")
         print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
         _ingest(config.results, wanted)
         index = read_index(results)
-    if main_process and not index.ok and set(parse_options(argv).targets) != {"ingest"}:
+    if main_process and not index.ok and set(parse_options(argv).targets) not in INDEX_FREE:
         table = Layout.at(results).index_quarantine
         raise ConfigError("nothing to do", table, f"none of {len(index.scans)} scans passed ingest", f"read {table}")
     return Plan(config, index)
@@ -287,12 +319,13 @@ def shell_prefix(source: str, results: str, *, own_environment: bool) -> str:
     The commands run from the clone, also inside a conda environment that holds only their dependencies; otherwise with
     the very Python that runs Snakemake, whether its environment is activated or not. The results folder travels here,
     beside the params, so that each rule tracks exactly one value: the JSON of its settings. Waiting OpenMP threads
-    sleep: where jobs share cores, spinning ones cost more than they gain.
+    sleep: where jobs share cores, spinning ones cost more than they gain. No job asks the network (:data:`OFFLINE`).
     """
     exports = {
         "PYTHONPATH": shlex.quote(source),
         "BOLDMILL_RESULTS": shlex.quote(results),
         "OMP_WAIT_POLICY": "PASSIVE",
+        **OFFLINE,
     }
     if not own_environment:
         exports["PATH"] = f"{shlex.quote(str(Path(sys.executable).parent))}:$PATH"
