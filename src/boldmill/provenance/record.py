@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from boldmill.atomic import canonical_json, sha256_file, sha256_text, write_text
-from boldmill.provenance.machine import environment
+from boldmill.provenance.machine import environment as environment
 from boldmill.provenance.memory import Peak
 from boldmill.stages import Settings
 

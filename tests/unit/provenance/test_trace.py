@@ -12,6 +12,7 @@ from boldmill.paths import Layout
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.record import Recorder
 from boldmill.provenance.trace import ALIKE, alike, trace
+from boldmill.stages import STAGES
 
 RESULTS = Path("results")
 LAYOUT = Layout.at(RESULTS)
@@ -27,8 +28,8 @@ def test_a_checkpoint_is_traced_to_raw_files_with_hashes_and_settings(project) -
     assert found.startswith("the same command also wrote 2 files:")
     for subject in ("01", "02", "03", "04"):
         assert f"{project.bold(subject)}  sha256 {sha256_file(project.bold(subject))[:12]}  [source]" in found
-    for stage in ("train_brainmass v3", "snapshot v3", "shards v3", "preprocess v3", "ingest v3"):
-        assert f"[{stage}, settings " in found
+    for stage in ("train_brainmass", "snapshot", "shards", "preprocess", "ingest"):
+        assert f"[{stage} v{STAGES[stage].version}, settings " in found
     assert '"smoothing":' in found and "raw/participants.tsv" in found
     assert "stale" not in found and "CHANGED" not in found and "gone" not in found
 
