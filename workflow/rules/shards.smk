@@ -21,8 +21,8 @@ rule shard_bucket:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("shards"),
+        runtime=plan.minutes("shards"),
     params:
         cfg=plan.settings("shards"),
     shell:
