@@ -42,7 +42,7 @@ class Person:
         self._relative = re.compile(rf"(?:^|/|::)sub-{s}(?:[_./]|$)|^{s}$")
         forms = [rf"{START}{d}(?:_sub-|/sub-){s}{END}", rf"(?<![A-Za-z0-9/.-]){d}/{s}{END}(?!/)"]
         forms += [rf"{START}sub-{s}{END} of {d}{END}"]
-        forms += [rf"{re.escape(root)}/sub-{s}{END}[^\s\"']*" for root in self.roots]
+        forms += [rf"{re.escape(root)}/sub-{s}{END}[^\s\"':,;]*" for root in self.roots]
         forms += [rf"{START}sub-{s}{END}"] if only else []
         self._text = re.compile("|".join(forms))
 
