@@ -69,9 +69,9 @@ def leaks(folder: Path) -> dict[str, list[str]]:
     return {name: secrets for name, secrets in found.items() if secrets}
 
 
-def seen_by(project, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake as a user does: with a shipped profile."""
-    return project.snakemake("--profile", str(ROOT / "profiles" / "local"), "--cores", "2", *words, check=False)
+def seen_by(project, profile: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake as a user does: with a shipped profile; `test` is the one that says most."""
+    return project.snakemake("--profile", str(ROOT / "profiles" / profile), "--cores", "2", *words, check=False)
 
 
 def test_the_search_sees_labels_however_they_are_written(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_labels_stay_below_results_whether_jobs_succeed_or_fail(private) -> None
     template = private.folder / "results" / "templates" / "template.json"
     template.parent.mkdir(parents=True)
     template.write_text("{}")
-    failed = seen_by(private, "preprocess")
+    failed = seen_by(private, "test", "preprocess")
     assert failed.returncode != 0
     log = private.folder / "results" / "logs" / "preprocess" / "bucket-000.log"
     assert BAD in log.read_text()  # the reason is there, below results
@@ -98,7 +98,7 @@ def test_labels_stay_below_results_whether_jobs_succeed_or_fail(private) -> None
     private.config["datasets"] = private.config["datasets"][:1]
     private.write_config()
     private.ingest()
-    done = seen_by(private, "shards")
+    done = seen_by(private, "local", "shards")
     assert done.returncode == 0, done.stderr
     assert GOOD in (private.folder / "results" / "index" / "tables" / "bucket-000.json").read_text()
     records = [name for name, _ in outside(private.folder) if name.startswith(".snakemake/metadata/")]
