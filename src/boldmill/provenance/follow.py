@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from boldmill.atomic import sha256_file, write_json
+from boldmill.atomic import sha256_file
 from boldmill.provenance.cut import same_time, without
 from boldmill.provenance.person import Person
-from boldmill.provenance.record import SUFFIX, shown
+from boldmill.provenance.record import SUFFIX, shown, write_record
 
 FIELD = "withdrawn"
 Record = dict[str, Any]
@@ -85,7 +85,7 @@ def follow(results: Path, person: Person, changed: Changed, *, date: str, facts:
                 path.unlink()
             else:
                 with same_time(path):
-                    write_json(path, left)
+                    write_record(path, left)
             changed.rewrote(path, before)
             touched.add(path)
             moved.add(shown(path))

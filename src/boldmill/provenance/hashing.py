@@ -20,6 +20,8 @@ from boldmill.atomic import hash_file
 from boldmill.errors import DataFault
 from boldmill.provenance.record import MEMBER
 
+JOURNAL = "verify.jsonl"
+"""Beside the ledger: what a verification that was killed had read."""
 AHEAD = 64
 """Files handed to the threads ahead of the one waited for."""
 FLUSH_EVERY = 5.0

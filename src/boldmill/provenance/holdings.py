@@ -26,7 +26,15 @@ CACHES = ("index/hashes_tables.json",)
 """Removed: the next ingest reads the files again."""
 ROWS = ("index/quarantine.tsv", "index/ignored.tsv", "index/tombstones.tsv")
 """Tables whose rows are about one scan or file each."""
-OURS = ("provenance/forgotten.tsv", "provenance/forgotten.salt", "provenance/ledger.parquet")
+OURS = (
+    *(
+        "provenance/forgotten.tsv",
+        "provenance/forgotten.salt",
+        "provenance/ledger.parquet",
+        "provenance/inputs.parquet",
+    ),
+    *("provenance/.seen.parquet", "provenance/.lost.parquet", "provenance/verify.jsonl"),
+)
 TEXTS = {".json", ".tsv", ".jsonl", ".log", ".txt", ".md", ".html", ".csv", ".yaml"}
 WEIGHTS = {".safetensors"}
 LOOK = 1 << 20

@@ -39,6 +39,11 @@ def render(record: dict[str, Any]) -> str:
     return json.dumps({**record, DIGEST: own_digest(record)}, sort_keys=True, indent=2) + "\n"
 
 
+def write_record(path: str | Path, record: dict[str, Any]) -> Path:
+    """Write a record that was changed on purpose, with a new digest of its own."""
+    return write_text(path, render(record))
+
+
 @cache
 def _locked() -> dict[str, Any]:
     from boldmill.stages_lock import LOCK

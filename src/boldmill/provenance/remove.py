@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from boldmill.atomic import canonical_json, read_json, sha256_file, write_json
+from boldmill.atomic import canonical_json, read_json, sha256_file
 from boldmill.paths import Layout
 from boldmill.provenance import withdrawn
 from boldmill.provenance.cut import cached, cut_json, cut_lines, cut_rows, redact_text, same_time
 from boldmill.provenance.follow import Changed, follow
 from boldmill.provenance.holdings import AGAIN, CUT, DELETE, MARK, REDACT, ROWS, Holding
 from boldmill.provenance.person import Person
-from boldmill.provenance.record import Recorder, prov_path, shown
+from boldmill.provenance.record import Recorder, prov_path, shown, write_record
 from boldmill.provenance.recount import is_snapshot, recount
 from boldmill.stages import Settings
 
@@ -261,23 +261,30 @@ def _record(results: Path, marks: list[Path]) -> None:
         for path in (withdrawn.salt_file(results), *marks, *(path for path in earlier if path.is_file())):
             record.add_output(path)
     made = read_json(prov_path(out))
-    write_json(prov_path(out), {**made, "command": ["boldmill", "audit", "forget"]})
+    write_record(prov_path(out), {**made, "command": ["boldmill", "audit", "forget"]})
 
 
 def _ledger(results: Path) -> None:
     """Write the ledger anew from the records, at its old time; where there was none, there is none."""
+    from boldmill.provenance.fold import INPUTS, LOST, SEEN
+    from boldmill.provenance.hashing import JOURNAL as VERIFYING
     from boldmill.provenance.ledger import write_ledger
 
     path = Layout.at(results).ledger
+    path.with_name(VERIFYING).unlink(missing_ok=True)
     if not path.is_file():
         return
-    with same_time(path):
-        write_ledger(results, path)
+    tables = (path, path.with_name(INPUTS))
+    with same_time(tables[0]), same_time(tables[1]):
+        write_ledger(results, path, fresh=True)
+    for name in (SEEN, LOST):  # caches of names and hashes; the next ledger is read from the records
+        path.with_name(name).unlink(missing_ok=True)
     record = prov_path(path)
     if record.is_file():
         kept = read_json(record)
         for item in kept["outputs"]:
-            if item["path"] == shown(path):
-                item |= {"sha256": sha256_file(path), "size": path.stat().st_size}
+            for table in tables:
+                if item["path"] == shown(table):
+                    item |= {"sha256": sha256_file(table), "size": table.stat().st_size}
         with same_time(record):
-            write_json(record, kept)
+            write_record(record, kept)

@@ -42,12 +42,10 @@ from boldmill.paths import Layout
 from boldmill.provenance.claims import checkpoint_claims, snapshot_claims
 from boldmill.provenance.files import artefacts
 from boldmill.provenance.fold import INPUTS, Folded, fold
-from boldmill.provenance.hashing import Found, Journal, look_at_all
+from boldmill.provenance.hashing import JOURNAL, Found, Journal, look_at_all
 from boldmill.provenance.ledger import Ledger, read_table
 from boldmill.provenance.record import DIGEST, SUFFIX, own_digest, prov_path, shown
 
-JOURNAL = "verify.jsonl"
-"""Beside the ledger: what a verification that was killed had read."""
 COARSE_NS = (100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
 """Units (ns) in which file systems keep times: a copy may round a time down to one of them."""
 

@@ -22,7 +22,7 @@ from boldmill.provenance import withdrawn
 from boldmill.provenance.forget import person_of
 from boldmill.provenance.holdings import DELETE, find
 from boldmill.provenance.person import GONE, Person
-from boldmill.provenance.record import prov_path
+from boldmill.provenance.record import prov_path, write_record
 from boldmill.provenance.verify import verify
 from boldmill.rng import bucket_of
 from boldmill.shards.reader import Snapshot
@@ -59,7 +59,7 @@ def finished(project: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
     record = read_json(prov_path(LAYOUT.checkpoint("fm_app")))
     for item in record["outputs"]:
         item |= {"sha256": sha256_file(item["path"]), "size": Path(item["path"]).stat().st_size}
-    write_json(prov_path(LAYOUT.checkpoint("fm_app")), record)
+    write_record(prov_path(LAYOUT.checkpoint("fm_app")), record)
     project.ledger()
     os.chdir(here)
     return folder
@@ -89,7 +89,7 @@ def forget(*words: str) -> int:
 
 
 def problems() -> list[tuple[str, str]]:
-    return [(finding.path, finding.problem) for finding in verify(RESULTS)[1]]
+    return [(finding.path, finding.problem) for finding in verify(RESULTS).findings]
 
 
 def names(folder: Path) -> set[str]:

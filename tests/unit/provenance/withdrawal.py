@@ -15,6 +15,7 @@ from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.index.read import read_index
 from boldmill.paths import Layout
+from boldmill.provenance.fold import INPUTS
 from boldmill.provenance.ledger import write_ledger
 from boldmill.provenance.record import Recorder
 from boldmill.stages import Settings, stage_json
@@ -100,8 +101,10 @@ def model(name: str = "brainmass") -> None:
 
 def ledger() -> None:
     settings = json.dumps({"stage": "ledger", "version": 1, "config": {}, "overrides": {}})
-    with Recorder(Settings(settings), out=Layout.at(RESULTS).ledger):
-        write_ledger(RESULTS, Layout.at(RESULTS).ledger)
+    out = Layout.at(RESULTS).ledger
+    with Recorder(Settings(settings), out=out) as record:
+        write_ledger(RESULTS, out)
+        record.add_output(out.with_name(INPUTS))
 
 
 def line(people: dict[str, list[str]], n_buckets: int = 2) -> None:
