@@ -18,7 +18,7 @@ LEDGER = ("provenance/ledger.parquet", "provenance/ledger.parquet.prov.json", "p
 
 
 def artefacts(results: Path) -> list[Path]:
-    """Every file below the results but logs, benchmarks, scratch and caches; written anew, not by the code under test."""
+    """Every file below the results but logs, benchmarks, scratch and caches."""
     found = []
     for path in sorted(results.rglob("*")):
         relative = path.relative_to(results)

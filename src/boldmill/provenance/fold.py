@@ -58,7 +58,7 @@ SHARED: dict[str, tuple[str, Getter]] = {
 }
 """Columns that all outputs of a record share: type, and how to read them."""
 
-OUTPUT = {"path": "string", "sha256": "string", "size": "int64", "mtime_ns": "int64"}
+OUTPUT = {"path": "string", "sha256": "string", "size": "int64", "mtime_ns": "int64", "temporary": "bool"}
 RECORD = {"record": "string", "record_sha256": "string"}
 INPUT = {"record": "string", "path": "string", "sha256": "string", "size": "int64"}
 MARKS = {"record": "string", "size": "int64", "mtime_ns": "int64", "ctime_ns": "int64"}

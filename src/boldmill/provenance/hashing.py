@@ -24,6 +24,7 @@ JOURNAL = "verify.jsonl"
 """Beside the ledger: what a verification that was killed had read."""
 AHEAD = 64
 """Files handed to the threads ahead of the one waited for."""
+MISSING = "missing"
 FLUSH_EVERY = 5.0
 """Seconds of hashing that a kill can cost."""
 
@@ -36,7 +37,12 @@ class Found:
     sha256: str | None
     size: int = 0
     mtime_ns: int = 0
-    why: str = "missing"
+    why: str = MISSING
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing lies there."""
+        return self.sha256 is None and self.why == MISSING
 
 
 class Journal:

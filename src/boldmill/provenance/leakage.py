@@ -81,13 +81,14 @@ class Finding:
 
 
 def read_people(results: Path) -> People:
-    """Read subjects, families and hashes of raw files from the shards of scans."""
+    """Read subjects, families and hashes of raw files from the shards of scans, those of frozen snapshots included."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     groups: dict[str, str] = {}
     sources: dict[str, set[str]] = {}
-    for path in sorted((results / "shards" / "scans").glob("bucket-*.parquet")):
+    places = ("shards/scans/bucket-*.parquet", "datasets/*/shards/scans/bucket-*.parquet")  # frozen ones too
+    for path in sorted(path for place in places for path in results.glob(place)):
         try:
             table = pq.read_table(path, columns=["dataset", "subject", "family", "source_sha256"])
         except (pa.ArrowException, OSError, KeyError):

@@ -104,6 +104,11 @@ class Ledger:
         """Return path, sha256 and size of everything a record's command read, in the order of paths."""
         return [{key: row[key] for key in ("path", "sha256", "size")} for row in self.inputs.rows(record)]
 
+    def temporary(self) -> set[str]:
+        """Return the outputs that were recorded as temporary: nobody misses them once they are gone."""
+        table = self.outputs.table
+        return set(table.filter(table.column("temporary").fill_null(False)).column("path").to_pylist())
+
     def made_with(self, record: str) -> list[str]:
         """Return the outputs of one record, sorted."""
         import pyarrow.compute as pc

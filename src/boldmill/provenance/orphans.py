@@ -130,7 +130,8 @@ def _why(path: Path, living: Living) -> str | None:
         )
     if path.parts[0] in PER_DATASET and len(path.parts) > 2:
         subject = SUBJECT.search("/".join(path.parts[2:]))
-        return living.why_not(path.parts[1], subject[1], path.name) if subject else None
+        dataset = path.name.partition("_")[0] if path.parts[1].startswith("bucket-") else path.parts[1]
+        return living.why_not(dataset, subject[1], path.name) if subject else None
     return None
 
 

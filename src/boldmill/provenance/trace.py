@@ -173,7 +173,7 @@ class Tracer:
         found = look(path).sha256
         written = row["sha256"] if row else read
         if found is None:
-            yield "gone"
+            yield "gone, as temporary files go" if row is not None and row["temporary"] else "gone"
         elif found != written:
             yield f"CHANGED: its sha256 is {found[:12]}"
         if written != read:

@@ -1,7 +1,7 @@
 """Re-hash every recorded file, raw ones included, and name every mismatch.
 
 What is said of a file:
-  missing                 it was recorded and is gone
+  missing                 it was recorded and is gone; temporary files may be
   content changed         its bytes are not those that were recorded; where another file was recorded with them, it says
                           `swapped with` or `it holds what ... should`
   backdated               its bytes are as recorded, its modification time is earlier than recorded
@@ -99,6 +99,7 @@ def verify(
     table = folded.outputs
     columns = zip(*(table.column(name).to_pylist() for name in ("path", "sha256", "mtime_ns")), strict=True)
     recorded = {name: (sha256, mtime_ns) for name, sha256, mtime_ns in columns}
+    temporary = truth.temporary()
     journal = Journal(path.with_name(JOURNAL), fresh=fresh)
     changed: dict[str, Found] = {}
     hashes: dict[str, str | None] = {}
@@ -115,6 +116,8 @@ def verify(
         if len(expected) > 1:
             seen[name] = found.sha256
         if found.sha256 is None:
+            if name in temporary and found.gone:
+                continue
             findings.append(Finding(name, found.why))
         elif found.sha256 not in expected:
             changed[name] = found

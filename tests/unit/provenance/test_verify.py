@@ -121,6 +121,20 @@ def test_a_missing_file_is_named(project) -> None:
     assert problems()[str(LAYOUT.subject("demo", "01"))] == ["missing"]
 
 
+def test_a_temporary_file_is_not_missed_but_checked_while_it_is_there(project) -> None:
+    frames = RESULTS / "flatmap" / "bucket-000.frames" / "demo_sub-01_task-rest.npz"
+    with Recorder(project.settings("flatmap"), out=RESULTS / "flatmap" / "bucket-000.json") as record:
+        write_json(RESULTS / "flatmap" / "bucket-000.json", {})
+        record.add_output(write_json(frames, [1]), temporary=True)
+    project.ledger()
+    assert problems() == {}
+    flip(frames)
+    assert "content changed" in problems()[str(frames)][0]
+    frames.unlink()
+    assert problems() == {}
+    assert main(["audit", "orphans"]) == 0
+
+
 def test_a_file_nobody_recorded_is_named_in_folders_of_artefacts_only(project) -> None:
     for path in ("shards/extra.parquet", "derivatives/demo/sub-01/extra.txt", "notes.txt"):
         RESULTS.joinpath(path).write_text("mine")
