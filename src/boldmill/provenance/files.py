@@ -13,7 +13,7 @@ NO_ARTEFACTS = ("logs", "benchmarks", "work", "provenance")
 """Folders directly below the results whose files nobody records; those of the audit are checked by name."""
 CACHES = (".cache", ".snakemake")
 """Folders that only save time: deleting one changes no output."""
-CACHE_FILES = ("index/hashes.parquet",)
+CACHE_FILES = ("index/hashes.parquet", "index/hashes_tables.json")
 TEMPORARY = ".tmp-"
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from boldmill.atomic import read_json
 from boldmill.errors import BoldmillError
 from boldmill.paths import Layout
+from boldmill.provenance.ledger import read_ledger
 from boldmill.provenance.record import MEMBER, SUFFIX, shown
 from boldmill.provenance.terms import Terms, read_terms
 from boldmill.stages import STAGES
@@ -131,15 +132,9 @@ class _Ledger:
     """The ledger, with its paths made relative to what they belong to."""
 
     def __init__(self, results: Path) -> None:
-        import pyarrow.parquet as pq
-
         self.path = Layout.at(results).ledger
-        if not self.path.is_file():
-            raise BoldmillError("cannot export", self.path, "there is no ledger yet", "run `snakemake audit`")
         self.home = shown(results)
-        self.rows: list[dict[str, Any]] = sorted(
-            pq.read_table(self.path).to_pylist(), key=lambda row: (row["ended"], row["path"])
-        )
+        self.rows = sorted(read_ledger(results), key=lambda row: (row["ended"], row["path"]))
         self.written = {row["path"]: row for row in self.rows}
         ingest = [json.loads(row["settings"]) for row in self.rows if row["stage"] == "ingest"]
         self.datasets: list[dict[str, Any]] = ingest[-1]["config"]["datasets"] if ingest else []

@@ -13,18 +13,19 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from boldmill.atomic import canonical_json, read_json, sha256_file, write_json
+from boldmill.atomic import canonical_json, read_json, sha256_file, write_text
 from boldmill.paths import Layout
 from boldmill.provenance import withdrawn
 from boldmill.provenance.cut import cached, cut_json, cut_lines, cut_rows, redact_text, same_time
-from boldmill.provenance.follow import Changed, follow
+from boldmill.provenance.follow import Changed, follow, rewrite, sound
 from boldmill.provenance.holdings import AGAIN, CUT, DELETE, MARK, REDACT, ROWS, Holding
 from boldmill.provenance.person import Person
-from boldmill.provenance.record import Recorder, prov_path, shown
+from boldmill.provenance.record import Recorder, prov_path, render, shown
 from boldmill.provenance.recount import is_snapshot, recount
 from boldmill.stages import Settings
 
@@ -261,23 +262,26 @@ def _record(results: Path, marks: list[Path]) -> None:
         for path in (withdrawn.salt_file(results), *marks, *(path for path in earlier if path.is_file())):
             record.add_output(path)
     made = read_json(prov_path(out))
-    write_json(prov_path(out), {**made, "command": ["boldmill", "audit", "forget"]})
+    write_text(prov_path(out), render({**made, "command": ["boldmill", "audit", "forget"]}))
 
 
 def _ledger(results: Path) -> None:
     """Write the ledger anew from the records, at its old time; where there was none, there is none."""
+    from boldmill.provenance.fold import INPUTS
     from boldmill.provenance.ledger import write_ledger
 
     path = Layout.at(results).ledger
-    if not path.is_file():
+    files = [one for one in (path, path.with_name(INPUTS)) if one.is_file()]
+    if path not in files:
         return
-    with same_time(path):
-        write_ledger(results, path)
+    with ExitStack() as stack:
+        for one in files:
+            stack.enter_context(same_time(one))
+        write_ledger(results, path, fresh=True)
     record = prov_path(path)
     if record.is_file():
         kept = read_json(record)
-        for item in kept["outputs"]:
-            if item["path"] == shown(path):
-                item |= {"sha256": sha256_file(path), "size": path.stat().st_size}
-        with same_time(record):
-            write_json(record, kept)
+        was_sound = sound(kept)
+        now = {shown(one): {"sha256": sha256_file(one), "size": one.stat().st_size} for one in files}
+        kept["outputs"] = [{**item, **now.get(item["path"], {})} for item in kept["outputs"]]
+        rewrite(record, kept, sound=was_sound)
