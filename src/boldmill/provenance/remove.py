@@ -188,7 +188,7 @@ class _Work:
         return {scan.partition("_")[0] for scan in scans}
 
     def empty_buckets(self) -> None:
-        """Remove the files of buckets nobody is in any more, or nobody with images: no job would make them."""
+        """Remove files of buckets nobody is in any more (or nobody with images), and folders of an empty data set."""
         layout = Layout.at(self.results)
         if not layout.index.is_file():
             return
@@ -206,18 +206,21 @@ class _Work:
                 self.delete(path)
                 self.outcome.emptied.append(int(number[1]))
         self.outcome.emptied = sorted(set(self.outcome.emptied))
+        if self.person.dataset not in {scan.dataset for scan in index.ok}:
+            for kind in ("derivatives", "preprocess", "parcellate", "flatmap", "reports"):
+                self.delete(self.results / kind / self.person.dataset)
 
     def delete(self, path: Path) -> None:
-        """Remove a file or folder below the results, with its record."""
-        for one in (path, prov_path(path)):
-            if one.is_dir() and not one.is_symlink():
-                self.changed.folders.add(shown(one))
-                shutil.rmtree(one)
-                self.outcome.deleted += 1
-            elif one.is_symlink() or one.exists():
-                self.changed.removed.add(shown(one))
-                one.unlink()
-                self.outcome.deleted += 1
+        """Remove a file or folder below the results; records follow later: they may tell of other files too."""
+        if path.is_dir() and not path.is_symlink():
+            self.changed.folders.add(shown(path))
+            shutil.rmtree(path)
+        elif path.is_symlink() or path.exists():
+            self.changed.removed.add(shown(path))
+            path.unlink()
+        else:
+            return
+        self.outcome.deleted += 1
 
 
 def _link(first: Path, path: Path) -> None:

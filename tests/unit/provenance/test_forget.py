@@ -24,10 +24,11 @@ from boldmill.provenance.claims import checkpoint_claims
 from boldmill.provenance.forget import person_of
 from boldmill.provenance.holdings import DELETE, find
 from boldmill.provenance.person import GONE, Person
-from boldmill.provenance.record import describe_output, prov_path, render
+from boldmill.provenance.record import Recorder, describe_output, prov_path, render
 from boldmill.provenance.verify import verify
 from boldmill.rng import bucket_of
 from boldmill.shards.reader import Snapshot
+from boldmill.stages import Settings
 from boldmill.train.checkpoint import checkpoint_note
 
 RESULTS = Path("results")
@@ -265,13 +266,30 @@ def test_the_first_date_of_a_tombstone_stays(tmp_path: Path) -> None:
     assert rows == [["2026-01-01", "3", "3", "3", "3"], ["2026-06-01", "3", "3", "3", "3"]]
 
 
-def test_pages_of_everybody_go(whole: Path) -> None:
-    for name in ("reports/cohort.html", "reports/cohort.tsv", "report/index.html"):
-        write_text(RESULTS / name, "scan_id\tdataset\tsubject\none_sub-bea\tone\tbea\n")
-    write_text(RESULTS / "reports" / "other.html", "nobody")
+def test_pages_of_everybody_go(whole: Path, project: ModuleType) -> None:
+    """A table that one command wrote with a page, and that names nobody, stays with its record."""
+    page, table = RESULTS / "report" / "index.html", RESULTS / "quarantine.tsv"
+    settings = Settings(json.dumps({"stage": "report", "version": 1, "config": {}, "overrides": {}}))
+    with Recorder(settings, out=page, inputs=[LAYOUT.snapshot("latest")]) as record:
+        write_text(page, "<p>one_sub-bea</p>")
+        record.add_output(write_text(table, "scan_id\tdataset\tsubject\n"))
+    cohort = RESULTS / "reports" / "cohort.tsv"
+    with Recorder(settings, out=cohort):
+        write_text(cohort, "scan_id\tdataset\tsubject\none_sub-bea\tone\tbea\n")
+    project.ledger()
+    assert problems() == []
     assert forget() == 0
-    assert not (RESULTS / "reports" / "cohort.html").exists() and not (RESULTS / "report" / "index.html").exists()
-    assert (RESULTS / "reports" / "other.html").exists()
+    assert not page.exists() and not cohort.exists() and table.exists()
+    assert problems() == []
+
+
+def test_the_last_person_of_a_data_set_takes_its_folders(whole: Path) -> None:
+    about = write_text(RESULTS / "derivatives" / "two" / "dataset_description.json", "{}")
+    for name in ("ada", "gus"):
+        assert about.exists()
+        assert main(["audit", "forget", f"two/{name}", "--delete", "--yes"]) == 0
+    assert not about.parent.exists() and not (RESULTS / "parcellate" / "two").exists()
+    assert problems() == []
 
 
 def test_logs_lose_the_name(whole: Path) -> None:
