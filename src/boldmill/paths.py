@@ -93,6 +93,10 @@ class Layout:
         """Manifest of a data snapshot: shards, hashes, splits, schema version."""
         return self.results / "datasets" / name / "manifest.json"
 
+    def frozen(self, name: str) -> Path:
+        """List of the shards a named snapshot froze; they lie beside it."""
+        return self.results / "datasets" / name / "shards.json"
+
     def checkpoint(self, model: str) -> Path:
         """Weights of a trained model; its configuration and history lie beside it."""
         return self.results / "models" / model / "model.safetensors"
@@ -147,5 +151,8 @@ SHARD_TABLES = ("scans", "timeseries", "fc", "flat_clips")
 
 ATLAS_TABLES = ("timeseries", "fc", "pfc")
 """Tables with one shard per bucket and atlas: their rows have the length of that atlas."""
+
+ROLLING = "latest"
+"""Name of the snapshot that follows every data update."""
 
 MODELS = ("brainmass", "fmri_mae", "fm_app")

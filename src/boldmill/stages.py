@@ -97,8 +97,14 @@ STAGES: dict[str, Stage] = {
         module="boldmill.shards.command",
     ),
     "snapshot": Stage(
-        version=3, reads=("snapshot", "inclusion"), module="boldmill.shards.snapshot_command", seeded=True
+        version=3,
+        reads=("snapshot", "inclusion"),
+        module="boldmill.shards.snapshot_command",
+        seeded=True,
+        omits=("snapshot.name",),
     ),
+    "freeze_shards": Stage(version=1, reads=(), module="boldmill.shards.freeze_command"),
+    "freeze": Stage(version=1, reads=("snapshot", "inclusion"), module="boldmill.shards.snapshot_command", seeded=True),
     "train_brainmass": Stage(
         version=3, reads=("models.brainmass", "augment"), module="boldmill.train.command", seeded=True
     ),

@@ -14,7 +14,8 @@ N_BUCKETS = 3
 SUBJECTS = {("alpha", f"{i:02d}") for i in range(1, 5)} | {("beta", f"{i:02d}") for i in range(1, 3)}
 MODEL_JOBS = {f"{job} {model}" for job in ("train_model", "evaluate_model") for model in MODELS}
 MODEL_JOBS |= {"interpret_model brainmass"}
-AFTER_SHARDS = {"snapshot", "report_page", "ledger"} | MODEL_JOBS
+AFTER_SHARDS = {"snapshot", "report_page", "ledger"}
+"""What follows changed shards: models read the frozen ones."""
 PAGES = ("pages_bucket",)
 """Pages of the subjects: made from what preprocessing left, so they follow its manifests only."""
 
@@ -103,7 +104,12 @@ SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
         per_bucket("augment_bucket") | AFTER_SHARDS,
     ),
     ("shards.clip_stride", {"shards": {"clip_stride": 8}}, per_bucket("shard_bucket") | AFTER_SHARDS),
-    ("snapshot.heldout", {"snapshot": {"heldout": 0.5}}, AFTER_SHARDS),
+    ("snapshot.heldout", {"snapshot": {"heldout": 0.5}}, {"freeze"} | MODEL_JOBS | AFTER_SHARDS),
+    (
+        "snapshot.name",
+        {"snapshot": {"name": "second"}},
+        {"freeze_shards", "freeze", "report_page", "ledger"} | MODEL_JOBS,
+    ),
     (
         "models.fmri_mae.steps",
         {"models": {"fmri_mae": {"steps": 7}}},
@@ -122,7 +128,11 @@ SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("interpret.top", {"interpret": {"top": 5}}, {"interpret_model brainmass", "report_page", "ledger"}),
     ("report.dpi", {"report": {"dpi": 90}}, per_bucket(*PAGES) | {"report_page", "ledger"}),
     ("project", {"project": "renamed"}, per_bucket(*PAGES) | {"report_page", "cohort_page", "ledger"}),
-    ("inclusion.max_mean_fd", {"inclusion": {"max_mean_fd": 0.3}}, {"cohort_page"} | AFTER_SHARDS),
+    (
+        "inclusion.max_mean_fd",
+        {"inclusion": {"max_mean_fd": 0.3}},
+        {"cohort_page", "freeze"} | MODEL_JOBS | AFTER_SHARDS,
+    ),
     ("clean.strategy", {"clean": {"strategy": "36P"}}, downstream(*subjects())),
     ("preprocess.keep", {"preprocess": {"keep": ["clean"]}}, downstream(*subjects())),
     (

@@ -52,7 +52,8 @@ rule cohort_page:
 
 rule report_page:
     input:
-        snapshot=rules.snapshot.output,
+        snapshot=plan.snapshot,
+        latest=plan.rolling,  # tells how many buckets are newer than the frozen ones
         metrics=plan.models(plan.layout.metrics),
         subjects=plan.all_subjects(),
         parcellated=plan.per_bucket(plan.layout.parcellated),

@@ -38,7 +38,7 @@ rule snapshot:
         shards=plan.all_shards(),
         scans=plan.shards("scans"),
     output:
-        plan.layout.snapshot(plan.config.snapshot.name),
+        plan.rolling,
     log:
         "<results>/logs/snapshot.log",
     benchmark:
@@ -53,7 +53,47 @@ rule snapshot:
         " --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
+# The shards of a name are taken once. Their list is then a file like a raw one: no data update leads to it, so neither
+# `freeze` nor training follows. (An ancient() input would not do: Snakemake asks no job below a running one whether its
+# own settings changed, so that a new setting beside new data would be passed over.)
+rule freeze_shards:
+    input:
+        plan.rolling,
+    output:
+        plan.to_freeze,
+    log:
+        "<results>/logs/freeze_shards.log",
+    benchmark:
+        "<results>/benchmarks/freeze_shards.jsonl"
+    localrule: True
+    conda:
+        "../../envs/core.yaml"
+    params:
+        cfg=plan.settings("freeze_shards"),
+    shell:
+        "python -m boldmill freeze --snapshot {input:q} --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
+rule freeze:
+    input:
+        plan.frozen,
+    output:
+        plan.named,
+    log:
+        "<results>/logs/freeze.log",
+    benchmark:
+        "<results>/benchmarks/freeze.jsonl"
+    localrule: True
+    conda:
+        "../../envs/core.yaml"
+    params:
+        cfg=plan.settings("freeze"),
+    shell:
+        "python -m boldmill snapshot --frozen {input:q} --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+
+
 rule shards:
     input:
         plan.all_shards(),
-        rules.snapshot.output,
+        plan.rolling,
+        plan.snapshot,
