@@ -81,7 +81,7 @@ class Plan:
                 config = config.model_copy(update={"spaces": for_atlas(config.spaces, wildcards.atlas)})
             if variant := wildcards.get("variant"):  # of the ablation: the base with its changes, evaluated briefly
                 config = variant_config(evaluation_config(config), variant_of(config, variant))
-            return stage_json(config, name, wildcards.get("dataset"))
+            return stage_json(config, name, self._datasets(wildcards.get("bucket")))
 
         return text
 
@@ -99,29 +99,25 @@ class Plan:
         return [str(self.layout.operator(name)) for name in ("ribbon", "flat", "meshes")]
 
     def tickets(self, wildcards: Any) -> list[str]:
-        """Tickets of one subject's scans."""
-        return self._index.tickets_of(wildcards.dataset, wildcards.subject)
+        """Lists of one bucket's tickets: of images, of tables of parcel series, whichever it holds."""
+        bucket = int(wildcards.bucket)
+        images = [str(self.layout.bucket(bucket))] if self._index.subjects_in(bucket) else []
+        return images + self.tables(wildcards)
 
-    def bucket_tickets(self, wildcards: Any) -> list[str]:
-        """Tickets of one bucket's scans."""
-        return self._index.tickets_in(int(wildcards.bucket))
+    def tables(self, wildcards: Any) -> list[str]:
+        """List of one bucket's tables of parcel series, which no job preprocesses, where it holds any."""
+        bucket = int(wildcards.bucket)
+        return [str(self.layout.bucket_tables(bucket))] if self._index.has_tables(bucket) else []
 
-    def bucket_tables(self, wildcards: Any) -> list[str]:
-        """Tickets of one bucket's tables of parcel series, which no job preprocesses."""
-        return self._index.tables_in(int(wildcards.bucket))
+    def subjects(self, wildcards: Any) -> list[str]:
+        """List of one bucket's subject manifests, where somebody of it has images."""
+        bucket = int(wildcards.bucket)
+        return [str(self.layout.preprocessed(bucket))] if self._index.subjects_in(bucket) else []
 
     def flat(self, wildcards: Any) -> list[str]:
         """Manifest of one bucket's flat maps, where somebody of it has images to map."""
         bucket = int(wildcards.bucket)
         return [str(self.layout.flat(bucket))] if self._index.subjects_in(bucket) else []
-
-    def bucket_subjects(self, wildcards: Any) -> list[str]:
-        """Manifests of one bucket's subjects."""
-        return [str(self.layout.subject(d, s)) for d, s in self._index.subjects_in(int(wildcards.bucket))]
-
-    def all_subjects(self) -> list[str]:
-        """Manifests of all subjects."""
-        return [str(self.layout.subject(d, s)) for d, s in self._index.subjects()] if self.index else []
 
     def optional(self, *names: str) -> list[str]:
         """Tables that are made only where they are configured, by what they hold; without names, all."""
@@ -209,6 +205,10 @@ class Plan:
         words += ["--snapshot", self.config.snapshot.name, "--models", *self.config.models.train]
         also = [f"{name}={path}" for name, paths in optional_outputs(self.config).items() for path in paths]
         return shlex.join([*words, "--also", *also])
+
+    def _datasets(self, bucket: str | None) -> frozenset[str] | None:
+        """Data sets whose overrides a job reads: those of its bucket; all where it has none."""
+        return None if bucket is None else self._index.datasets_in(int(bucket))
 
     @cached_property
     def _needs_atlas(self) -> bool:

@@ -1,4 +1,4 @@
-# Template, atlases, and one job per subject: its T1w and all of its runs.
+# Template, atlases, and one job per bucket of subjects, several subjects at a time: T1w and all runs of each.
 
 
 rule templates:
@@ -42,29 +42,29 @@ rule atlas:
         " > {log:q} 2>&1"
 
 
-rule preprocess_subject:
+rule preprocess_bucket:
     input:
-        tickets=plan.tickets,
+        bucket="<results>/index/buckets/bucket-{bucket}.json",
         template="<results>/templates/template.json",
     output:
-        "<results>/preprocess/{dataset}/sub-{subject}.json",
+        "<results>/preprocess/bucket-{bucket}.json",
     log:
-        "<results>/logs/preprocess/{dataset}/sub-{subject}.log",
+        "<results>/logs/preprocess/bucket-{bucket}.log",
     benchmark:
-        "<results>/benchmarks/preprocess/{dataset}/sub-{subject}.jsonl"
+        "<results>/benchmarks/preprocess/bucket-{bucket}.jsonl"
     conda:
         "../../envs/core.yaml"
-    threads: 1
+    threads: 4
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, attempt, threads: 3000 * threads * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         cfg=plan.settings("preprocess"),
     shell:
-        "python -m boldmill preprocess --tickets {input.tickets:q} --template {input.template:q}"
+        "python -m boldmill preprocess --bucket {input.bucket:q} --template {input.template:q}"
         " --results $BOLDMILL_RESULTS --threads {threads} --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
 rule preprocess:
     input:
-        plan.all_subjects(),
+        plan.per_preprocessed(plan.layout.preprocessed),

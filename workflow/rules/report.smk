@@ -3,7 +3,7 @@
 
 rule pages_bucket:
     input:
-        subjects=plan.bucket_subjects,
+        subjects=plan.subjects,
         refused=ancient(plan.layout.index_quarantine),  # shown, but no reason to make all pages again
     output:
         "<results>/reports/bucket-{bucket}.json",
@@ -26,7 +26,7 @@ rule pages_bucket:
 
 rule cohort_page:
     input:
-        subjects=plan.all_subjects(),
+        subjects=plan.per_preprocessed(plan.layout.preprocessed),
         parcellated=plan.per_bucket(plan.layout.parcellated),
     output:
         page=report(
@@ -55,7 +55,7 @@ rule report_page:
         snapshot=plan.snapshot,
         latest=plan.rolling,  # tells how many buckets are newer than the frozen ones
         metrics=plan.models(plan.layout.metrics),
-        subjects=plan.all_subjects(),
+        subjects=plan.per_preprocessed(plan.layout.preprocessed),
         parcellated=plan.per_bucket(plan.layout.parcellated),
         flat=plan.per_preprocessed(plan.layout.flat),
         optional=plan.optional(),

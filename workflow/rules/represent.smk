@@ -90,8 +90,8 @@ rule operator_meshes:
 
 rule parcellate_bucket:
     input:
-        subjects=plan.bucket_subjects,
-        tables=plan.bucket_tables,
+        subjects=plan.subjects,
+        tables=plan.tables,
         operators=plan.parcel_operators,
     output:
         "<results>/parcellate/bucket-{bucket}.json",
@@ -115,7 +115,7 @@ rule parcellate_bucket:
 
 rule flatmap_bucket:
     input:
-        subjects=plan.bucket_subjects,
+        subjects=plan.subjects,
         operators=plan.flat_operators,
     output:
         "<results>/flatmap/bucket-{bucket}.json",
@@ -138,7 +138,7 @@ rule flatmap_bucket:
 
 rule augment_bucket:
     input:
-        tickets=plan.bucket_tickets,
+        tickets=plan.tickets,
         parcellated="<results>/parcellate/bucket-{bucket}.json",
     output:
         plan.atlas_shards("pfc"),

@@ -3,9 +3,9 @@
 
 rule shard_bucket:
     input:
-        tickets=plan.bucket_tickets,
+        tickets=plan.tickets,
         participants="<results>/index/participants/bucket-{bucket}.json",
-        subjects=plan.bucket_subjects,
+        subjects=plan.subjects,
         parcellated="<results>/parcellate/bucket-{bucket}.json",
         flat=plan.flat,
     output:
