@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "parcellate": ("stage", "boldmill.represent.parcellate_command", "parcel time series of one bucket"),
     "flatmap": ("stage", "boldmill.represent.flatmap_command", "cortical flat maps of one bucket"),
     "augment": ("stage", "boldmill.represent.augment_command", "pFC views of one bucket"),
+    "clips": ("stage", "boldmill.shards.clips_command", "flat clips of one bucket"),
     "shards": ("stage", "boldmill.shards.command", "Parquet shards of one bucket"),
     "snapshot": ("stage", "boldmill.shards.snapshot_command", "write shards and splits into a manifest"),
     "freeze": ("stage", "boldmill.shards.freeze_command", "keep the shards of a snapshot under a name"),

@@ -97,9 +97,13 @@ class Layout:
         """Manifest of one bucket's flat maps."""
         return self.results / "flatmap" / f"bucket-{bucket:03d}.json"
 
-    def flat_scan(self, dataset: str, scan_id: str, suffix: str = ".npz") -> Path:
-        """Flat-map frames (``.npz``), still (``.png``) or movie (``.webp``) of one scan."""
+    def flat_scan(self, dataset: str, scan_id: str, suffix: str) -> Path:
+        """Flat-map still (``.png``) or movie (``.webp``) of one scan."""
         return self.results / "flatmap" / dataset / f"{scan_id}{suffix}"
+
+    def frames(self, bucket: int) -> Path:
+        """Folder of one bucket's flat-map frames, one ``.npz`` per scan; gone once they are clips."""
+        return self.results / "flatmap" / f"bucket-{bucket:03d}.frames"
 
     def shard(self, table: str, bucket: int, atlas: str = "") -> Path:
         """One Parquet shard; tables of parcels (:data:`ATLAS_TABLES`) have a folder per atlas label."""
@@ -163,7 +167,7 @@ class Layout:
 
 
 SHARD_TABLES = ("scans", "timeseries", "fc", "flat_clips")
-"""Tables written by the shard stage; ``pfc`` is written by the augment stage."""
+"""Tables written by the shards and clips stages; ``pfc`` is written by the augment stage."""
 
 ATLAS_TABLES = ("timeseries", "fc", "pfc")
 """Tables with one shard per bucket and atlas: their rows have the length of that atlas."""

@@ -89,12 +89,14 @@ STAGES: dict[str, Stage] = {
         module="boldmill.represent.flatmap_command",
     ),
     "augment": Stage(version=2, reads=("augment",), module="boldmill.represent.augment_command", seeded=True),
+    "clips": Stage(
+        version=1,
+        reads=("shards.clip_frames", "shards.clip_stride", "shards.clip_dtype", "shards.row_group_rows"),
+        module="boldmill.shards.clips_command",
+    ),
     "shards": Stage(
         version=3,
-        reads=(
-            *("shards.clip_frames", "shards.clip_stride", "shards.clip_dtype", "shards.row_group_rows"),
-            *("parcellate.fc_estimator", "parcellate.fisher_z"),
-        ),
+        reads=("shards.row_group_rows", "parcellate.fc_estimator", "parcellate.fisher_z"),
         module="boldmill.shards.command",
     ),
     "snapshot": Stage(

@@ -18,7 +18,8 @@ from boldmill.ablation.variants import evaluation_config, variant_config, varian
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.optional import optional_outputs
-from boldmill.paths import ATLAS_TABLES, ROLLING, SHARD_TABLES, Layout
+from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
+from boldmill.shards.snapshot_paths import SnapshotPaths
 from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
 from boldmill.stages import stage_json
 
@@ -70,6 +71,7 @@ class Plan:
         self.config = config
         self.layout = Layout.at(config.results)
         self.index = index
+        self.snapshots = SnapshotPaths(self.layout, config.snapshot.name)
 
     def settings(self, stage: str) -> Callable[[Any], str]:
         """Return the ``params`` callable of a rule: the tracked JSON of its settings, per data set where known."""
@@ -119,6 +121,15 @@ class Plan:
         bucket = int(wildcards.bucket)
         return [str(self.layout.flat(bucket))] if self._index.subjects_in(bucket) else []
 
+    def frames(self, wildcards: Any) -> list[str]:
+        """Folder of one bucket's flat-map frames, where somebody of it has images to map."""
+        bucket = int(wildcards.bucket)
+        return [str(self.layout.frames(bucket))] if self._index.subjects_in(bucket) else []
+
+    def clips(self) -> list[str]:
+        """Flat clips of every bucket that holds somebody whose images are mapped."""
+        return self.per_preprocessed(partial(self.layout.shard, "flat_clips"))
+
     def optional(self, *names: str) -> list[str]:
         """Tables that are made only where they are configured, by what they hold; without names, all."""
         found = optional_outputs(self.config)
@@ -135,32 +146,6 @@ class Plan:
     def per_preprocessed(self, path: Callable[[int], Path]) -> list[str]:
         """One path per bucket that holds somebody whose images are preprocessed."""
         return [str(path(bucket)) for bucket in self._index.preprocessed_buckets()] if self.index else []
-
-    @property
-    def snapshot(self) -> str:
-        """Manifest of the snapshot that training and evaluation read."""
-        return str(self.layout.snapshot(self.config.snapshot.name))
-
-    @property
-    def rolling(self) -> str:
-        """Manifest of the snapshot of the shards as they are."""
-        return str(self.layout.snapshot(ROLLING))
-
-    @property
-    def named(self) -> list[str]:
-        """Manifest of the frozen snapshot; none where training follows every update."""
-        return [] if self.config.snapshot.name == ROLLING else [self.snapshot]
-
-    @property
-    def frozen(self) -> list[str]:
-        """List of the shards frozen under the configured name; none where training follows every update."""
-        name = self.config.snapshot.name
-        return [] if name == ROLLING else [str(self.layout.frozen(name))]
-
-    @cached_property
-    def to_freeze(self) -> list[str]:
-        """The same, until it is there: from then on no job makes it, and no data update reaches what reads it."""
-        return [path for path in self.frozen if not Path(path).exists()]
 
     @cached_property
     def atlases(self) -> list[str]:

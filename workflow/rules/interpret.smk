@@ -3,7 +3,7 @@
 
 rule interpret_model:
     input:
-        snapshot=plan.snapshot,
+        snapshot=plan.snapshots.read,
         checkpoint="<results>/models/{model}/model.safetensors",
         atlas=plan.drawn_atlas,
         labels=plan.config.interpret.surface_labels,

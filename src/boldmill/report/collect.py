@@ -88,7 +88,8 @@ def collect(results: Path, snapshot: Path) -> Collected:
     results_found = read_results(layout)
     beside = [layout.checkpoint(model).with_name(name) for model in models for name in (HISTORY, CONFIG)]
     refused = [layout.index_quarantine]
-    refused += [path for stage in ("augment", "shards") for path in sorted(results.glob(BUCKET_MANIFESTS[stage]))]
+    lists = [BUCKET_MANIFESTS[stage] for stage in ("clips", "augment", "shards")]
+    refused += [path for pattern in lists for path in sorted(results.glob(pattern))]
     read = [
         snapshot,
         layout.snapshot(ROLLING),

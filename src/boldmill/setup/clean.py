@@ -72,20 +72,22 @@ def candidates(results: Path, snapshot: str = ROLLING) -> list[Candidate]:
 def _orphans(layout: Layout, index: Index) -> Iterator[Path]:
     """Yield outputs of subjects and buckets without a scan that passed ingest."""
     alive = set(index.subjects())
-    for folder in ("derivatives", "preprocess"):
-        for path in layout.results.glob(f"{folder}/*/sub-*"):
+    own = ("sub-*", ".cache/sub-*", "figures/sub-*")
+    for pattern in ("derivatives/*/sub-*", *(f"preprocess/*/{name}" for name in own), "reports/*/sub-*"):
+        for path in layout.results.glob(pattern):
             label = path.name.removeprefix("sub-").split(".")[0].split("_")[0]
-            if (path.parent.name, label) not in alive:
+            if (path.relative_to(layout.results).parts[1], label) not in alive:
                 yield path
-    for folder in ("flatmap", "parcellate"):
-        for path in layout.results.glob(f"{folder}/*/*"):
+    # also frames (flatmap/bucket-*.frames) and arrays of pages (preprocess/*/figures)
+    for pattern in ("flatmap/*/*", "parcellate/*/*", "preprocess/*/figures/*"):
+        for path in layout.results.glob(pattern):
             match = _SUBJECT.match(path.name)
             if match and match.groups() not in alive:
                 yield path
     buckets = set(index.buckets())
     shards = [f"shards/{table}" for table in SHARD_TABLES if table not in ATLAS_TABLES]
     shards += [f"shards/{table}/*" for table in ATLAS_TABLES]
-    for folder in ("flatmap", "parcellate", *shards):
+    for folder in ("preprocess", "reports", "flatmap", "parcellate", *shards):
         for path in layout.results.glob(f"{folder}/bucket-*"):
             number = re.match(r"bucket-(\d+)\.", path.name)
             if number and int(number[1]) not in buckets:

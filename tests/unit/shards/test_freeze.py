@@ -56,7 +56,7 @@ def test_a_frozen_snapshot_says_what_the_latest_says_and_lies_in_its_own_folder(
         assert mine["path"].startswith("shards/") and mine["path"] == theirs["path"].removeprefix("../../")
         assert {**mine, "path": ""} == {**theirs, "path": ""}
     path = layout.snapshot("first").parent / manifest["shards"][0]["path"]
-    assert os.path.samefile(path, layout.results / manifest["shards"][0]["path"])
+    assert path.samefile(layout.results / manifest["shards"][0]["path"])
 
 
 def test_rewritten_shards_leave_the_frozen_ones(layout) -> None:
@@ -91,7 +91,7 @@ def test_copies_where_the_file_system_has_no_links(layout, monkeypatch: pytest.M
     split(layout)
     Snapshot.load(layout.snapshot("first")).verify()
     shard = read_json(layout.frozen("first"))["shards"][0]["path"]
-    assert not os.path.samefile(layout.frozen("first").parent / shard, layout.results / shard)
+    assert not (layout.frozen("first").parent / shard).samefile(layout.results / shard)
 
 
 def test_a_shard_that_changed_since_the_latest_snapshot_is_not_frozen(layout, capsys) -> None:
