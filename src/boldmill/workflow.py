@@ -19,6 +19,7 @@ from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.optional import optional_outputs
 from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
+from boldmill.plan.resources import Resources
 from boldmill.shards.snapshot_paths import SnapshotPaths
 from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
 from boldmill.stages import stage_json
@@ -72,20 +73,30 @@ class Plan:
         self.layout = Layout.at(config.results)
         self.index = index
         self.snapshots = SnapshotPaths(self.layout, config.snapshot.name)
+        self._texts: dict[tuple[Any, ...], str] = {}
 
     def settings(self, stage: str) -> Callable[[Any], str]:
         """Return the ``params`` callable of a rule: the tracked JSON of its settings, per data set where known."""
 
         def text(wildcards: Any) -> str:
             name = stage.format(**dict(wildcards.items()))
-            config = self.config
-            if name == "atlas":  # one job per atlas, each with the settings of its own
-                config = config.model_copy(update={"spaces": for_atlas(config.spaces, wildcards.atlas)})
-            if variant := wildcards.get("variant"):  # of the ablation: the base with its changes, evaluated briefly
-                config = variant_config(evaluation_config(config), variant_of(config, variant))
-            return stage_json(config, name, self._datasets(wildcards.get("bucket")))
+            atlas = wildcards.atlas if name == "atlas" else None  # one job per atlas, each with settings of its own
+            return self._text(name, atlas, wildcards.get("variant"), self._datasets(wildcards.get("bucket")))
 
         return text
+
+    def memory(self, stage: str) -> Callable[..., int]:
+        """Return the ``mem_mb`` of a rule, from the measured table and the scans of the job."""
+        return self.resources.memory(stage)
+
+    def minutes(self, stage: str) -> Callable[..., int]:
+        """Return the ``runtime`` of a rule, from the measured table and the scans of the job."""
+        return self.resources.minutes(stage)
+
+    @cached_property
+    def resources(self) -> Resources:
+        """What jobs ask for: the table that `boldmill plan` adds up."""
+        return Resources(self.index, self.config)
 
     def parcel_operators(self, _wildcards: Any) -> list[str]:
         """Operators of every configured atlas, the one models read first, in projects that bring a scan to one.
@@ -190,6 +201,18 @@ class Plan:
         words += ["--snapshot", self.config.snapshot.name, "--models", *self.config.models.train]
         also = [f"{name}={path}" for name, paths in optional_outputs(self.config).items() for path in paths]
         return shlex.join([*words, "--also", *also])
+
+    def _text(self, name: str, atlas: str | None, variant: str | None, datasets: frozenset[str] | None) -> str:
+        """Return the settings of one stage; many jobs share them, so each is made once."""
+        key = name, atlas, variant, datasets
+        if key not in self._texts:
+            config = self.config
+            if atlas is not None:
+                config = config.model_copy(update={"spaces": for_atlas(config.spaces, atlas)})
+            if variant:  # of the ablation: the base with its changes, evaluated briefly
+                config = variant_config(evaluation_config(config), variant_of(config, variant))
+            self._texts[key] = stage_json(config, name, datasets)
+        return self._texts[key]
 
     def _datasets(self, bucket: str | None) -> frozenset[str] | None:
         """Data sets whose overrides a job reads: those of its bucket; all where it has none."""

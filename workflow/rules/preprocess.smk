@@ -12,8 +12,8 @@ rule templates:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("templates"),
+        runtime=plan.minutes("templates"),
     params:
         cfg=plan.settings("templates"),
     shell:
@@ -33,8 +33,8 @@ rule atlas:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("atlas"),
+        runtime=plan.minutes("atlas"),
     params:
         cfg=plan.settings("atlas"),
     shell:
@@ -56,8 +56,8 @@ rule preprocess_bucket:
         "../../envs/core.yaml"
     threads: 4
     resources:
-        mem_mb=lambda wildcards, attempt, threads: 3000 * threads * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        mem_mb=plan.memory("preprocess"),
+        runtime=plan.minutes("preprocess"),
     params:
         cfg=plan.settings("preprocess"),
     shell:

@@ -15,8 +15,8 @@ rule pages_bucket:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("pages"),
+        runtime=plan.minutes("pages"),
     params:
         cfg=plan.settings("pages"),
     shell:
@@ -41,8 +41,8 @@ rule cohort_page:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("cohort"),
+        runtime=plan.minutes("cohort"),
     params:
         cfg=plan.settings("cohort"),
     shell:
@@ -72,8 +72,8 @@ rule report_page:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("report"),
+        runtime=plan.minutes("report"),
     params:
         cfg=plan.settings("report"),
     shell:

@@ -17,8 +17,8 @@ rule clips_bucket:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("clips"),
+        runtime=plan.minutes("clips"),
     params:
         cfg=plan.settings("clips"),
     shell:
@@ -45,8 +45,8 @@ rule shard_bucket:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("shards"),
+        runtime=plan.minutes("shards"),
     params:
         cfg=plan.settings("shards"),
     shell:
