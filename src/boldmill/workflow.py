@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -299,6 +299,11 @@ def refuse_targets(config: Config, targets: Iterable[str]) -> None:
 
 def parse_options(argv: Sequence[str]) -> Any:
     """Return the options of a Snakemake command line, profiles included."""
+    return _options(tuple(argv))
+
+
+@cache  # Snakemake looks for all plugins each time
+def _options(argv: tuple[str, ...]) -> Any:
     from snakemake.cli import parse_args
 
     return parse_args(list(argv))[1]

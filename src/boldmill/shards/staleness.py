@@ -30,7 +30,10 @@ def staleness(results: str | Path, name: str) -> str:
     frozen, latest = layout.snapshot(name), layout.snapshot(ROLLING)
     if name == ROLLING or not (frozen.is_file() and latest.is_file()):
         return ""
-    changed, total = changed_buckets(read_json(frozen), read_json(latest))
+    try:
+        changed, total = changed_buckets(read_json(frozen), read_json(latest))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return f"snapshot {name}: its manifest or that of {ROLLING} is damaged; run `boldmill audit verify`"
     return words(name, changed, total) if changed else ""
 
 
