@@ -69,10 +69,12 @@ class Project:
         root.mkdir(parents=True, exist_ok=True)
         (root / "dataset_description.json").write_text(json.dumps({"Name": dataset, "BIDSVersion": "1.10.0"}))
 
-    def write_participants(self, dataset: str) -> None:
-        people = self.participants[dataset]
-        lines = ["participant_id\tgroup\tage"]
-        lines += [f"sub-{label}\t{row['group']}\t{row['age']}" for label, row in sorted(people.items())]
+    def write_participants(self, dataset: str, *columns: str) -> None:
+        """Write the table of a data set, with further columns."""
+        names = ("group", "age", *columns)
+        lines = ["\t".join(["participant_id", *names])]
+        for label, row in sorted(self.participants[dataset].items()):
+            lines.append("\t".join([f"sub-{label}", *(str(row[name]) for name in names)]))
         (self.folder / dataset / "participants.tsv").write_text("\n".join(lines) + "\n")
 
     def bold(self, dataset: str, subject: str) -> Path:
@@ -142,9 +144,9 @@ class Project:
             raise AssertionError(f"snakemake -n {' '.join(words)} failed\n{said}")
         return Counter(json.loads(said))
 
-    def refused(self, *words: str) -> str:
+    def refused(self, *words: str, bump: str = "") -> str:
         """Return why a dry run of the real Snakefile stops."""
-        said, status = self._fork(lambda: _dry_run(self.folder, [*words], ""))
+        said, status = self._fork(lambda: _dry_run(self.folder, [*words], bump))
         assert status, said
         return said
 
