@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from boldmill.optional import optional_outputs
 from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
 from boldmill.plan.resources import Resources
 from boldmill.shards.snapshot_paths import SnapshotPaths
+from boldmill.snakemake_line import is_real_run, parse_options
+from boldmill.spaces.flow_needs import fetch_json
 from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
 from boldmill.stages import stage_json
 
@@ -28,40 +30,10 @@ if TYPE_CHECKING:
     from boldmill.config.model import Config
     from boldmill.index.read import Index
 
-# Options of Snakemake that look at the DAG or at its records without running it.
-LOOKING = [
-    "dryrun",
-    "lint",
-    "unlock",
-    "list_rules",
-    "list_target_rules",
-    "print_compilation",
-    "dag",
-    "rulegraph",
-    "filegraph",
-    "d3dag",
-    "summary",
-    "detailed_summary",
-    "archive",
-    "report",
-    "generate_unit_tests",
-    "containerize",
-    "cleanup_metadata",
-    "cleanup_shadow",
-    "list_changes",
-    "list_input_changes",
-    "list_params_changes",
-    "list_untracked",
-    "delete_all_output",
-    "delete_temp_output",
-    "touch",
-    "export_cwl",
-    "conda_create_envs_only",
-    "conda_cleanup_envs",
-    "list_conda_envs",
-    "container_cleanup_images",
-]
-
+OFFLINE = {"NO_ET": "1", "NIPYPE_NO_ET": "1", "HF_HUB_OFFLINE": "1", "TEMPLATEFLOW_AUTOUPDATE": "off"}
+"""Libraries that would ask the network when they are imported or called do not in a job."""
+INDEX_FREE = ({"ingest"}, {"fetch"}, {"ingest", "fetch"})
+"""Targets that need no index of the data sets."""
 NO_INDEX = "there is no index of these data sets yet: run `snakemake ingest` with the same options first"
 
 
@@ -84,6 +56,10 @@ class Plan:
             return self._text(name, atlas, wildcards.get("variant"), self._datasets(wildcards.get("bucket")))
 
         return text
+
+    def fetch(self, _wildcards: Any) -> str:
+        """Settings of the rule `fetch`."""
+        return fetch_json(self.config)
 
     def memory(self, stage: str) -> Callable[..., int]:
         """Return the ``mem_mb`` of a rule, from the measured table and the scans of the job."""
@@ -241,8 +217,8 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
     main_process : bool
         Whether this is the main process. A job's process never builds an index.
     argv : sequence of str
-        Snakemake's command line without the program name: tells a real run from a look, and whether ``ingest`` alone
-        is asked for, which needs no index.
+        Snakemake's command line without the program name: tells a real run from a look, and whether only targets are
+        asked for that need no index (``ingest``, ``fetch``).
     """
     config = parse(raw)
     if not config.datasets:
@@ -256,14 +232,14 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
     index = read_index(results) if Layout.at(results).index.exists() else None
     if index is None or index.is_stale(wanted):
         options = parse_options(argv) if main_process else None
-        if options is not None and set(options.targets) == {"ingest"}:
+        if options is not None and set(options.targets) in INDEX_FREE:
             return Plan(config, None)
         if options is None or not is_real_run(options):
             raise ConfigError("cannot plan the workflow", Layout.at(results).index, NO_INDEX, "snakemake ingest")
         print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
         _ingest(config.results, wanted)
         index = read_index(results)
-    if main_process and not index.ok and set(parse_options(argv).targets) != {"ingest"}:
+    if main_process and not index.ok and set(parse_options(argv).targets) not in INDEX_FREE:
         table = Layout.at(results).index_quarantine
         raise ConfigError("nothing to do", table, f"none of {len(index.scans)} scans passed ingest", f"read {table}")
     return Plan(config, index)
@@ -297,41 +273,19 @@ def refuse_targets(config: Config, targets: Iterable[str]) -> None:
             raise ConfigError("nothing to do", f"snakemake {target}", why, fix)
 
 
-def parse_options(argv: Sequence[str]) -> Any:
-    """Return the options of a Snakemake command line, profiles included."""
-    return _options(tuple(argv))
-
-
-@cache  # Snakemake looks for all plugins each time
-def _options(argv: tuple[str, ...]) -> Any:
-    from snakemake.cli import parse_args
-
-    return parse_args(list(argv))[1]
-
-
-def is_real_run(options: Any) -> bool:
-    """Tell whether a Snakemake call runs jobs.
-
-    >>> is_real_run(parse_options(["--cores", "1", "-n"]))
-    False
-    >>> is_real_run(parse_options(["--cores", "1"]))
-    True
-    """
-    return not any(getattr(options, name, None) for name in LOOKING)
-
-
 def shell_prefix(source: str, results: str, *, own_environment: bool) -> str:
     """Return what every job's shell starts with.
 
     The commands run from the clone, also inside a conda environment that holds only their dependencies; otherwise with
     the very Python that runs Snakemake, whether its environment is activated or not. The results folder travels here,
     beside the params, so that each rule tracks exactly one value: the JSON of its settings. Waiting OpenMP threads
-    sleep: where jobs share cores, spinning ones cost more than they gain.
+    sleep: where jobs share cores, spinning ones cost more than they gain. No job asks the network (:data:`OFFLINE`).
     """
     exports = {
         "PYTHONPATH": shlex.quote(source),
         "BOLDMILL_RESULTS": shlex.quote(results),
         "OMP_WAIT_POLICY": "PASSIVE",
+        **OFFLINE,
     }
     if not own_environment:
         exports["PATH"] = f"{shlex.quote(str(Path(sys.executable).parent))}:$PATH"
