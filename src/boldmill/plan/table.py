@@ -139,20 +139,29 @@ COSTS: dict[str, Cost] = {
         source=f"{REAL}; {DEMO}; memory: {LONG}; tables: {ABIDE}",
     ),
     "flatmap": Cost(
-        job_s=1.5, scan_s=2.9, volume_s=0.04, base_mib=350, longest_mib=0.8, volume_mib=0.3,
-        source=f"{REAL}; {DEMO}; memory: {LONG}",
+        job_s=1.5, scan_s=2.9, volume_s=0.04, base_mib=350, longest_mib=0.8, scan_mib=1.4,
+        source=f"{REAL}; {DEMO}; memory: {LONG}; disk without frames, which are temporary (0.3 MiB per volume)",
     ),
     "augment": Cost(
         job_s=0.5, scan_s=0.005, table_s=0.004, base_mib=135, row_mib=0.5, scan_mib=0.08, table_mib=0.095,
         source=f"{DEMO}; {ABIDE}",
     ),
+    "clips": Cost(
+        job_s=0.5, volume_s=0.0011, base_mib=290, longest_mib=0.4, volume_mib=0.26,
+        source=f"{DEMO} (as part of the shards)",
+    ),
     "shards": Cost(
-        job_s=0.5, scan_s=0.005, volume_s=0.0011, table_s=0.005,
-        base_mib=290, longest_mib=0.4, scan_mib=0.1, volume_mib=0.26, table_mib=0.1,
+        job_s=0.5, scan_s=0.005, table_s=0.005,
+        base_mib=290, scan_mib=0.1, table_mib=0.1,
         source=f"{DEMO}; {ABIDE}",
     ),
     "pages": Cost(job_s=2, scan_s=1.7, base_mib=205, scan_mib=0.55, source=DEMO),
     "snapshot": Cost(job_s=0.6, scan_s=0.0005, table_s=0.0005, base_mib=140, row_mib=0.01, source=f"{DEMO}; {ABIDE}"),
+    "freeze_shards": Cost(
+        job_s=0.6, volume_s=0.0004, table_s=0.0005, base_mib=140, row_mib=0.01,
+        source="links; hashing the shards at 0.7 GB/s; memory as for the snapshot",
+    ),
+    "freeze": Cost(job_s=0.6, scan_s=0.0005, table_s=0.0005, base_mib=140, row_mib=0.01, source="as the snapshot"),
     "train_brainmass": Cost(
         job_s=5, base_mib=530, row_mib=0.65, gpu=True, source=f"{DEMO}; {ABIDE}; time from the operations of a step"
     ),
