@@ -204,8 +204,14 @@ class Plan:
         return self._texts[key]
 
     def _datasets(self, bucket: str | None) -> frozenset[str] | None:
-        """Data sets whose overrides a job reads: those of its bucket; all where it has none."""
-        return None if bucket is None else self._index.datasets_in(int(bucket))
+        """Data sets whose overrides a job reads: those of its bucket that have any; all where it has no bucket."""
+        if bucket is None:
+            return None
+        return self._index.datasets_in(int(bucket)) & self._overriding if self._overriding else frozenset()
+
+    @cached_property
+    def _overriding(self) -> frozenset[str]:
+        return frozenset(dataset.name for dataset in self.config.datasets if dataset.overrides)
 
     @cached_property
     def _needs_atlas(self) -> bool:
