@@ -30,7 +30,7 @@ def study(n_scans: int, n_buckets: int | None = None, datasets: int = DATASETS) 
     """Return the configuration of a study of about 64 scans per bucket."""
     names = [f"set{number:02d}" for number in range(datasets)]
     tables = set(names[datasets - min(TABLE_SETS, datasets - 1) :])
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"name": name, "root": f"/data/{name}"} | ({"kind": "tables", "atlas": "HO111"} if name in tables else {})
         for name in names
     ]

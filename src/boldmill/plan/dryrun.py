@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Job:
     changed : frozenset of str
         Further reasons of Snakemake: ``params``, ``input`` (another set of files), ``code``, ``software``, ``forced``.
     after : tuple of str
-        Rules of the jobs whose outputs it waits for.
+        Stages of the jobs whose outputs it waits for.
     settings : str
         The JSON of its stage now; empty where the rule has none.
     recorded : str
@@ -67,7 +68,7 @@ class Job:
     @property
     def stage(self) -> str:
         """Name of the stage, from its settings; the rule's name where it has none."""
-        return str(json.loads(self.settings)["stage"]) if self.settings else self.rule
+        return stage_of(self.settings) or self.rule
 
     @property
     def bucket(self) -> int | None:
@@ -77,12 +78,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryRun:
-    """What a dry run found: the merged configuration, jobs in the order of their levels, width of the run."""
+    """What a dry run found: the merged configuration, jobs in the order of their levels, width of the run.
+
+    ``cluster``: whether the profile submits jobs (then ``n_jobs`` at a time) rather than running them on ``cores``.
+    """
 
     config: dict[str, Any]
     jobs: tuple[Job, ...]
     cores: int
     n_jobs: int
+    cluster: bool = False
 
 
 def dry_run(words: Sequence[str], *, snakefile: Path) -> DryRun:
@@ -109,7 +114,8 @@ def dry_run(words: Sequence[str], *, snakefile: Path) -> DryRun:
             | {"changed": frozenset(job["changed"])})
         for job in found["jobs"]
     )  # fmt: skip
-    return DryRun(config=found["config"], jobs=jobs, cores=found["cores"], n_jobs=found["n_jobs"])
+    return DryRun(config=found["config"], jobs=jobs, cores=found["cores"], n_jobs=found["n_jobs"],
+                  cluster=found["cluster"])  # fmt: skip
 
 
 def _refusal(text: str) -> BoldmillError:
@@ -120,7 +126,9 @@ def _refusal(text: str) -> BoldmillError:
             head, _, rest = what.partition(": ")
             where, _, why = rest.partition(": ")
             return ConfigError(head, where, why.rstrip("."), fix)
-    return BoldmillError("cannot plan", "snakemake -n", " / ".join(lines[-3:]) or "it said nothing", "correct that")
+    last = (lines or ["it said nothing"])[-1].rstrip(".")
+    why = last.partition(": ")[2] if last.startswith("snakemake.exceptions.") else last
+    return BoldmillError("Snakemake cannot plan this", "boldmill plan", why, "correct it; `snakemake -n` says more")
 
 
 class _Texts:
@@ -189,6 +197,7 @@ def _child(out: Path, words: list[str]) -> None:
             "config": plan.config.model_dump(mode="json"),
             "cores": cores,
             "n_jobs": n_jobs,
+            "cluster": args.executor not in (None, "local", "dryrun", "touch"),
             **_jobs(workflow),
         }
     out.write_text(json.dumps(found))
@@ -200,7 +209,16 @@ def _jobs(workflow: Any) -> dict[str, Any]:
 
     dag, texts = workflow.dag, _Texts()
     needed = set(dag.needrun_jobs())
-    order = [job for job in chain.from_iterable(dag.toposorted()) if job in needed and not job.rule.norun]
+    place = {rule.name: i for i, rule in enumerate(workflow.rules)}
+    levels = (
+        sorted(level, key=lambda job: (place[job.rule.name], sorted(job.wildcards_dict.items())))
+        for level in dag.toposorted()
+    )
+    order = [job for job in chain.from_iterable(levels) if job in needed and not job.rule.norun]
+
+    def stage(job: Any) -> str:
+        return stage_of(_settings(job)) or str(job.rule.name)
+
     jobs = []
     for job in order:
         reason = dag.reason(job)
@@ -211,9 +229,9 @@ def _jobs(workflow: Any) -> dict[str, Any]:
             "software": bool(reason.software_stack_changed),
             "forced": bool(reason.forced),
         }
-        after = {other.rule.name for other in dag.dependencies[job] if other in needed and not other.rule.norun}
+        after = {stage(other) for other in dag.dependencies[job] if other in needed and not other.rule.norun}
         resources = {name: _number(job.resources.get(name)) for name in ("gpu", "mem_mb", "runtime")}
-        settings = str(job.params.get("cfg", "")) if job.params else ""
+        settings = _settings(job)
         jobs.append(
             {
                 "rule": job.rule.name,
@@ -230,6 +248,16 @@ def _jobs(workflow: Any) -> dict[str, Any]:
             }
         )
     return {"jobs": jobs, "settings": list(texts.numbers)}
+
+
+def _settings(job: Any) -> str:
+    return str(job.params.get("cfg", "")) if job.params else ""
+
+
+@cache
+def stage_of(settings: str) -> str:
+    """Return the name of the stage a text of settings is of; empty where the text is."""
+    return str(json.loads(settings)["stage"]) if settings else ""
 
 
 def _recorded(persistence: Any, job: Any) -> str:

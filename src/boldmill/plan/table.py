@@ -16,6 +16,9 @@ DEMO = "demo cohort: 19 scans of 150 and 652 volumes, 4 mm"
 REAL = "2 real scans of 20 and 78 volumes, 2 mm"
 LONG = "1,200 volumes of 2 mm"
 ABIDE = "690 series of ABIDE, 111 parcels"
+ONE = "a 1 mm T1w with 100 volumes of 3 mm"
+MEASURED_ON = (DEMO, REAL, LONG, ABIDE, ONE)
+"""What the figures were measured on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +133,7 @@ COSTS: dict[str, Cost] = {
         base_mib=1650, longest_mib=1.0,
         subject_mib=36, scan_mib=2,
         pool=True,
-        source=f"{REAL}; {LONG}; 1 mm T1w with 100 volumes of 3 mm; disk: {DEMO}",
+        source=f"{REAL}; {LONG}; {ONE}; disk: {DEMO}",
     ),
     "parcellate": Cost(
         job_s=1.5, scan_s=1.9, volume_s=0.05, table_s=0.01,
