@@ -148,7 +148,9 @@ def estimate(
             Row(
                 stage=stage,
                 jobs=len(held),
-                scans=sum(work.scans + work.tables for job, work in held if job.bucket is not None),
+                scans=sum(
+                    work.scans + work.tables * COSTS[stage].tables for job, work in held if job.bucket is not None
+                ),
                 cpu_s=sum(one.cpu_s for one in each),
                 gpu_s=sum(one.gpu_s for one in each),
                 memory_mib=max(one.memory_mib for one in each),
