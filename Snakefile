@@ -4,14 +4,17 @@
 #   snakemake parcellate --profile local                 up to one stage; -R parcellate_bucket forces it
 # Parsing reads one index and nothing else; logic lives in src/boldmill, rules only declare.
 import sys
+import time
 
 from snakemake.utils import min_version
 
 min_version("9.20")
 
+STARTED = time.time()
 SOURCE = f"{workflow.basedir}/src"
 sys.path.insert(0, SOURCE)
 from boldmill.errors import BoldmillError
+from boldmill.setup import failed
 from boldmill.workflow import open_plan, shell_prefix
 
 
@@ -49,6 +52,7 @@ wildcard_constraints:
 
 
 include: "workflow/rules/ingest.smk"
+include: "workflow/rules/fetch.smk"
 include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/represent.smk"
 include: "workflow/rules/shards.smk"
@@ -76,3 +80,4 @@ onsuccess:
 
 onerror:
     shell(f"{plan.status()} || true")
+    print(failed.words(plan.config.results, STARTED), file=sys.stderr)
