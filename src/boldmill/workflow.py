@@ -18,7 +18,7 @@ from boldmill.ablation.variants import evaluation_config, variant_config, varian
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.optional import optional_outputs
-from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
+from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout, in_braces
 from boldmill.plan.resources import Resources
 from boldmill.spaces.flow_needs import fetch_json
 from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
@@ -174,6 +174,11 @@ class Plan:
     def all_shards(self) -> list[str]:
         """Every shard of every table."""
         return [shard for table in (*SHARD_TABLES, "pfc") for shard in self.shards(table)]
+
+    @cached_property
+    def scan_shards(self) -> str:
+        """Every shard of scans, as one short word of a shell line."""
+        return in_braces(self.layout.shard("scans", 0).parent, self.index.buckets() if self.index else [], ".parquet")
 
     def models(self, path: Callable[[str], Path]) -> list[str]:
         """One path per configured model."""

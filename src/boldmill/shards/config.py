@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from boldmill.config.base import Section
 
 MAX_BUCKETS = 4096
-"""One shard path per bucket travels on the command line of the snapshot, and Linux takes 128 KiB."""
+"""About 260,000 scans of 64 in a bucket: a dry run then takes a minute or two."""
 
 
 class ShardsConfig(Section):
