@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "turn published weights into a model.safetensors",
     ),
     "export-weights": ("move", "boldmill.models.brainmass.export_command", "write weights with the published names"),
+    "plan": ("look", "boldmill.plan.command", "say what will run and why, and what it will cost, before it runs"),
     "status": ("look", "boldmill.setup.status", "show progress and the failure table; exit 3 if scans are quarantined"),
     "clean": ("look", "boldmill.setup.clean", "say what could be freed below the results; --delete frees it"),
     "audit": ("look", "boldmill.provenance.audit", "verify, trace, stale, leakage; export; forget a person"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,6 +166,27 @@ class Layout:
     def ledger(self) -> Path:
         """All provenance records, one row per output."""
         return self.results / "provenance" / "ledger.parquet"
+
+
+def in_braces(folder: str | Path, numbers: Iterable[int], suffix: str) -> str:
+    """Return the files of these buckets as one short word for bash, which writes them out.
+
+    A shell line is one argument, and Linux takes 128 KiB of it: the paths of a large study would not fit.
+
+    >>> in_braces("results/shards/scans", [0, 1, 2, 4, 999, 1000, 1001], ".parquet")
+    'results/shards/scans/bucket-{{000..002},004,999,{1000..1001}}.parquet'
+    >>> in_braces("my results", [7], ".parquet"), in_braces("results", [], ".parquet")
+    ("'my results'/bucket-007.parquet", '')
+    """
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1 and number != 1000:  # bash pads a range to one width
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    parts = [f"{a:03d}" if a == b else f"{{{a:03d}..{b:03d}}}" for a, b in runs]
+    names = ",".join(parts) if len(parts) < 2 else f"{{{','.join(parts)}}}"
+    return f"{shlex.quote(str(folder))}/bucket-{names}{suffix}" if parts else ""
 
 
 SHARD_TABLES = ("scans", "timeseries", "fc", "flat_clips")

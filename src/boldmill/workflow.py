@@ -18,7 +18,7 @@ from boldmill.ablation.variants import evaluation_config, variant_config, varian
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.optional import optional_outputs
-from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
+from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout, in_braces
 from boldmill.plan.resources import Resources
 from boldmill.shards.snapshot_paths import SnapshotPaths
 from boldmill.snakemake_line import is_real_run, parse_options
@@ -153,6 +153,11 @@ class Plan:
         """Every shard of every table."""
         return [shard for table in (*SHARD_TABLES, "pfc") for shard in self.shards(table)]
 
+    @cached_property
+    def scan_shards(self) -> str:
+        """Every shard of scans, as one short word of a shell line."""
+        return in_braces(self.layout.shard("scans", 0).parent, self.index.buckets() if self.index else [], ".parquet")
+
     def models(self, path: Callable[[str], Path]) -> list[str]:
         """One path per configured model."""
         return [str(path(model)) for model in self.config.models.train]
@@ -191,8 +196,14 @@ class Plan:
         return self._texts[key]
 
     def _datasets(self, bucket: str | None) -> frozenset[str] | None:
-        """Data sets whose overrides a job reads: those of its bucket; all where it has none."""
-        return None if bucket is None else self._index.datasets_in(int(bucket))
+        """Data sets whose overrides a job reads: those of its bucket that have any; all where it has no bucket."""
+        if bucket is None:
+            return None
+        return self._index.datasets_in(int(bucket)) & self._overriding if self._overriding else frozenset()
+
+    @cached_property
+    def _overriding(self) -> frozenset[str]:
+        return frozenset(dataset.name for dataset in self.config.datasets if dataset.overrides)
 
     @cached_property
     def _needs_atlas(self) -> bool:

@@ -73,7 +73,7 @@ rule snapshot:
     params:
         cfg=plan.settings("snapshot"),
     shell:
-        "python -m boldmill snapshot --scans {input.scans:q} --atlases {plan.atlases:q} --out {output:q}"
+        "python -m boldmill snapshot --scans {plan.scan_shards} --atlases {plan.atlases:q} --out {output:q}"
         " --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
