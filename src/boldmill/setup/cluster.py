@@ -13,33 +13,8 @@ from typing import Any, NamedTuple
 from boldmill.setup.checks import Check
 
 SHARED = {
-    *(
-        "nfs",
-        "nfs4",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "afs",
-        "panfs",
-        "wekafs",
-        "orangefs",
-        "glusterfs",
-        "9p",
-    ),
-    *(
-        "orangefs",
-        "9p",
-        "fuse.glusterfs",
-        "fuse.ceph",
-        "fuse.sshfs",
-        "fuse.cvmfs2",
-        "fuse.juicefs",
-        "virtiofs",
-        "smb3",
-        "vast",
-    ),
+    *("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "afs", "panfs", "wekafs", "glusterfs"),
+    *("orangefs", "9p", "virtiofs", "fuse.glusterfs", "fuse.ceph", "fuse.sshfs", "fuse.cvmfs2", "fuse.juicefs"),
 }
 """File systems that other machines can see."""
 FEW_INODES = 200_000
