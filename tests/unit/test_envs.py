@@ -85,7 +85,7 @@ def test_the_images_install_the_pinned_packages_as_the_makefile_does() -> None:
     assert installs == [
         f"torch=={project_pins()['torch']}",
         f"--no-deps brainspace=={BESIDE['brainspace']}",
-        "-c /opt/boldmill/envs/constraints.txt /opt/boldmill",
+        "-c /opt/boldmill/envs/constraints.txt -e /opt/boldmill",
     ]
     makefile = (ROOT / "Makefile").read_text()
     order = [makefile.index(text) for text in ("torch==", "--no-deps brainspace==", "-c envs/constraints.txt")]
