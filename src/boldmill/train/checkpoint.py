@@ -111,8 +111,10 @@ def size_note(checkpoint: Path) -> str:
 
 def checkpoint_note(checkpoint: Path) -> str:
     """Return all that must be said beside the numbers of a checkpoint (``config.json`` beside it)."""
+    from boldmill.provenance.withdrawn import note as withdrawn
+
     vouched = VOUCHED if _config(checkpoint).get(UNSEEN) else ""
-    return "; ".join(part for part in (size_note(checkpoint), vouched) if part)
+    return "; ".join(part for part in (size_note(checkpoint), vouched, withdrawn(checkpoint)) if part)
 
 
 def _config(checkpoint: Path) -> dict[str, Any]:
