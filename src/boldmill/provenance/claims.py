@@ -60,8 +60,18 @@ def checkpoint_claims(results: Path) -> Iterator[Claim]:
         recorded = _read(prov_path(weights)).get("snapshot")
         if recorded is not None and recorded != said:
             yield shown(config), f"it names snapshot {said}, but the record of its training says {recorded}"
-        elif said not in ids:
+        elif said not in ids and renamed(weights, str(said)) not in ids:
             yield shown(config), f"it names snapshot {said}, which is none of those below {results / 'datasets'}"
+
+
+def renamed(weights: Path, snapshot: str) -> str:
+    """Return what became of the snapshot a model was trained on, where somebody was cut out of it since."""
+    from boldmill.provenance.withdrawn import MARK
+
+    known: dict[str, str] = _read(weights.with_name(MARK)).get("snapshots", {})
+    while snapshot in known:
+        snapshot = known[snapshot]
+    return snapshot
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -33,9 +33,10 @@ from boldmill.atomic import read_json
 from boldmill.errors import EXIT_FAILURE, EXIT_OK, ConfigError
 from boldmill.evaluate.cohort import HELDOUT, group_of
 from boldmill.evaluate.leakage import overlap, pretraining_subjects
-from boldmill.provenance.claims import CONFIG, WEIGHTS, checkpoints, manifests
+from boldmill.provenance.claims import CONFIG, WEIGHTS, checkpoints, manifests, renamed
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.record import SUFFIX, shown
+from boldmill.provenance.withdrawn import note as withdrawn
 from boldmill.train.checkpoint import UNSEEN
 
 PREDICTIONS = "predictions.parquet"
@@ -116,15 +117,17 @@ def _model(
     config = _json(weights.with_name(CONFIG))
     try:
         trained = pretraining_subjects(weights)
-        unproved, notes, seen_heldout = False, *_against_snapshot(config, trained, snapshots, people)
+        unproved, notes, seen_heldout = False, *_against_snapshot(weights, config, trained, snapshots, people)
     except ConfigError as error:
         trained, unproved, notes, seen_heldout = frozenset(), True, [f"unproved: {error.why}"], []
     if config.get(UNSEEN):
         notes.append("a user vouches that these weights have seen nobody of the data")
+    if gone := withdrawn(weights):
+        notes.append(gone)
     for snapshot in snapshots:
         held = [s for s, split in snapshot.get("subjects", {}).items() if split == HELDOUT]
         both = overlap(held, trained, people.groups)
-        if both and str(snapshot.get("id")) != str(config.get("snapshot")):
+        if both and str(snapshot.get("id")) != renamed(weights, str(config.get("snapshot"))):
             notes.append(f"must not be tested on snapshot {snapshot.get('name')}: it holds out {len(both)} it has seen")
     tables = list(_tables(name, config, ledger))
     if seen_heldout or not tables:
@@ -138,13 +141,14 @@ def _model(
 
 
 def _against_snapshot(
-    config: dict[str, Any], trained: frozenset[str], snapshots: list[dict[str, Any]], people: People
+    weights: Path, config: dict[str, Any], trained: frozenset[str], snapshots: list[dict[str, Any]], people: People
 ) -> tuple[list[str], list[str]]:
     """Return notes on the list of pre-training, and whom of it its own snapshot holds out."""
     said = config.get("snapshot")
     if said is None:
         return [], []
-    own = next((one for one in snapshots if str(one.get("id")) == str(said)), None)
+    now = renamed(weights, str(said))
+    own = next((one for one in snapshots if str(one.get("id")) == now), None)
     if own is None:
         return [f"its snapshot {said} is not there any more: only its list of subjects speaks for it"], []
     held = [subject for subject, split in own.get("subjects", {}).items() if split == HELDOUT]

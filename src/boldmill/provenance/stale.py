@@ -3,8 +3,9 @@
 Compared are the records in the ledger with the present configuration (its value of every key a stage reads), with the
 stage versions of this code, and with the inputs on disk: a raw file counts as changed where its size differs, or its
 content, which is read only if the file is younger than its reader. What was made from something stale is stale too;
-only the index is no reason by itself: `snakemake ingest` rewrites just the tickets whose content changed. Other
-versions of packages are counted, but are no reason, because no stage is made again for them.
+only the index is no reason by itself: `snakemake ingest` rewrites just the tickets whose content changed. A model that
+was trained on somebody who withdrew consent since is stale. Other versions of packages are counted, but are no reason,
+because no stage is made again for them.
 
 Exit status: 0 nothing is stale, 1 something is, 2 the command line or the configuration is wrong.
 
@@ -27,8 +28,10 @@ from typing import Any
 
 from boldmill.atomic import hash_file
 from boldmill.errors import EXIT_FAILURE, EXIT_OK
+from boldmill.provenance.claims import WEIGHTS
 from boldmill.provenance.current import Current
 from boldmill.provenance.ledger import Ledger
+from boldmill.provenance.withdrawn import note as withdrawn
 
 NOT_PASSED_ON = "ingest"
 """Stage whose outputs are compared by content: being stale itself, it makes nothing else so."""
@@ -57,6 +60,8 @@ def find(ledger: Ledger, current: Current) -> Stale:
     own: dict[str, list[str]] = {}  # reasons of the outputs of a record, of whichever
     for path, stage, settings, record, _ in rows:
         reasons = [*current.reasons(stage, path, settings), *by_record.get(record, [])]
+        if path.endswith(WEIGHTS) and (gone := withdrawn(path)):
+            reasons.append(gone)
         if reasons:
             found.files[path] = (stage, reasons)
             if stage != NOT_PASSED_ON:

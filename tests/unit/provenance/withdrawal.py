@@ -15,8 +15,6 @@ from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.index.read import read_index
 from boldmill.paths import Layout
-from boldmill.provenance.fold import INPUTS
-from boldmill.provenance.ledger import write_ledger
 from boldmill.provenance.record import Recorder
 from boldmill.stages import Settings, stage_json
 from boldmill.train.checkpoint import save_weights
@@ -71,9 +69,11 @@ def stages(n_buckets: int = 2) -> None:
         call("parcellate", "--subjects", "--tables", lists, "--operators", "--results", RESULTS, "--out", out)
         shard = {name: layout.shard(name, bucket, LABEL) for name in ("pfc", "timeseries", "fc")}
         call("augment", "--tickets", lists, "--parcellated", out, "--results", RESULTS, "--out", shard["pfc"])
-        call("shards", "--bucket", bucket, "--tickets", lists, "--participants", layout.participants(bucket),
-             "--subjects", "--parcellated", out, "--flat", "--results", RESULTS,
-             "--out-scans", layout.shard("scans", bucket), "--out-flat-clips", layout.shard("flat_clips", bucket),
+        clips, who = layout.shard("flat_clips", bucket), ("--bucket", bucket, "--tickets", lists, "--subjects")
+        call("clips", *who, "--flat", "--results", RESULTS, "--out", clips)
+        call("shards", *who, "--participants", layout.participants(bucket),
+             "--parcellated", out, "--clips", clips, "--results", RESULTS,
+             "--out-scans", layout.shard("scans", bucket),
              "--out-timeseries", shard["timeseries"], "--out-fc", shard["fc"])  # fmt: skip
     scans = [layout.shard("scans", bucket) for bucket in index.buckets()]
     call("snapshot", "--scans", *scans, "--atlases", LABEL, "--out", layout.snapshot("latest"))
@@ -101,10 +101,10 @@ def model(name: str = "brainmass") -> None:
 
 def ledger() -> None:
     settings = json.dumps({"stage": "ledger", "version": 1, "config": {}, "overrides": {}})
-    out = Layout.at(RESULTS).ledger
-    with Recorder(Settings(settings), out=out) as record:
-        write_ledger(RESULTS, out)
-        record.add_output(out.with_name(INPUTS))
+    assert (
+        main(["ledger", "--results", "results", "--out", str(Layout.at(RESULTS).ledger), "--config-json", settings])
+        == 0
+    )
 
 
 def line(people: dict[str, list[str]], n_buckets: int = 2) -> None:
