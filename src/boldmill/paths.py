@@ -99,9 +99,13 @@ class Layout:
         """Manifest of one bucket's flat maps."""
         return self.results / "flatmap" / f"bucket-{bucket:03d}.json"
 
-    def flat_scan(self, dataset: str, scan_id: str, suffix: str = ".npz") -> Path:
-        """Flat-map frames (``.npz``), still (``.png``) or movie (``.webp``) of one scan."""
+    def flat_scan(self, dataset: str, scan_id: str, suffix: str) -> Path:
+        """Flat-map still (``.png``) or movie (``.webp``) of one scan."""
         return self.results / "flatmap" / dataset / f"{scan_id}{suffix}"
+
+    def frames(self, bucket: int) -> Path:
+        """Folder of one bucket's flat-map frames, one ``.npz`` per scan; gone once they are clips."""
+        return self.results / "flatmap" / f"bucket-{bucket:03d}.frames"
 
     def shard(self, table: str, bucket: int, atlas: str = "") -> Path:
         """One Parquet shard; tables of parcels (:data:`ATLAS_TABLES`) have a folder per atlas label."""
@@ -110,6 +114,10 @@ class Layout:
     def snapshot(self, name: str) -> Path:
         """Manifest of a data snapshot: shards, hashes, splits, schema version."""
         return self.results / "datasets" / name / "manifest.json"
+
+    def frozen(self, name: str) -> Path:
+        """List of the shards a named snapshot froze; they lie beside it."""
+        return self.results / "datasets" / name / "shards.json"
 
     def checkpoint(self, model: str) -> Path:
         """Weights of a trained model; its configuration and history lie beside it."""
@@ -182,9 +190,12 @@ def in_braces(folder: str | Path, numbers: Iterable[int], suffix: str) -> str:
 
 
 SHARD_TABLES = ("scans", "timeseries", "fc", "flat_clips")
-"""Tables written by the shard stage; ``pfc`` is written by the augment stage."""
+"""Tables written by the shards and clips stages; ``pfc`` is written by the augment stage."""
 
 ATLAS_TABLES = ("timeseries", "fc", "pfc")
 """Tables with one shard per bucket and atlas: their rows have the length of that atlas."""
+
+ROLLING = "latest"
+"""Name of the snapshot that follows every data update."""
 
 MODELS = ("brainmass", "fmri_mae", "fm_app")

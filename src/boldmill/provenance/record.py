@@ -97,6 +97,7 @@ class Recorder:
         self.out = Path(out)
         self.inputs: dict[str, dict[str, Any] | None] = {str(p): None for p in inputs}
         self.outputs: dict[str, Path] = {str(self.out): self.out}
+        self.temporary: set[str] = set()
         self.own: list[Path] = [self.out]
         self.extra: dict[str, Any] = {}
 
@@ -104,9 +105,11 @@ class Recorder:
         """Add an input; ``known`` (size, sha256) spares hashing a file whose hash is already certain."""
         self.inputs[str(path)] = None if known is None else {**known, "path": shown(path)}
 
-    def add_output(self, path: str | Path, *, own_record: bool = False) -> None:
-        """Add an output of the same command."""
+    def add_output(self, path: str | Path, *, own_record: bool = False, temporary: bool = False) -> None:
+        """Add an output of the same command; a ``temporary`` one is not missed once it is gone."""
         self.outputs[str(path)] = Path(path)
+        if temporary:
+            self.temporary.add(str(path))
         if own_record:
             self.own.append(Path(path))
 
@@ -132,7 +135,10 @@ class Recorder:
             "settings_digest": self.settings.digest,
             "command": ["boldmill", *sys.argv[1:]],
             "inputs": [known or describe(path) for path, known in sorted(self.inputs.items())],
-            "outputs": [describe(path) for _, path in sorted(self.outputs.items())],
+            "outputs": [
+                {**describe(path), **({"temporary": True} if name in self.temporary else {})}
+                for name, path in sorted(self.outputs.items())
+            ],
             "environment": environment(),
             "started": self.started.isoformat(timespec="milliseconds"),
             "ended": datetime.now(UTC).isoformat(timespec="milliseconds"),

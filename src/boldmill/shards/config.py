@@ -27,9 +27,14 @@ class ShardsConfig(Section):
 
 
 class SnapshotConfig(Section):
-    """A named, frozen list of shards with the split of every subject."""
+    """The data that training and evaluation read, frozen by name, with the split of every subject."""
 
-    name: str = Field(default="latest", pattern=r"^[A-Za-z0-9._-]+$", description="folder below results/datasets")
+    name: str = Field(
+        default="first",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="the shards of the day this name first appears are frozen below results/datasets/<name>; training "
+        "takes newer data when the name changes, or follows every update where it is latest",
+    )
     heldout: float = Field(
         default=0.3, ge=0, lt=1, description="share of subjects never seen in pre-training, by stable hash"
     )
