@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "shards": ("stage", "boldmill.shards.command", "Parquet shards of one bucket"),
     "snapshot": ("stage", "boldmill.shards.snapshot_command", "freeze shards and splits into a manifest"),
     "train": ("stage", "boldmill.train.command", "train one model on a snapshot"),
+    "launch": ("stage", "boldmill.cluster.launch_command", "train on all GPUs of a job; stop in time and go on"),
     "evaluate": ("stage", "boldmill.evaluate.command", "evaluate one model against its baselines"),
     "interpret": ("stage", "boldmill.interpret.command", "explain a trained model: regions, edges, pictures"),
     "cohort": ("stage", "boldmill.quality.cohort_command", "write the cohort page: quality, outliers, inclusion"),

@@ -64,13 +64,16 @@ rule train_ablation:
     threads: 2
     resources:
         gpu=1,
+        nodes=1,
+        ranks=0,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         cfg=plan.settings("train_brainmass"),
     shell:
-        "python -m boldmill train --model brainmass --snapshot {input.snapshot:q} --threads {threads}"
-        " --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+        "exec python -m boldmill launch --gpus {resources.gpu} --nodes {resources.nodes} --ranks {resources.ranks}"
+        " --threads {threads} -- train --model brainmass --snapshot {input.snapshot:q}"
+        " --out {output:q} --config-json {params.cfg:q} >> {log:q} 2>&1"
 
 
 rule evaluate_ablation:
