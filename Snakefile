@@ -42,8 +42,6 @@ shell.prefix(
 
 
 wildcard_constraints:
-    dataset="[A-Za-z0-9]+",
-    subject="[A-Za-z0-9]+",
     bucket="[0-9]{3,4}",
     atlas="[A-Za-z0-9-]+",
     model="brainmass|fmri_mae|fm_app",

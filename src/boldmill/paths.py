@@ -36,6 +36,14 @@ class Layout:
         """The content ticket of one scan: small, and changed only when the scan's content changed."""
         return self.results / "index" / "tickets" / f"{scan_id}.json"
 
+    def bucket(self, bucket: int) -> Path:
+        """Tickets of one bucket's scans that are preprocessed, with their hashes."""
+        return self.results / "index" / "buckets" / f"bucket-{bucket:03d}.json"
+
+    def bucket_tables(self, bucket: int) -> Path:
+        """Tickets of one bucket's tables of parcel series, with their hashes."""
+        return self.results / "index" / "tables" / f"bucket-{bucket:03d}.json"
+
     def participants(self, bucket: int) -> Path:
         """Phenotypes of one bucket's subjects: read by the shard stage only."""
         return self.results / "index" / "participants" / f"bucket-{bucket:03d}.json"
@@ -60,6 +68,14 @@ class Layout:
     def subject(self, dataset: str, subject: str) -> Path:
         """Manifest of one preprocessed subject."""
         return self.results / "preprocess" / dataset / f"sub-{subject}.json"
+
+    def preprocessed(self, bucket: int) -> Path:
+        """Subject manifests of one bucket, with their hashes."""
+        return self.results / "preprocess" / f"bucket-{bucket:03d}.json"
+
+    def preprocess_log(self, dataset: str, subject: str) -> Path:
+        """What the preprocessing of one subject printed."""
+        return self.results / "logs" / "preprocess" / dataset / f"sub-{subject}.log"
 
     def figures(self, dataset: str, name: str) -> Path:
         """Arrays of the subject page: of a scan (its id) or of a T1w (``sub-X_anat``)."""

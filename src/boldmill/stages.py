@@ -8,6 +8,7 @@ the code moved and the version did not (:mod:`boldmill.stages_lock`).
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,7 +51,7 @@ _OPERATORS = "boldmill.represent.operators_command"
 
 STAGES: dict[str, Stage] = {
     "ingest": Stage(
-        version=3,
+        version=4,
         reads=("datasets", "index", "shards.n_buckets", "spaces.template", "spaces.atlas_desc"),
         module="boldmill.index.command",
     ),
@@ -149,11 +150,10 @@ def stage(name: str) -> Stage:
     return STAGES[name]
 
 
-def stage_json(config: Config, name: str, dataset: str | None = None) -> str:
+def stage_json(config: Config, name: str, datasets: Collection[str] | None = None) -> str:
     """Return the canonical JSON of exactly the configuration slice a stage reads, with its version.
 
-    Per-dataset overrides are included for ``dataset``, or for all data sets where it is ``None`` (stages
-    that work on buckets, which hold scans of several data sets).
+    Per-dataset overrides are included for ``datasets`` (those with scans in a bucket), or for all where it is ``None``.
     """
     chosen = stage(name)
     dumped = config.model_dump(mode="json")
@@ -167,7 +167,7 @@ def stage_json(config: Config, name: str, dataset: str | None = None) -> str:
         section, _, name = key.rpartition(".")
         _get(value["config"], section).pop(name)
     for owner, sections in overrides.items():
-        if dataset not in (None, owner):
+        if datasets is not None and owner not in datasets:
             continue
         relevant: dict[str, Any] = {}
         for key in chosen.reads:
@@ -216,6 +216,11 @@ class Settings:
         section, _, name = key.partition(".")
         over = (self._value["overrides"][owner].get(section, {}) for owner in sorted(self._value["overrides"]))
         return [self.raw(key), *(values[name] for values in over if name in values)]
+
+    def for_dataset(self, dataset: str) -> str:
+        """Return the text of these settings without the overrides of other data sets."""
+        over = {name: value for name, value in self._value["overrides"].items() if name == dataset}
+        return canonical_json({**self._value, "overrides": over})
 
     def section(self, key: str, kind: type[S], dataset: str | None = None) -> S:
         """Return a section as its class, with the overrides of ``dataset`` applied.

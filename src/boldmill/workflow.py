@@ -20,6 +20,7 @@ from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.optional import optional_outputs
 from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
+from boldmill.plan.resources import Resources
 from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
 from boldmill.stages import stage_json
 
@@ -71,20 +72,30 @@ class Plan:
         self.config = config
         self.layout = Layout.at(config.results)
         self.index = index
+        self._texts: dict[tuple[Any, ...], str] = {}
 
     def settings(self, stage: str) -> Callable[[Any], str]:
         """Return the ``params`` callable of a rule: the tracked JSON of its settings, per data set where known."""
 
         def text(wildcards: Any) -> str:
             name = stage.format(**dict(wildcards.items()))
-            config = self.config
-            if name == "atlas":  # one job per atlas, each with the settings of its own
-                config = config.model_copy(update={"spaces": for_atlas(config.spaces, wildcards.atlas)})
-            if variant := wildcards.get("variant"):  # of the ablation: the base with its changes, evaluated briefly
-                config = variant_config(evaluation_config(config), variant_of(config, variant))
-            return stage_json(config, name, wildcards.get("dataset"))
+            atlas = wildcards.atlas if name == "atlas" else None  # one job per atlas, each with settings of its own
+            return self._text(name, atlas, wildcards.get("variant"), self._datasets(wildcards.get("bucket")))
 
         return text
+
+    def memory(self, stage: str) -> Callable[..., int]:
+        """Return the ``mem_mb`` of a rule, from the measured table and the scans of the job."""
+        return self.resources.memory(stage)
+
+    def minutes(self, stage: str) -> Callable[..., int]:
+        """Return the ``runtime`` of a rule, from the measured table and the scans of the job."""
+        return self.resources.minutes(stage)
+
+    @cached_property
+    def resources(self) -> Resources:
+        """What jobs ask for: the table that `boldmill plan` adds up."""
+        return Resources(self.index, self.config)
 
     def parcel_operators(self, _wildcards: Any) -> list[str]:
         """Operators of every configured atlas, the one models read first, in projects that bring a scan to one.
@@ -100,29 +111,25 @@ class Plan:
         return [str(self.layout.operator(name)) for name in ("ribbon", "flat", "meshes")]
 
     def tickets(self, wildcards: Any) -> list[str]:
-        """Tickets of one subject's scans."""
-        return self._index.tickets_of(wildcards.dataset, wildcards.subject)
+        """Lists of one bucket's tickets: of images, of tables of parcel series, whichever it holds."""
+        bucket = int(wildcards.bucket)
+        images = [str(self.layout.bucket(bucket))] if self._index.subjects_in(bucket) else []
+        return images + self.tables(wildcards)
 
-    def bucket_tickets(self, wildcards: Any) -> list[str]:
-        """Tickets of one bucket's scans."""
-        return self._index.tickets_in(int(wildcards.bucket))
+    def tables(self, wildcards: Any) -> list[str]:
+        """List of one bucket's tables of parcel series, which no job preprocesses, where it holds any."""
+        bucket = int(wildcards.bucket)
+        return [str(self.layout.bucket_tables(bucket))] if self._index.has_tables(bucket) else []
 
-    def bucket_tables(self, wildcards: Any) -> list[str]:
-        """Tickets of one bucket's tables of parcel series, which no job preprocesses."""
-        return self._index.tables_in(int(wildcards.bucket))
+    def subjects(self, wildcards: Any) -> list[str]:
+        """List of one bucket's subject manifests, where somebody of it has images."""
+        bucket = int(wildcards.bucket)
+        return [str(self.layout.preprocessed(bucket))] if self._index.subjects_in(bucket) else []
 
     def flat(self, wildcards: Any) -> list[str]:
         """Manifest of one bucket's flat maps, where somebody of it has images to map."""
         bucket = int(wildcards.bucket)
         return [str(self.layout.flat(bucket))] if self._index.subjects_in(bucket) else []
-
-    def bucket_subjects(self, wildcards: Any) -> list[str]:
-        """Manifests of one bucket's subjects."""
-        return [str(self.layout.subject(d, s)) for d, s in self._index.subjects_in(int(wildcards.bucket))]
-
-    def all_subjects(self) -> list[str]:
-        """Manifests of all subjects."""
-        return [str(self.layout.subject(d, s)) for d, s in self._index.subjects()] if self.index else []
 
     def optional(self, *names: str) -> list[str]:
         """Tables that are made only where they are configured, by what they hold; without names, all."""
@@ -184,6 +191,22 @@ class Plan:
         words += ["--snapshot", self.config.snapshot.name, "--models", *self.config.models.train]
         also = [f"{name}={path}" for name, paths in optional_outputs(self.config).items() for path in paths]
         return shlex.join([*words, "--also", *also])
+
+    def _text(self, name: str, atlas: str | None, variant: str | None, datasets: frozenset[str] | None) -> str:
+        """Return the settings of one stage; many jobs share them, so each is made once."""
+        key = name, atlas, variant, datasets
+        if key not in self._texts:
+            config = self.config
+            if atlas is not None:
+                config = config.model_copy(update={"spaces": for_atlas(config.spaces, atlas)})
+            if variant:  # of the ablation: the base with its changes, evaluated briefly
+                config = variant_config(evaluation_config(config), variant_of(config, variant))
+            self._texts[key] = stage_json(config, name, datasets)
+        return self._texts[key]
+
+    def _datasets(self, bucket: str | None) -> frozenset[str] | None:
+        """Data sets whose overrides a job reads: those of its bucket; all where it has none."""
+        return None if bucket is None else self._index.datasets_in(int(bucket))
 
     @cached_property
     def _needs_atlas(self) -> bool:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from boldmill.rng import bucket_of
+
 ROOT = Path(__file__).parents[2]
 STAGES = [
     *("ingest", "preprocess", "parcellate", "flatmap", "augment", "shards"),
@@ -58,10 +60,8 @@ def test_a_users_datasets_replace_those_of_the_demo(project, tmp_path: Path) -> 
     (tmp_path / "my.yaml").write_text("datasets:\n  - {name: beta, root: beta}\n")
     project.snakemake("ingest", "--configfile", "my.yaml")
     jobs = project.jobs("preprocess", "--configfile", "my.yaml")
-    assert {job for job in jobs if job.startswith("preprocess_subject")} == {
-        "preprocess_subject beta 01",
-        "preprocess_subject beta 02",
-    }
+    mine = {f"{bucket_of('beta', subject, 3):03d}" for subject in ("01", "02")}
+    assert {job for job in jobs if job.startswith("preprocess")} == {f"preprocess_bucket {number}" for number in mine}
 
 
 @pytest.mark.parametrize("profile", ["local", "slurm"])

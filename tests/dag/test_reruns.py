@@ -30,8 +30,9 @@ def per_bucket(*jobs: str, buckets: set[str] = BUCKETS) -> set[str]:
     return {f"{job} {number}" for job in jobs for number in buckets}
 
 
-def subjects(dataset: str | None = None) -> set[str]:
-    return {f"preprocess_subject {d} {s}" for d, s in SUBJECTS if dataset in (None, d)}
+def preprocessed(*who: tuple[str, str]) -> set[str]:
+    """The jobs that preprocess these subjects, or everybody."""
+    return {f"preprocess_bucket {bucket(*one)}" for one in who or SUBJECTS}
 
 
 FIRST, SECOND = "Schaefer2018-100Parcels7Networks", "Schaefer2018-400Parcels17Networks"
@@ -50,12 +51,12 @@ def parcellated(*touched: str) -> set[str]:
 
 
 SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
-    ("clean.compcor", {"clean": {"compcor": 3}}, downstream(*subjects())),
-    ("preprocess.n4_grid", {"preprocess": {"n4_grid": 5.0}}, downstream(*subjects())),
+    ("clean.compcor", {"clean": {"compcor": 3}}, downstream(*preprocessed())),
+    ("preprocess.n4_grid", {"preprocess": {"n4_grid": 5.0}}, downstream(*preprocessed())),
     (
         "spaces.resolution",
         {"spaces": {"resolution": 3.0}},
-        downstream(f"atlas {FIRST}", f"operator_parcels {FIRST}", "operator_ribbon", *subjects()),
+        downstream(f"atlas {FIRST}", f"operator_parcels {FIRST}", "operator_ribbon", *preprocessed()),
     ),
     (
         "spaces.surface_source",
@@ -123,12 +124,12 @@ SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("report.dpi", {"report": {"dpi": 90}}, per_bucket(*PAGES) | {"report_page", "ledger"}),
     ("project", {"project": "renamed"}, per_bucket(*PAGES) | {"report_page", "cohort_page", "ledger"}),
     ("inclusion.max_mean_fd", {"inclusion": {"max_mean_fd": 0.3}}, {"cohort_page"} | AFTER_SHARDS),
-    ("clean.strategy", {"clean": {"strategy": "36P"}}, downstream(*subjects())),
-    ("preprocess.keep", {"preprocess": {"keep": ["clean"]}}, downstream(*subjects())),
+    ("clean.strategy", {"clean": {"strategy": "36P"}}, downstream(*preprocessed())),
+    ("preprocess.keep", {"preprocess": {"keep": ["clean"]}}, downstream(*preprocessed())),
     (
         "preset",
         {"preset": "fmriprep_36p"},
-        downstream(*subjects()),
+        downstream(*preprocessed()),
     ),
 ]
 
@@ -155,7 +156,7 @@ def test_an_override_reruns_its_data_set_and_the_buckets_it_is_in(finished) -> N
     finished.config["datasets"][1]["overrides"] = {"clean": {"compcor": 2}}
     finished.write_config()
     mine = {bucket("beta", s) for d, s in SUBJECTS if d == "beta"}
-    assert set(finished.jobs()) == downstream(*subjects("beta"), buckets=mine)
+    assert set(finished.jobs()) == downstream(*per_bucket("preprocess_bucket", buckets=mine), buckets=mine)
 
 
 def touch(project) -> set[str]:
@@ -166,14 +167,14 @@ def touch(project) -> set[str]:
 
 def change(project) -> set[str]:
     project.add_subject("alpha", "01", value=1)
-    return downstream("preprocess_subject alpha 01", buckets={bucket("alpha", "01")})
+    return downstream(*preprocessed(("alpha", "01")), buckets={bucket("alpha", "01")})
 
 
 def add(project) -> set[str]:
     project.participants["alpha"]["05"] = {"group": "a", "age": 33}
     project.add_subject("alpha", "05")
     project.write_participants("alpha")
-    return downstream("preprocess_subject alpha 05", buckets={bucket("alpha", "05")})
+    return downstream(*preprocessed(("alpha", "05")), buckets={bucket("alpha", "05")})
 
 
 def remove(project) -> set[str]:
@@ -181,7 +182,7 @@ def remove(project) -> set[str]:
     project.write_participants("alpha")
     mine = bucket("alpha", "02")
     left = {bucket(d, s) for d, s in SUBJECTS - {("alpha", "02")}}
-    return downstream(buckets={mine} & left)
+    return downstream(*per_bucket("preprocess_bucket", buckets={mine} & left), buckets={mine} & left)
 
 
 def phenotype(project) -> set[str]:
@@ -192,7 +193,7 @@ def phenotype(project) -> set[str]:
 
 def sidecar(project) -> set[str]:
     project.bold("alpha", "03").parent.joinpath("sub-03_task-rest_bold.json").write_text('{"RepetitionTime": 2.5}')
-    return downstream("preprocess_subject alpha 03", buckets={bucket("alpha", "03")})
+    return downstream(*preprocessed(("alpha", "03")), buckets={bucket("alpha", "03")})
 
 
 @pytest.mark.parametrize("mutate", [touch, change, add, remove, phenotype, sidecar], ids=lambda f: f.__name__)

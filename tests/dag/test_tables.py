@@ -62,7 +62,7 @@ def test_beside_images_tables_join_their_buckets(tables) -> None:
     images = {f"{bucket_of('beta', s, N_BUCKETS):03d}" for s in ("01", "02")}
     jobs = set(tables.jobs("shards"))
     assert jobs - alone - {f"{j}_bucket {b}" for j in ("parcellate", "augment", "shard") for b in images} == {
-        *("templates", *ATLAS, "preprocess_subject beta 01", "preprocess_subject beta 02"),
+        *("templates", *ATLAS, *(f"preprocess_bucket {bucket}" for bucket in images)),
         *(f"operator_{name}" for name in ("ribbon", "flat", "meshes")),
         *(f"flatmap_bucket {bucket}" for bucket in images),
     }

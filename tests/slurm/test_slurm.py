@@ -88,7 +88,7 @@ def test_jobs_ran_inside_slurm(ran) -> None:
 
 def test_gpu_rules_ask_for_a_gpu_and_no_other_does(ran) -> None:
     calls = submissions(ran.done.stdout + ran.done.stderr)
-    assert set(calls) >= GPU_RULES | {"preprocess_subject", "parcellate_bucket", "shard_bucket"}
+    assert set(calls) >= GPU_RULES | {"preprocess_bucket", "parcellate_bucket", "shard_bucket"}
     for rule, commands in calls.items():
         for command in commands:
             assert ("--gpus=1" in command) == (rule in GPU_RULES), command

@@ -16,8 +16,8 @@ rule few_shot_model:
     threads: 2
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=plan.memory("few_shot"),
+        runtime=plan.minutes("few_shot"),
     params:
         cfg=plan.settings("few_shot"),
     shell:
@@ -40,8 +40,8 @@ rule zero_shot_model:
     threads: 2
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=plan.memory("zero_shot"),
+        runtime=plan.minutes("zero_shot"),
     params:
         cfg=plan.settings("zero_shot"),
     shell:
@@ -66,8 +66,8 @@ rule train_ablation:
         gpu=1,
         nodes=1,
         ranks=0,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        mem_mb=plan.memory("train_brainmass"),
+        runtime=plan.minutes("train_brainmass"),
     params:
         cfg=plan.settings("train_brainmass"),
     shell:
@@ -91,8 +91,8 @@ rule evaluate_ablation:
     threads: 2
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=plan.memory("evaluate"),
+        runtime=plan.minutes("evaluate"),
     params:
         cfg=plan.settings("evaluate"),
     shell:
@@ -114,8 +114,8 @@ rule ablation_table:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 20 * attempt,
+        mem_mb=plan.memory("ablation"),
+        runtime=plan.minutes("ablation"),
     params:
         cfg=plan.settings("ablation"),
     shell:

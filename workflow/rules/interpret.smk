@@ -18,8 +18,8 @@ rule interpret_model:
     threads: 2
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        mem_mb=plan.memory("interpret"),
+        runtime=plan.minutes("interpret"),
     params:
         cfg=plan.settings("interpret"),
     shell:

@@ -18,8 +18,8 @@ rule train_model:
         gpu=1,
         nodes=1,
         ranks=0,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        mem_mb=plan.memory("train_{model}"),
+        runtime=plan.minutes("train_{model}"),
     params:
         cfg=plan.settings("train_{model}"),
     shell:
@@ -43,8 +43,8 @@ rule evaluate_model:
     threads: 2
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        mem_mb=plan.memory("evaluate"),
+        runtime=plan.minutes("evaluate"),
     params:
         cfg=plan.settings("evaluate"),
     shell:

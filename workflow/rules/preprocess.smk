@@ -1,4 +1,4 @@
-# Template, atlases, and one job per subject: its T1w and all of its runs.
+# Template, atlases, and one job per bucket of subjects, several subjects at a time: T1w and all runs of each.
 
 
 rule templates:
@@ -12,8 +12,8 @@ rule templates:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("templates"),
+        runtime=plan.minutes("templates"),
     params:
         cfg=plan.settings("templates"),
     shell:
@@ -33,8 +33,8 @@ rule atlas:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("atlas"),
+        runtime=plan.minutes("atlas"),
     params:
         cfg=plan.settings("atlas"),
     shell:
@@ -42,29 +42,29 @@ rule atlas:
         " > {log:q} 2>&1"
 
 
-rule preprocess_subject:
+rule preprocess_bucket:
     input:
-        tickets=plan.tickets,
+        bucket="<results>/index/buckets/bucket-{bucket}.json",
         template="<results>/templates/template.json",
     output:
-        "<results>/preprocess/{dataset}/sub-{subject}.json",
+        "<results>/preprocess/bucket-{bucket}.json",
     log:
-        "<results>/logs/preprocess/{dataset}/sub-{subject}.log",
+        "<results>/logs/preprocess/bucket-{bucket}.log",
     benchmark:
-        "<results>/benchmarks/preprocess/{dataset}/sub-{subject}.jsonl"
+        "<results>/benchmarks/preprocess/bucket-{bucket}.jsonl"
     conda:
         "../../envs/core.yaml"
-    threads: 1
+    threads: 4
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=plan.memory("preprocess"),
+        runtime=plan.minutes("preprocess"),
     params:
         cfg=plan.settings("preprocess"),
     shell:
-        "python -m boldmill preprocess --tickets {input.tickets:q} --template {input.template:q}"
+        "python -m boldmill preprocess --bucket {input.bucket:q} --template {input.template:q}"
         " --results $BOLDMILL_RESULTS --threads {threads} --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
 rule preprocess:
     input:
-        plan.all_subjects(),
+        plan.per_preprocessed(plan.layout.preprocessed),

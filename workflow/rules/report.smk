@@ -3,7 +3,7 @@
 
 rule pages_bucket:
     input:
-        subjects=plan.bucket_subjects,
+        subjects=plan.subjects,
         refused=ancient(plan.layout.index_quarantine),  # shown, but no reason to make all pages again
     output:
         "<results>/reports/bucket-{bucket}.json",
@@ -15,8 +15,8 @@ rule pages_bucket:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("pages"),
+        runtime=plan.minutes("pages"),
     params:
         cfg=plan.settings("pages"),
     shell:
@@ -26,7 +26,7 @@ rule pages_bucket:
 
 rule cohort_page:
     input:
-        subjects=plan.all_subjects(),
+        subjects=plan.per_preprocessed(plan.layout.preprocessed),
         parcellated=plan.per_bucket(plan.layout.parcellated),
     output:
         page=report(
@@ -41,8 +41,8 @@ rule cohort_page:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("cohort"),
+        runtime=plan.minutes("cohort"),
     params:
         cfg=plan.settings("cohort"),
     shell:
@@ -54,7 +54,7 @@ rule report_page:
     input:
         snapshot=rules.snapshot.output,
         metrics=plan.models(plan.layout.metrics),
-        subjects=plan.all_subjects(),
+        subjects=plan.per_preprocessed(plan.layout.preprocessed),
         parcellated=plan.per_bucket(plan.layout.parcellated),
         flat=plan.per_preprocessed(plan.layout.flat),
         optional=plan.optional(),
@@ -71,8 +71,8 @@ rule report_page:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("report"),
+        runtime=plan.minutes("report"),
     params:
         cfg=plan.settings("report"),
     shell:

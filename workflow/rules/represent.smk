@@ -14,8 +14,8 @@ rule operator_parcels:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 20 * attempt,
+        mem_mb=plan.memory("operator_parcels"),
+        runtime=plan.minutes("operator_parcels"),
     params:
         cfg=plan.settings("operator_parcels"),
     shell:
@@ -37,8 +37,8 @@ rule operator_ribbon:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 20 * attempt,
+        mem_mb=plan.memory("operator_ribbon"),
+        runtime=plan.minutes("operator_ribbon"),
     params:
         cfg=plan.settings("operator_ribbon"),
     shell:
@@ -59,8 +59,8 @@ rule operator_flat:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 20 * attempt,
+        mem_mb=plan.memory("operator_flat"),
+        runtime=plan.minutes("operator_flat"),
     params:
         cfg=plan.settings("operator_flat"),
     shell:
@@ -79,8 +79,8 @@ rule operator_meshes:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 20 * attempt,
+        mem_mb=plan.memory("operator_meshes"),
+        runtime=plan.minutes("operator_meshes"),
     params:
         cfg=plan.settings("operator_meshes"),
     shell:
@@ -90,8 +90,8 @@ rule operator_meshes:
 
 rule parcellate_bucket:
     input:
-        subjects=plan.bucket_subjects,
-        tables=plan.bucket_tables,
+        subjects=plan.subjects,
+        tables=plan.tables,
         operators=plan.parcel_operators,
     output:
         "<results>/parcellate/bucket-{bucket}.json",
@@ -103,8 +103,8 @@ rule parcellate_bucket:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=plan.memory("parcellate"),
+        runtime=plan.minutes("parcellate"),
     params:
         cfg=plan.settings("parcellate"),
     shell:
@@ -115,7 +115,7 @@ rule parcellate_bucket:
 
 rule flatmap_bucket:
     input:
-        subjects=plan.bucket_subjects,
+        subjects=plan.subjects,
         operators=plan.flat_operators,
     output:
         "<results>/flatmap/bucket-{bucket}.json",
@@ -127,8 +127,8 @@ rule flatmap_bucket:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=plan.memory("flatmap"),
+        runtime=plan.minutes("flatmap"),
     params:
         cfg=plan.settings("flatmap"),
     shell:
@@ -138,7 +138,7 @@ rule flatmap_bucket:
 
 rule augment_bucket:
     input:
-        tickets=plan.bucket_tickets,
+        tickets=plan.tickets,
         parcellated="<results>/parcellate/bucket-{bucket}.json",
     output:
         plan.atlas_shards("pfc"),
@@ -150,8 +150,8 @@ rule augment_bucket:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("augment"),
+        runtime=plan.minutes("augment"),
     params:
         cfg=plan.settings("augment"),
     shell:

@@ -3,9 +3,9 @@
 
 rule shard_bucket:
     input:
-        tickets=plan.bucket_tickets,
+        tickets=plan.tickets,
         participants="<results>/index/participants/bucket-{bucket}.json",
-        subjects=plan.bucket_subjects,
+        subjects=plan.subjects,
         parcellated="<results>/parcellate/bucket-{bucket}.json",
         flat=plan.flat,
     output:
@@ -21,8 +21,8 @@ rule shard_bucket:
         "../../envs/core.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=plan.memory("shards"),
+        runtime=plan.minutes("shards"),
     params:
         cfg=plan.settings("shards"),
     shell:

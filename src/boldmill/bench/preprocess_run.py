@@ -138,7 +138,7 @@ def different_files(one: Path, other: Path, folder: str = "derivatives") -> tupl
 def _stage(root: Path, config: Any, stage: str, *words: str, dataset: str | None = None) -> Used:
     from boldmill.stages import stage_json
 
-    settings = stage_json(config, stage, dataset) if dataset else stage_json(config, stage)
+    settings = stage_json(config, stage, {dataset}) if dataset else stage_json(config, stage)
     command = [sys.executable, "-m", "boldmill", stage, *words, "--config-json", settings]
     return measured(command, root)
 

@@ -29,16 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads on a node; ranks without GPU share them")
     parser.add_argument("--margin", type=float, default=MARGIN, help="seconds before the limit to stop at (120)")
     parser.add_argument("--max-requeues", type=int, default=REQUEUES, help="how often SLURM may start it again (100)")
-    parser.add_argument(
-        "words", nargs="+", metavar="COMMAND", help="after --: train and its options, without --threads"
-    )
+    parser.add_argument("words", nargs="+", metavar="COMMAND", help="after --: train and its options but --threads")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the ranks to their end and return 0, 143 where they can go on later, or their own exit status."""
     from boldmill.cluster.geometry import command, geometry
     from boldmill.cluster.slurm import first_host, own_job, show
-    from boldmill.cluster.supervise import EXIT_INTERRUPTED, open_folder, say, start_again, supervise
+    from boldmill.cluster.supervise import open_folder, say, start_again, supervise
+    from boldmill.train.command import EXIT_INTERRUPTED
 
     # GPUs asked for per node (gres) are not counted in --gpus, but this node's are seen
     gpus = args.gpus or args.nodes * int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))

@@ -29,6 +29,7 @@ AGAIN = 5.0
 """Seconds between two warnings: a rank that still loads its data does not listen yet."""
 LOOK = 0.5
 """Seconds between two looks at the ranks."""
+LATER = "Snakemake's retries or the next run go on from there"
 GONE = 120.0
 """Seconds a requeued job waits for SLURM to end it."""
 
@@ -73,9 +74,9 @@ def supervise(command: Sequence[str], folder: Path, job: str, margin: float) -> 
     if command[0] == "srun":  # the rule's own step has one node; a step on all nodes must not inherit its limits
         environment = {k: v for k, v in environment.items() if not k.startswith(("SLURM_", "SRUN_")) or k in KEPT}
     with _requests() as asked:
-        child = subprocess.Popen(command, env=environment, preexec_fn=ignore_warning)  # noqa: PLW1509 - one thread
+        child = subprocess.Popen(command, env=environment, preexec_fn=ignore_warning)
         try:
-            status = _watch(child, folder, asked, Clock(job, margin))
+            status = _watch(child, command[0] == "srun", folder, asked, Clock(job, margin))
         finally:
             _end(child)
     if (folder / INTERRUPTED).exists():
@@ -96,14 +97,11 @@ def start_again(job: str, limit: int, folder: Path) -> None:
         return
     if not known.may_requeue or known.restarts >= limit:
         why = f"it was started {known.restarts + 1} times" if known.may_requeue else "SLURM may not requeue it"
-        say(
-            f"job {job} ends with {EXIT_INTERRUPTED} ({why}); Snakemake's retries or the next run go on from there",
-            folder,
-        )
+        say(f"job {job} ends with {EXIT_INTERRUPTED} ({why}); {LATER}", folder)
         return
     say(f"requeueing job {job}: it takes up the run where it stopped", folder)
     if not slurm.requeue(job):
-        say(f"SLURM refused to requeue job {job}; Snakemake's retries or the next run go on from there", folder)
+        say(f"SLURM refused to requeue job {job}; {LATER}", folder)
         return
     ended = threading.Event()  # SLURM ends the job; an exit of our own would be a failure first
     signal.signal(signal.SIGTERM, lambda _number, _frame: ended.set())
@@ -135,7 +133,7 @@ class Clock:
         self.deadline = float("inf") if left is None else time.monotonic() + left - self.margin
 
 
-def _watch(child: subprocess.Popen[bytes], folder: Path, asked: list[int], clock: Clock) -> int:
+def _watch(child: subprocess.Popen[bytes], through_srun: bool, folder: Path, asked: list[int], clock: Clock) -> int:
     warned = float("-inf")
     told = False
     while (status := child.poll()) is None:
@@ -150,7 +148,7 @@ def _watch(child: subprocess.Popen[bytes], folder: Path, asked: list[int], clock
             for process in processes(folder):
                 with suppress(ProcessLookupError):
                     os.kill(process, WARNING)
-            if child.args[0] == "srun":  # type: ignore[index] - srun passes it on to all nodes
+            if through_srun:  # it passes the signal on to all nodes
                 child.send_signal(WARNING)
         time.sleep(LOOK)
     return status

@@ -180,6 +180,7 @@ def wanted_form(settings: Settings) -> Wanted:
 def _write(
     layout: Layout, settings: Settings, sources: list[_Source], facts: dict[str, Any], record: Any
 ) -> list[ScanRow]:
+    from boldmill.index.buckets import write_bucket_lists
     from boldmill.index.evaluate import TICKET_SCHEMA
     from boldmill.index.write import bury, write_index, write_participants, write_tickets
     from boldmill.rng import bucket_of
@@ -243,6 +244,8 @@ def _write(
     for name in ("ignored.tsv", "quarantine.tsv", "tombstones.tsv"):
         record.add_output(folder / name)
     table = [ScanRow(**rows[scan_id]) for scan_id in sorted(rows)]
+    for path in write_bucket_lists(layout, table):
+        record.add_output(path)
     write_index(layout.index, table, settings_digest(settings.text), n_buckets)
     digest = hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
     record.note(scans=len(table), quarantined=len(refused), tombstones=len(gone), tickets_sha256=digest)

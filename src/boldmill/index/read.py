@@ -115,6 +115,14 @@ class Index:
         """Return ``(dataset, subject)`` of one bucket with a scan to preprocess, sorted."""
         return sorted({(scan.dataset, scan.subject) for scan in self.scans_in(bucket) if scan.kind != TABLE})
 
+    def datasets_in(self, bucket: int) -> frozenset[str]:
+        """Return the data sets with a scan in one bucket."""
+        return frozenset(scan.dataset for scan in self.scans_in(bucket))
+
+    def has_tables(self, bucket: int) -> bool:
+        """Whether one bucket holds a table of parcel series."""
+        return any(scan.kind == TABLE for scan in self.scans_in(bucket))
+
     def tables_in(self, bucket: int) -> list[str]:
         """Return the ticket paths (with the results folder) of one bucket's tables of parcel series."""
         return [str(self.results / scan.ticket) for scan in self.scans_in(bucket) if scan.kind == TABLE]

@@ -1,9 +1,12 @@
-r"""Preprocess one subject: T1w, then every run, to cleaned series in template space.
+r"""Preprocess the subjects of a bucket, or one subject: T1w, then every run, to cleaned series in template space.
 
-A fault of the data quarantines a scan in the manifest (its reason and fix are kept) and the job succeeds; any other
-error fails it. Steps whose input, settings and outputs did not change are reused.
+A fault of the data quarantines a scan in its subject's manifest (its reason and fix are kept) and the job succeeds; any
+other error fails it. Subjects and steps whose input, settings and outputs did not change are reused.
 
-example:
+Examples:
+  boldmill preprocess --bucket results/index/buckets/bucket-003.json --threads 4 \
+    --template results/templates/template.json --results results \
+    --out results/preprocess/bucket-003.json --config-json "$(cat preprocess.settings.json)"
   boldmill preprocess --tickets results/index/tickets/pumi_sub-001_task-rest.json \
     --template results/templates/template.json --results results \
     --out results/preprocess/pumi/sub-001.json --config-json "$(cat preprocess.settings.json)"
@@ -28,15 +31,30 @@ THREAD_VARIABLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``boldmill preprocess``."""
-    parser.add_argument("--tickets", required=True, nargs="+", type=Path, help="tickets of one subject")
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--bucket", type=Path, help="list of a bucket's tickets: everybody in it")
+    who.add_argument("--tickets", nargs="+", type=Path, help="tickets of one subject")
     parser.add_argument("--template", required=True, type=Path, help="template manifest")
     parser.add_argument("--results", required=True, type=Path, help="results folder")
-    parser.add_argument("--out", required=True, type=Path, help="subject manifest to write")
+    parser.add_argument("--out", required=True, type=Path, help="manifest to write: of the bucket, or of the subject")
     parser.add_argument("--config-json", required=True, help="settings of the stage, as JSON text")
-    parser.add_argument("--threads", type=int, default=1, help="most threads (1 where settings are deterministic)")
+    parser.add_argument("--threads", type=int, default=1, help="subjects at a time; for one subject, most threads")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Process a bucket, or one subject."""
+    if args.bucket is None:
+        return _run_subject(args)
+    from boldmill.preprocess.bucket import Plan, run_bucket
+    from boldmill.stages import Settings
+
+    plan = Plan(template=args.template, results=args.results, settings=Settings(args.config_json), threads=1)
+    reused = run_bucket(args.bucket, args.out, plan, args.threads)
+    print(f"{args.out}: {reused} subjects unchanged")
+    return 0
+
+
+def _run_subject(args: argparse.Namespace) -> int:
     """Process the subject and write its manifest."""
     from boldmill.atomic import read_json, write_json
     from boldmill.errors import ConfigError

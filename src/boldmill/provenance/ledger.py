@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from boldmill.atomic import atomic, read_json
-from boldmill.errors import EXIT_OK
-from boldmill.provenance.record import SUFFIX, Recorder, prov_path
+from boldmill.atomic import atomic, read_json, sha256_file
+from boldmill.errors import EXIT_OK, BoldmillError, DataFault
+from boldmill.paths import Layout
+from boldmill.provenance.record import MEMBER, SUFFIX, Recorder, prov_path
 from boldmill.stages import Settings
 
 FIELDS = [
@@ -82,6 +83,29 @@ def write_ledger(results: Path, out: Path) -> int:
     with atomic(out) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return int(table.num_rows)
+
+
+def read_ledger(results: Path) -> list[dict[str, Any]]:
+    """Return the rows of the ledger; a missing ledger is named with the command that writes it."""
+    import pyarrow.parquet as pq
+
+    path = Layout.at(results).ledger
+    if not path.exists():
+        raise BoldmillError("cannot audit", path, "there is no ledger yet", "run `snakemake audit`")
+    return list(pq.read_table(path).to_pylist())
+
+
+def content_sha256(path: str) -> str | None:
+    """Return the hash of a recorded file, or of the recorded member of an archive; None where it is gone."""
+    name, _, member = path.partition(MEMBER)
+    if not member or Path(path).exists():
+        return sha256_file(path) if Path(path).exists() else None
+    from boldmill.index.table_files import read_series
+
+    try:
+        return read_series(Path(name), member)[2]
+    except (DataFault, FileNotFoundError):
+        return None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

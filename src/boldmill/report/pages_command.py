@@ -16,7 +16,7 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests of the bucket")
+    parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests, or lists of them")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
     parser.add_argument("--quarantine", type=Path, help="scans refused at ingest (default: index/quarantine.tsv)")
     parser.add_argument("--out", type=Path, required=True, help="bucket manifest to write")
@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     from boldmill.atomic import read_json, write_json, write_text
     from boldmill.errors import EXIT_OK, DataFault
+    from boldmill.index.buckets import listed as expand
     from boldmill.index.quarantine import read_quarantine
     from boldmill.paths import Layout
     from boldmill.provenance.record import Recorder, prov_path
@@ -40,9 +41,10 @@ def run(args: argparse.Namespace) -> int:
     entries: dict[str, dict[str, Any]] = {}
     listed = args.quarantine or layout.index_quarantine
     refused = read_quarantine(listed)
-    inputs = [*args.subjects, *([listed] if listed.exists() else [])]
+    manifests = expand(args.subjects, args.results)
+    inputs = [*args.subjects, *manifests, *([listed] if listed.exists() else [])]
     with Recorder(settings, out=args.out, inputs=inputs) as record:
-        for path in tqdm(sorted(args.subjects), desc="pages", unit="subject", disable=None):
+        for path in tqdm(sorted(manifests), desc="pages", unit="subject", disable=None):
             manifest = read_json(path)
             dataset, subject = str(manifest["dataset"]), str(manifest["subject"])
             try:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--parcellated", type=Path, required=True, help="manifest of the bucket's parcel series")
-    parser.add_argument("--tickets", type=Path, nargs="*", help="tickets; found below --results when not given")
+    parser.add_argument("--tickets", type=Path, nargs="*", help="tickets, or lists (default: by scan)")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
     parser.add_argument("--out", type=Path, nargs="+", required=True, help="shards to write: pfc, one per atlas")
     parser.add_argument("--config-json", required=True, help="settings of the stage (canonical JSON)")
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the shards and their quarantine lists."""
     from boldmill.atomic import read_json
+    from boldmill.index.buckets import listed
     from boldmill.paths import Layout
     from boldmill.provenance.record import Recorder
     from boldmill.represent.config import AugmentConfig
@@ -53,9 +54,10 @@ def run(args: argparse.Namespace) -> int:
     parcellated = read_json(args.parcellated)
     scans = {s: e for s in sorted(parcellated["scans"]) if (e := entry_of(parcellated, s)) is not None}
     layout = Layout.at(args.results)
-    tickets = [layout.ticket(scan_id) for scan_id in scans] if args.tickets is None else args.tickets
+    given = args.tickets or []
+    tickets = [layout.ticket(s) for s in scans] if args.tickets is None else listed(given, args.results)
     check_atlases(parcellated, [path.parent.name for path in args.out], args.parcellated)
-    with Recorder(settings, out=args.out[0], inputs=[args.parcellated, *tickets]) as record:
+    with Recorder(settings, out=args.out[0], inputs=[args.parcellated, *given, *tickets]) as record:
         ticket_of = {t["scan_id"]: t for t in map(read_json, tickets)}
         if missing := sorted(scans.keys() - ticket_of.keys()):
             why = "the manifest of parcel series has it, no ticket does"

@@ -186,6 +186,6 @@ class Bench:
 
     def _need(self, path: Path) -> None:
         if not path.is_file():
-            fix = "snakemake -R preprocess_subject (what is still there is reused)"
+            fix = "snakemake -R preprocess_bucket (what is still there is reused)"
             raise MachineFault("missing derivative", path, "the subject manifest names it", fix)
         self.record.add_input(path)

@@ -27,7 +27,7 @@ METHODS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `boldmill flatmap`."""
-    parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests of the bucket")
+    parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests, or lists of them")
     parser.add_argument("--operators", type=Path, nargs="*", default=[], help="manifests: ribbon, flat, meshes")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
     parser.add_argument("--out", type=Path, required=True, help="bucket manifest to write")
@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     from boldmill.atomic import read_json, write_json
     from boldmill.errors import DataFault
+    from boldmill.index.buckets import listed
     from boldmill.provenance.record import Recorder
     from boldmill.represent.bucket import Bench, quarantined, series_of
     from boldmill.represent.config import FlatmapConfig
@@ -47,9 +48,10 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings(args.config_json)
     scans: dict[str, Any] = {}
-    with Recorder(settings, out=args.out, inputs=args.subjects) as record:
+    subjects = listed(args.subjects, args.results)
+    with Recorder(settings, out=args.out, inputs=[*args.subjects, *subjects]) as record:
         bench = Bench(args.operators, args.results, record)
-        for path in tqdm(sorted(args.subjects), desc="flatmap", unit="subject", disable=None):
+        for path in tqdm(sorted(subjects), desc="flatmap", unit="subject", disable=None):
             subject = read_json(path)
             config = settings.section("flatmap", FlatmapConfig, subject["dataset"])
             for scan_id, scan in series_of(subject):

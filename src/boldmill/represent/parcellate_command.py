@@ -28,8 +28,10 @@ SCHEMA = 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `boldmill parcellate`."""
-    parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests of the bucket")
-    parser.add_argument("--tables", type=Path, nargs="*", default=[], help="tickets of tables of parcel series")
+    parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests, or lists of them")
+    parser.add_argument(
+        "--tables", type=Path, nargs="*", default=[], help="tickets of tables of parcel series, or lists"
+    )
     own = "none where all scans are tables of atlases of their own"
     parser.add_argument(
         "--operators", type=Path, nargs="*", default=[], help=f"manifests of parcels, one per atlas; {own}"
@@ -44,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from boldmill.atomic import read_json, write_json
+    from boldmill.index.buckets import listed
     from boldmill.provenance.record import Recorder
     from boldmill.represent.bucket import Bench, quarantined, series_of
     from boldmill.represent.config import ParcellateConfig
@@ -52,12 +55,13 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(args.config_json)
     scans: dict[str, Any] = {}
     subjects: dict[str, Any] = {}
-    with Recorder(settings, out=args.out, inputs=[*args.subjects, *args.tables]) as record:
+    manifests, tickets = listed(args.subjects, args.results), listed(args.tables, args.results)
+    with Recorder(settings, out=args.out, inputs=[*args.subjects, *args.tables, *manifests, *tickets]) as record:
         bench = Bench(args.operators, args.results, record)
         atlases: dict[str, dict[str, Any]] = {
             label: {"name": bench.atlas_name(label), "parcels": bench.parcels(label)} for label in bench.atlases
         }
-        for path in tqdm(sorted(args.subjects), desc="parcellate", unit="subject", disable=None):
+        for path in tqdm(sorted(manifests), desc="parcellate", unit="subject", disable=None):
             subject = read_json(path)
             config = settings.section("parcellate", ParcellateConfig, subject["dataset"])
             for scan_id, scan in series_of(subject, parcels=True):
@@ -66,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
                 except DataFault as fault:
                     scans[scan_id] = quarantined("parcellate", fault)
             subjects[f"{subject['dataset']}/{subject['subject']}"] = _one_subject(bench, record, subject)
-        for path in tqdm(sorted(args.tables), desc="tables", unit="scan", disable=None):
+        for path in tqdm(sorted(tickets), desc="tables", unit="scan", disable=None):
             ticket = read_json(path)
             try:
                 scans[ticket["scan_id"]] = _one_table(bench, record, ticket, atlases)

@@ -89,7 +89,7 @@ class Bucket:
                 continue
             subject = self.subjects.get(subject_key(ticket))
             if subject is None or (ticket["kind"] != "anat" and scan_id not in subject.get("scans", {})):
-                raise _absent(scan_id, f"the manifest of {subject_key(ticket)}", "preprocess_subject")
+                raise _absent(scan_id, f"the manifest of {subject_key(ticket)}", "preprocess_bucket")
         for scan_id, ticket, _ in self.usable():
             for name, manifest in (("parcellate", self.parcellated), ("flatmap", self.flat)):
                 if name == "flatmap" and ticket["kind"] in ("parcels", "table"):

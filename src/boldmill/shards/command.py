@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--bucket", type=int, required=True, help="number of the bucket")
-    parser.add_argument("--tickets", type=Path, nargs="*", default=[], help="tickets of the bucket's scans")
+    parser.add_argument(
+        "--tickets", type=Path, nargs="*", default=[], help="tickets of the bucket's scans, or lists of them"
+    )
     parser.add_argument("--participants", type=Path, required=True, help="phenotypes of the bucket's subjects")
-    parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests")
+    parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests, or lists")
     parser.add_argument("--parcellated", type=Path, required=True, help="manifest of the parcel series")
     parser.add_argument("--flat", type=Path, nargs="?", help="manifest of the flat maps; none where all are tables")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the four shards."""
+    from boldmill.index.buckets import listed
     from boldmill.provenance.record import Recorder
     from boldmill.shards.build import load_bucket
     from boldmill.shards.config import ShardsConfig
@@ -61,14 +64,16 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings(args.config_json)
     cfg = settings.section("shards", ShardsConfig)
-    manifests = [*args.tickets, args.participants, *args.subjects, args.parcellated, *filter(None, [args.flat])]
+    tickets, subjects = listed(args.tickets, args.results), listed(args.subjects, args.results)
+    lists = {*args.tickets, *args.subjects} - {*tickets, *subjects}
+    manifests = [*lists, *tickets, args.participants, *subjects, args.parcellated, *filter(None, [args.flat])]
     with Recorder(settings, out=args.out_scans, inputs=manifests) as record:
         bucket = load_bucket(
             number=args.bucket,
             results=args.results,
-            tickets=args.tickets,
+            tickets=tickets,
             participants=args.participants,
-            subjects=args.subjects,
+            subjects=subjects,
             parcellated=args.parcellated,
             flat=args.flat,
         )

@@ -57,7 +57,7 @@ class Mill:
         out = self.results / "preprocess" / "ds" / f"sub-{subject}.json"
         words = ["--tickets", *map(str, tickets), "--template", str(template or self.template())]
         words += ["--results", str(self.results), "--out", str(out)]
-        words += ["--config-json", stage_json(self.config, "preprocess", "ds")]
+        words += ["--config-json", stage_json(self.config, "preprocess", {"ds"})]
         assert command.run(parser.parse_args(words)) == 0
         manifest = read_json(out)
         assert manifest["anat"]["status"] == "absent"

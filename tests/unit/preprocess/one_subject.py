@@ -30,7 +30,7 @@ FAST = {
 def settings(**clean: Any) -> str:
     given = json.loads(json.dumps(FAST))
     given["clean"].update(clean)
-    return stage_json(parse(given), "preprocess", "ph")
+    return stage_json(parse(given), "preprocess", {"ph"})
 
 
 def bold(path: Path, seed: int) -> None:

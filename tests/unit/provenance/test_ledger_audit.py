@@ -8,9 +8,10 @@ import pytest
 from boldmill.atomic import write_text
 from boldmill.cli import main
 from boldmill.errors import BoldmillError
-from boldmill.provenance.audit import read_ledger, trace, verify
-from boldmill.provenance.ledger import write_ledger
+from boldmill.provenance.ledger import read_ledger, write_ledger
 from boldmill.provenance.record import Recorder, describe, prov_path
+from boldmill.provenance.trace import trace
+from boldmill.provenance.verify import verify
 from boldmill.stages import Settings
 
 RESULTS = Path("results")

@@ -104,7 +104,7 @@ def make(results: Path, subject: str = "01") -> Path:
             },
         },
     )  # fmt: skip
-    settings = Settings(stage_json(CONFIG, "preprocess", "ds"))
+    settings = Settings(stage_json(CONFIG, "preprocess", {"ds"}))
     with Recorder(settings, out=layout.subject("ds", subject)) as record:
         record.note(cost_cpu_s={"anat": {"N4": {"cpu_s": 16.4, "wall_s": 19.1}}}, threads=1)
     return layout.subject("ds", subject)

@@ -10,8 +10,9 @@ from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.errors import MachineFault
 from boldmill.index.command import ingest
-from boldmill.provenance.audit import check_file, trace
 from boldmill.provenance.ledger import rows as rows_of
+from boldmill.provenance.trace import trace
+from boldmill.provenance.verify import check_file
 from boldmill.represent import parcellate_command
 from boldmill.represent.table_series import table_series
 from boldmill.stages import Settings, stage_json

@@ -12,8 +12,9 @@ import pytest
 from boldmill.atomic import canonical_json, read_json, write_json
 from boldmill.cli import main
 from boldmill.errors import BoldmillError, ConfigError
-from boldmill.provenance.audit import read_ledger, trace
+from boldmill.provenance.ledger import read_ledger
 from boldmill.provenance.record import Recorder
+from boldmill.provenance.trace import trace
 from boldmill.represent.fc import correlation, fisher_z, vectorise
 from boldmill.shards.reader import Snapshot
 from boldmill.stages import Settings

@@ -76,7 +76,7 @@ def test_an_override_reaches_its_data_set_only() -> None:
     config = parse(
         {"datasets": [{"name": "a", "root": "x", "overrides": {"clean": {"compcor": 1}}}, {"name": "b", "root": "y"}]}
     )
-    assert '"compcor":1' in stage_json(config, "preprocess", "a")
-    assert '"compcor":1' not in stage_json(config, "preprocess", "b")
+    assert '"compcor":1' in stage_json(config, "preprocess", {"a"})
+    assert '"compcor":1' not in stage_json(config, "preprocess", {"b"})
     assert '"compcor":1' in stage_json(config, "preprocess")
     assert '"compcor":1' not in stage_json(config, "parcellate")

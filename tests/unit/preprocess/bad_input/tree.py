@@ -120,7 +120,7 @@ class Results:
         """Set what the next jobs are told; the folder and what lies in it stay."""
         given = {"results": str(self.folder), "datasets": [{"name": "bad", "root": str(self.tree.root)}]}
         config = parse({**raw, **given})
-        self.ingest_settings, self.settings = stage_json(config, "ingest"), stage_json(config, "preprocess", "bad")
+        self.ingest_settings, self.settings = stage_json(config, "ingest"), stage_json(config, "preprocess", {"bad"})
         return config
 
     def ingest(self) -> int:
