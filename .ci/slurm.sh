@@ -45,8 +45,8 @@ SlurmctldLogFile=/var/log/slurm/slurmctld.log
 SlurmdLogFile=/var/log/slurm/slurmd-%n.log
 SlurmctldPidFile=/run/slurmctld.pid
 SlurmdPidFile=/run/slurmd-%n.pid
-NodeName=$host NodeHostname=$host Port=17001 CPUs=$cpus RealMemory=$memory Gres=gpu:fake:2 State=UNKNOWN
-NodeName=$second NodeHostname=$host Port=17002 CPUs=$cpus RealMemory=$memory Gres=gpu:fake:2 State=UNKNOWN
+NodeName=$host NodeHostname=$host Port=17001 Weight=2 CPUs=$cpus RealMemory=$memory Gres=gpu:fake:2 State=UNKNOWN
+NodeName=$second NodeHostname=$host Port=17002 Weight=1 CPUs=$cpus RealMemory=$memory Gres=gpu:fake:2 State=UNKNOWN
 PartitionName=cpu Nodes=$host Default=YES MaxTime=240 State=UP
 PartitionName=gpu Nodes=$host MaxTime=240 State=UP
 PartitionName=pair Nodes=$host,$second MaxTime=240 State=UP

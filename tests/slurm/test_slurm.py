@@ -2,9 +2,7 @@
 
 import importlib.util
 import json
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -26,21 +24,6 @@ models:
   fm_app: {epochs_fmri: 2, epochs_t1w: 2, unseen: []}
 evaluate: {folds: 2, repeats: 1, bootstrap: 100, permutations: 99, max_clips: 1}
 """
-
-
-def slurm_answers() -> bool:
-    if shutil.which("sbatch") is None:
-        return False
-    return subprocess.run(["sinfo", "-h"], capture_output=True, check=False).returncode == 0
-
-
-@pytest.fixture(scope="module")
-def cluster() -> None:
-    if not slurm_answers():
-        reason = "no SLURM answers here (sbatch, sinfo); `bash .ci/slurm.sh` starts a one-node SLURM on Debian as root"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,167 @@
+"""One training run that SLURM stops three times and starts again: the same bytes as of a run that nobody stopped.
+
+The ranks are frozen (SIGSTOP) as soon as they train, so that the run is under way whenever SLURM gets to it; SLURM
+sends SIGCONT before each of its signals.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from boldmill.stages import stage_json
+
+pytestmark = pytest.mark.slurm
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+spec = importlib.util.spec_from_file_location("slurm_conftest", HERE / "conftest.py")
+assert spec is not None and spec.loader is not None
+helpers = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(helpers)
+STEPS = 300
+TRAINING = 6.0
+"""Seconds after which a rank is past its imports and trains."""
+
+
+def synth():
+    found = importlib.util.spec_from_file_location("slurm_synth", ROOT / "tests" / "unit" / "models" / "synth.py")
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def project(folder: Path, steps: int = STEPS) -> Path:
+    """A snapshot, its settings, and the configuration of ``train.smk``."""
+    module = synth()
+    brainmass = {"epochs": steps, "batch": 4, "warmup_epochs": 1}
+    config = module.config(models={"brainmass": brainmass})
+    module.snapshot(folder / "results", config, n_subjects=9)
+    content = {"source": str(ROOT / "src"), "project": config.model_dump(mode="json")}
+    (folder / "project.json").write_text(json.dumps(content))
+    (folder / "settings.json").write_text(stage_json(config, "train_brainmass"))
+    return folder
+
+
+class Run:
+    """A training rule under way on the partition of two nodes."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.folder = folder
+        self.out = folder / "results" / "models" / "brainmass"
+        target = "results/models/brainmass/model.safetensors"
+        command = ["snakemake", target, "-s", str(HERE / "train.smk"), "--configfile", "project.json", *helpers.QUICK]
+        self.snakemake = helpers.start(folder, *command, *words)
+        self.job = helpers.job_of(folder, self.snakemake)
+
+    def history(self) -> str:
+        path = self.out / ".launch" / "history.txt"
+        return path.read_text() if path.exists() else ""
+
+    def freeze(self, start: int, ranks: int = 2) -> None:
+        """Wait until the ranks of a start train, and stop them."""
+        helpers.wait_for(lambda: f"start {start}" in self.history(), 120, f"start {start} launches", self.snakemake)
+
+        def processes() -> list[int]:
+            found = [int(path.name.rpartition("-")[2]) for path in (self.out / ".launch").glob("*-*")]
+            return found if len(found) == ranks else []
+
+        found = helpers.wait_for(processes, 60, "the ranks run", self.snakemake)
+        time.sleep(TRAINING)
+        for process in found:
+            os.kill(process, signal.SIGSTOP)
+
+    def again(self) -> None:
+        """Wait until SLURM has put the job back, and spare it the two minutes that it keeps such jobs."""
+        helpers.wait_for(self.pending, 180, "the job is requeued", self.snakemake)
+        subprocess.run(["scontrol", "update", f"jobid={self.job}", "starttime=now", "timelimit=30"], check=True)
+
+    def pending(self) -> bool:
+        words = ["squeue", "-h", "-j", self.job, "-o", "%T"]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() == "PENDING"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = project(tmp_path_factory.mktemp("undisturbed"))
+    words = [
+        "--model",
+        "brainmass",
+        "--snapshot",
+        "results/datasets/latest/manifest.json",
+        "--out",
+        "out/model.safetensors",
+    ]
+    words += ["--config-json", (folder / "settings.json").read_text()]
+    helpers.call(folder, "boldmill", "launch", "--ranks", "2", "--threads", "2", "--", "train", *words)
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def disturbed(cluster: None, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory):
+    folder = project(tmp_path_factory.mktemp("disturbed"))
+    second = subprocess.run(["sinfo", "-h", "-N", "-p", "pair", "-o", "%N"], capture_output=True, text=True, check=True)
+    node = next(name for name in second.stdout.split() if name.endswith("b"))
+    wanted = ["slurm_partition=pair", "gpu=2", "runtime=2", "mem_mb=3000", "slurm_extra='--signal=USR1@30'"]
+    run = Run(folder, "--slurm-requeue", "--set-resources", *(f"train_model:{one}" for one in wanted))
+    seen = []
+    try:
+        run.freeze(1)  # SLURM's own signal before the time limit
+        run.again()
+        seen.append(run.history())
+        run.freeze(2)  # preempted by a person or by another job
+        subprocess.run(["scontrol", "requeue", run.job], check=True)
+        run.again()
+        seen.append(run.history())
+        run.freeze(3)  # the node fails
+        down = ["scontrol", "update", f"nodename={node}", "state=down", "reason=test"]
+        subprocess.run(down, check=True)
+        run.again()
+        seen.append(run.history())
+        status = run.snakemake.wait(timeout=300)
+    finally:
+        subprocess.run(["scancel", run.job], check=False)
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
+        if run.snakemake.poll() is None:
+            run.snakemake.terminate()
+    assert status == 0, (folder / "run.log").read_text()
+    log = (folder / "results" / "logs" / "train" / "brainmass.log").read_text()
+    return run, seen, log
+
+
+def test_weights_and_losses_are_those_of_a_run_nobody_stopped(disturbed, undisturbed: Path) -> None:
+    run, _, _ = disturbed
+    for name in ("model.safetensors", "history.jsonl", "config.json"):
+        assert (run.out / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    assert len((run.out / "history.jsonl").read_text().splitlines()) == STEPS
+
+
+def test_the_trainer_got_the_signal_before_its_limit_and_had_its_job_requeued(disturbed) -> None:
+    _, (first, _, _), _ = disturbed
+    assert "asked to stop by SIGUSR1" in first and "the ranks saved their state and stopped" in first
+    assert "requeueing job" in first
+
+
+def test_a_preempted_job_stops_and_starts_again(disturbed) -> None:
+    _, (_, second, third), _ = disturbed
+    assert "start 2" in second and "asked to stop by SIGTERM" in second
+    assert "start 3" in third
+
+
+def test_the_log_tells_every_start(disturbed) -> None:
+    run, _, log = disturbed
+    assert [f"SLURM job {run.job}, start {number}" in log for number in (1, 2, 3, 4)] == [True] * 4
+    assert not (run.out / ".launch").exists()
+
+
+def test_nothing_failed(disturbed) -> None:
+    run, _, _ = disturbed
+    assert "No job of the last run failed." in helpers.call(run.folder, "boldmill", "status", "--failures")
