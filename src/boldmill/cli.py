@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     # name: (group, module, help)
     "init": ("start", "boldmill.setup.init", "write a commented configuration from what lies in BIDS folders"),
     "doctor": ("start", "boldmill.setup.doctor", "check tools, templates, GPU, SLURM and disk; say what to fix"),
+    "fetch": ("start", "boldmill.setup.fetch", "bring template and atlas files and check them (needs a network)"),
     "demo-data": ("start", "boldmill.demo.command", "generate the demo cohort (BIDS) with its ground truth"),
     "ingest": ("start", "boldmill.index.command", "index the configured data sets and write one ticket per scan"),
     "apply": ("start", "boldmill.preprocess.apply_command", "make the 4D images of preprocessed runs again"),

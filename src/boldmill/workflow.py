@@ -21,6 +21,7 @@ from boldmill.errors import ConfigError
 from boldmill.optional import optional_outputs
 from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
 from boldmill.plan.resources import Resources
+from boldmill.spaces.flow_needs import fetch_json
 from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
 from boldmill.stages import stage_json
 
@@ -62,6 +63,10 @@ LOOKING = [
     "container_cleanup_images",
 ]
 
+OFFLINE = {"NO_ET": "1", "NIPYPE_NO_ET": "1", "HF_HUB_OFFLINE": "1", "TEMPLATEFLOW_AUTOUPDATE": "off"}
+"""Libraries that would ask the network when they are imported or called do not in a job."""
+INDEX_FREE = ({"ingest"}, {"fetch"}, {"ingest", "fetch"})
+"""Targets that need no index of the data sets."""
 NO_INDEX = "there is no index of these data sets yet: run `snakemake ingest` with the same options first"
 
 
@@ -83,6 +88,10 @@ class Plan:
             return self._text(name, atlas, wildcards.get("variant"), self._datasets(wildcards.get("bucket")))
 
         return text
+
+    def fetch(self, _wildcards: Any) -> str:
+        """Settings of the rule `fetch`."""
+        return fetch_json(self.config)
 
     def memory(self, stage: str) -> Callable[..., int]:
         """Return the ``mem_mb`` of a rule, from the measured table and the scans of the job."""
@@ -231,8 +240,8 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
     main_process : bool
         Whether this is the main process. A job's process never builds an index.
     argv : sequence of str
-        Snakemake's command line without the program name: tells a real run from a look, and whether ``ingest`` alone
-        is asked for, which needs no index.
+        Snakemake's command line without the program name: tells a real run from a look, and whether only targets are
+        asked for that need no index (``ingest``, ``fetch``).
     """
     if not main_process:
         ignore_warning()  # this Snakemake runs one rule of a cluster job, whose trainer the warning is for
@@ -248,14 +257,14 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
     index = read_index(results) if Layout.at(results).index.exists() else None
     if index is None or index.is_stale(wanted):
         options = parse_options(argv) if main_process else None
-        if options is not None and set(options.targets) == {"ingest"}:
+        if options is not None and set(options.targets) in INDEX_FREE:
             return Plan(config, None)
         if options is None or not is_real_run(options):
             raise ConfigError("cannot plan the workflow", Layout.at(results).index, NO_INDEX, "snakemake ingest")
         print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
         _ingest(config.results, wanted)
         index = read_index(results)
-    if main_process and not index.ok and set(parse_options(argv).targets) != {"ingest"}:
+    if main_process and not index.ok and set(parse_options(argv).targets) not in INDEX_FREE:
         table = Layout.at(results).index_quarantine
         raise ConfigError("nothing to do", table, f"none of {len(index.scans)} scans passed ingest", f"read {table}")
     return Plan(config, index)
@@ -313,12 +322,13 @@ def shell_prefix(source: str, results: str, *, own_environment: bool) -> str:
     The commands run from the clone, also inside a conda environment that holds only their dependencies; otherwise with
     the very Python that runs Snakemake, whether its environment is activated or not. The results folder travels here,
     beside the params, so that each rule tracks exactly one value: the JSON of its settings. Waiting OpenMP threads
-    sleep: where jobs share cores, spinning ones cost more than they gain.
+    sleep: where jobs share cores, spinning ones cost more than they gain. No job asks the network (:data:`OFFLINE`).
     """
     exports = {
         "PYTHONPATH": shlex.quote(source),
         "BOLDMILL_RESULTS": shlex.quote(results),
         "OMP_WAIT_POLICY": "PASSIVE",
+        **OFFLINE,
     }
     if not own_environment:
         exports["PATH"] = f"{shlex.quote(str(Path(sys.executable).parent))}:$PATH"

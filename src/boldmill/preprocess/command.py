@@ -125,7 +125,7 @@ def _flow(
     from boldmill.preprocess.images import Grid
     from boldmill.preprocess.subject import Job
     from boldmill.preprocess.subject_flow import SubjectFlow
-    from boldmill.spaces.further import further_templates
+    from boldmill.spaces.flow_needs import further_templates
     from boldmill.spaces.grid import output_grid
 
     layout = Layout.at(args.results.resolve())

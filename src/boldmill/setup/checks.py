@@ -6,17 +6,15 @@ import importlib.metadata
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from boldmill.config.model import Config
 from boldmill.errors import ConfigError, MachineFault
 from boldmill.paths import Layout
-from boldmill.spaces.config import SpacesConfig
-from boldmill.spaces.flow import POINTER
-from boldmill.spaces.further import CHOICES, further_templates
-from boldmill.spaces.names import configured_atlases
+from boldmill.spaces.flow import flow_home, listed
+from boldmill.spaces.flow_needs import config_needs
 
 
 class Check(NamedTuple):
@@ -95,82 +93,30 @@ def data_files() -> list[Check]:
     return found
 
 
-def template_home() -> Path:
-    """Return TemplateFlow's home without importing the client."""
-    return Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
-
-
 def templates(config: Config, home: Path | None = None) -> list[Check]:
     """The template, atlas and sphere files the configuration needs: there, and holding data."""
-    if config.datasets and all(dataset.atlas for dataset in config.datasets):
+    home = home or flow_home()
+    wanted = config_needs(config)
+    if not wanted:
         return [Check("ok", "templates", "not needed: all data sets are tables of atlases of their own")]
-    spaces = config.spaces
     found = []
-    if spaces.template_source == "demo":
-        folder = Path(spaces.demo_template)
+    if config.spaces.template_source == "demo":
+        folder = Path(config.spaces.demo_template)
         if folder.is_dir():
             found.append(Check("ok", "demo template", str(folder)))
         else:
             fix = "boldmill demo-data (or make demo)"
             found.append(Check("warn", "demo template", f"{folder} is not there yet", fix))
-    found += [_flow(home or template_home(), *wanted) for wanted in _flow_files(spaces)]
-    asked = [*config.preprocess.output_spaces]
-    for dataset in config.datasets:
-        asked += dataset.overrides.get("preprocess", {}).get("output_spaces", [])
-    return found + [_further(home or template_home(), space) for space in further_templates(asked, spaces.template)]
-
-
-def _further(home: Path, space: str) -> Check:
-    """Brain T1w and mask of a further output space, at one of the resolutions the stage `templates` takes."""
-    for resolution, desc in CHOICES:
-        middle = f"tpl-{space}_res-{resolution:02d}"
-        names = [f"{middle}{f'_desc-{desc}' if desc else ''}_T1w.nii.gz", f"{middle}_desc-brain_mask.nii.gz"]
-        paths = [home / f"tpl-{space}" / name for name in names]
-        if all(path.is_file() and path.stat().st_size > POINTER for path in paths):
-            return Check("ok", f"template {space}", str(paths[0]))
-    words = "resolution=2, suffix='T1w', desc='brain'"
-    return _flow(home, space, space, f"tpl-{space}_res-02_desc-brain_T1w.nii.gz", words)
-
-
-def _flow_files(spaces: SpacesConfig) -> Iterator[tuple[str, str, str, str]]:
-    """Yield what a file is, its template, patterns of its name (by ``|``), and the words TemplateFlow finds it by."""
-    name = spaces.template
-    if spaces.template_source == "templateflow":
-        yield "T1w", name, f"tpl-{name}_res-02_T1w.nii.gz", "resolution=2, suffix='T1w', desc=None"
-        yield (
-            "brain mask",
-            name,
-            f"tpl-{name}_res-02_desc-brain_mask.nii.gz",
-            "resolution=2, suffix='mask', desc='brain'",
-        )
-    for atlas in configured_atlases(spaces).values():
-        if spaces.atlas_source == "embedded" and atlas == next(iter(configured_atlases(spaces).values())):
-            continue
-        entities = {"atlas": atlas.atlas, **({"desc": atlas.desc} if atlas.desc else {}), **dict(atlas.entities)}
-        named = "_".join(f"{key}-{value}" for key, value in entities.items()) + "_dseg"
-        words = ", ".join(["suffix='dseg'", *(f"{key}='{value}'" for key, value in entities.items())])
-        yield f"atlas {atlas.label}", name, f"tpl-{name}_res-*_{named}.nii.gz", f"resolution=2, {words}"
-        shared = f"|tpl-{name}_{named.replace(f'_desc-{atlas.desc}', '')}.tsv" if atlas.desc else ""
-        yield f"names of {atlas.label}", name, f"tpl-{name}_{named}.tsv{shared}", words
-    if spaces.surface_source == "templateflow" or spaces.flat == "rebuilt":
-        for side in "LR":
-            pattern = f"tpl-fsLR_space-fsaverage_hemi-{side}_den-32k_sphere.surf.gii"
-            words = f"space='fsaverage', hemi='{side}', density='32k', suffix='sphere'"
-            yield f"sphere {side}", "fsLR", pattern, words
-
-
-def _flow(home: Path, what: str, template: str, pattern: str, words: str) -> Check:
-    folder = home / f"tpl-{template}"
-    label = f"template {what}"
-    call = f"from templateflow import api; api.get('{template}', {words})"
-    fix = f'with a network: python -c "{call}"; or set TEMPLATEFLOW_HOME'
-    paths = [path for one in pattern.split("|") for path in sorted(folder.glob(one))]
-    for path in paths:
-        if path.stat().st_size > POINTER:
-            return Check("ok", label, f"{path} ({path.stat().st_size / 1024:.0f} KiB)")
-    if paths:
-        return Check("fail", label, f"{paths[0]} is an empty placeholder", fix)
-    return Check("fail", label, f"no {pattern.replace('|', ' or ')} in {folder}", fix)
+    for need in wanted:
+        paths, label = need.found(home), f"template {need.what}"
+        if paths:
+            found.append(Check("ok", label, f"{paths[0]} ({paths[0].stat().st_size / 1024:.0f} KiB)"))
+        elif not need.optional:
+            fix = "boldmill fetch --config FILE..., where there is a network; or set TEMPLATEFLOW_HOME"
+            empty = [path for one in need.choices[0] for path in listed(one, home)]
+            text = f"{empty[0]} is an empty placeholder" if empty else f"no {need.words} in {home}"
+            found.append(Check("fail", label, text, fix))
+    return found
 
 
 def engines(config: Config) -> list[Check]:

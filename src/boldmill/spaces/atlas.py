@@ -5,7 +5,6 @@ Axes: I J K voxels of the output grid, V vertices of a mesh (left, then right).
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boldmill.errors import ConfigError, MachineFault
+from boldmill.errors import ConfigError
 from boldmill.spaces import embedded, parcels
 from boldmill.spaces.config import SpacesConfig
-from boldmill.spaces.flow import flow_file, flow_files
+from boldmill.spaces.flow import finest, flow_file, listed, with_data
+from boldmill.spaces.flow_needs import atlas_query, table_queries
 from boldmill.spaces.images import resample_labels
 from boldmill.spaces.meshes import N_VERTICES, cortex, cortex_and_fold_files, sphere_files
 from boldmill.spaces.moves import NLIN6, path_between
-from boldmill.spaces.names import EMBEDDED, configured_atlases
+from boldmill.spaces.names import EMBEDDED, AtlasName, configured_atlases
 from boldmill.spaces.ribbon import ribbon_files, ribbon_points, ribbon_space, vote
 from boldmill.spaces.transfer import Transfer, by_position, by_sphere
 
@@ -83,10 +83,8 @@ def atlas_volume(
     import nibabel as nib
 
     (wanted,) = configured_atlases(config).values()
-    entities: dict[str, Any] = {"atlas": wanted.atlas, "suffix": "dseg", **dict(wanted.entities)}
-    entities["desc"] = wanted.desc or None
-    path = finest(_label_volumes(space, entities), config.resolution)
-    table_path = _label_table(space, entities)
+    path = with_data(finest(_label_volumes(space, wanted), config.resolution))
+    table_path = _label_table(space, wanted)
     image: Any = nib.load(path)
     if len(image.shape) != 3:
         why = f"its shape is {image.shape}, not that of a label volume"
@@ -108,41 +106,22 @@ def atlas_volume(
     )
 
 
-def _label_volumes(space: str, entities: dict[str, Any]) -> list[Path]:
+def _label_volumes(space: str, name: AtlasName) -> list[Path]:
     """Return the atlas's label volumes; an atlas of probabilities only is refused, for no download would help."""
-    try:
-        return flow_files(space, **entities, extension=".nii.gz")
-    except MachineFault as fault:
-        try:
-            flow_files(space, **{**entities, "suffix": "probseg"}, extension=".nii.gz")
-        except MachineFault:
-            raise fault from None
-    why = "TemplateFlow has it as probabilities (probseg) only, parcels need a label volume (dseg)"
-    raise ConfigError("cannot use atlas", f"{space} {entities['atlas']}", why, "name another atlas in spaces")
+    found = listed(atlas_query(space, name))
+    if not found and listed(atlas_query(space, name, "probseg")):
+        why = "TemplateFlow has it as probabilities (probseg) only, parcels need a label volume (dseg)"
+        raise ConfigError("cannot use atlas", f"{space} {name.text}", why, "name another atlas in spaces")
+    return found or [flow_file(atlas_query(space, name))]
 
 
-def _label_table(space: str, entities: dict[str, Any]) -> Path:
-    """Return the atlas's label table; thresholds of one atlas (``HOCPA th25``) share a table without ``desc``."""
-    try:
-        return flow_file(space, **entities, extension=".tsv")
-    except MachineFault as fault:
-        if entities["desc"] is None:
-            raise
-        try:
-            return flow_file(space, **{**entities, "desc": None}, extension=".tsv")
-        except MachineFault:
-            raise fault from None
-
-
-def finest(paths: list[Path], resolution: float) -> Path:
-    """Return the file whose ``res-`` entity (mm) is nearest to a resolution, the finer one of two; by name without."""
-
-    def distance(path: Path) -> tuple[float, float, str]:
-        found = re.search(r"_res-0*(\d+)_", path.name)
-        size = float(found[1]) if found else resolution
-        return abs(size - resolution), size, path.name
-
-    return min(paths, key=distance)
+def _label_table(space: str, name: AtlasName) -> Path:
+    """Return the atlas's label table, its own or the one all its thresholds share."""
+    own, *shared = (one for (one,) in table_queries(space, name))
+    for one in shared:
+        if not listed(own) and listed(one):
+            return flow_file(one)
+    return flow_file(own)
 
 
 def surface_labels(

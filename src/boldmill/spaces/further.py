@@ -6,8 +6,6 @@ with its brain, starting from the first template's affine. Axes: X Y Z voxels (R
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +16,9 @@ from boldmill.preprocess.foreground import block_mean
 from boldmill.preprocess.images import Volume, read_volume
 from boldmill.preprocess.transforms import resample
 from boldmill.spaces.flow import flow_file
+from boldmill.spaces.flow_needs import further_queries
 
-NO_TEMPLATE = re.compile(r"(T1w|anat|boldref|bold|func|fsnative|fsaverage\d*|fsLR)$")
-"""Output spaces that need no volume template."""
-CHOICES: tuple[tuple[int, str | None], ...] = ((2, "brain"), (1, "brain"), (2, None))
-"""Resolution and ``desc`` of the T1w, in the order they are looked for."""
 ZOOM = 2.0
-
-
-def further_templates(output_spaces: Iterable[str], first: str) -> list[str]:
-    """Return the templates, other than the first, that output spaces name; a resolution after ``:`` is left out.
-
-    >>> further_templates(["MNI152NLin2009cAsym:res-2", "T1w", "fsaverage5", "MNI152NLin6Asym"], "MNI152NLin6Asym")
-    ['MNI152NLin2009cAsym']
-    """
-    names = {space.partition(":")[0] for space in output_spaces}
-    return sorted(name for name in names if name != first and not NO_TEMPLATE.match(name))
 
 
 def load_further(space: str) -> tuple[Volume, Volume, list[Path]]:
@@ -47,10 +32,9 @@ def load_further(space: str) -> tuple[Volume, Volume, list[Path]]:
         TemplateFlow has none of them here; names the first choice and how to fetch it.
     """
     first: MachineFault | None = None
-    for resolution, desc in CHOICES:
+    for pair in further_queries(space):
         try:
-            t1w = flow_file(space, resolution=resolution, suffix="T1w", desc=desc, extension=".nii.gz")
-            inside = flow_file(space, resolution=resolution, suffix="mask", desc="brain", extension=".nii.gz")
+            t1w, inside = (flow_file(one) for one in pair)
         except MachineFault as fault:
             first = first or fault
             continue

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from boldmill.errors import ConfigError
 from boldmill.spaces.flow import flow_file
+from boldmill.spaces.flow_needs import sphere_queries
 from boldmill.spaces.packages import package_file
 from boldmill.spaces.surfaces import (
     HEMISPHERES,
@@ -90,8 +91,7 @@ def sphere_files() -> list[Path]:
     MachineFault
         A file is missing; the message says how to fetch it.
     """
-    wanted = {"space": "fsaverage", "density": "32k", "suffix": "sphere", "extension": ".surf.gii"}
-    return [flow_file("fsLR", hemi=side, **wanted) for side in HEMISPHERES]
+    return [flow_file(one) for one in sphere_queries()]
 
 
 def registered_sphere(mesh: str, hemisphere: str) -> Surface:

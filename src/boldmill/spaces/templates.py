@@ -21,6 +21,7 @@ from boldmill.preprocess.syn import register_syn
 from boldmill.preprocess.transforms import resample
 from boldmill.spaces.config import SpacesConfig
 from boldmill.spaces.flow import flow_file
+from boldmill.spaces.flow_needs import head_query, mask_query
 from boldmill.spaces.packages import package_file
 
 PRIOR_SPACE = "MNI152NLin2009aSym"
@@ -63,8 +64,7 @@ def load_template(config: SpacesConfig) -> Template:
 
 def from_templateflow(config: SpacesConfig) -> Template:
     """Head and mask of TemplateFlow (res-02), mask closed and filled, priors warped from ICBM 2009a."""
-    head_path = flow_file(config.template, resolution=2, suffix="T1w", desc=None, extension=".nii.gz")
-    mask_path = flow_file(config.template, resolution=2, suffix="mask", desc="brain", extension=".nii.gz")
+    head_path, mask_path = flow_file(head_query(config.template)), flow_file(mask_query(config.template))
     head = read_volume(head_path, canonical=True, what="head template")
     mask = head.like(close_and_fill(read_volume(mask_path, canonical=True).data > 0.5, CLOSING).astype(np.float32))
     gm, wm, move = warp_priors(head, mask.data > 0, config.template)

@@ -27,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.preprocess.n4 import one_thread
     from boldmill.provenance.record import Recorder
     from boldmill.spaces.config import SpacesConfig
-    from boldmill.spaces.further import further_templates, load_further
+    from boldmill.spaces.flow_needs import further_templates
+    from boldmill.spaces.further import load_further
     from boldmill.spaces.templates import load_template
     from boldmill.stages import Settings
 

@@ -54,14 +54,10 @@ def test_heads_are_not_taken_for_extracted_brains(dataset: str, subject: str) ->
 @pytest.mark.e2e
 def test_whole_anatomy_of_an_extracted_brain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole heads (pumi, studyforrest) go through the commands in tests/e2e/test_real_preprocess.py."""
-    from templateflow.conf import _cache
-
     one_thread()
     root = data_root()
-    monkeypatch.setattr(_cache.config, "root", root / "templateflow")
-    _cache.__dict__.pop("layout", None)
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(root / "templateflow"))
     template = templates.load_template(SpacesConfig())
-    _cache.__dict__.pop("layout", None)
     files = {
         key: write_volume(tmp_path / "template" / f"{key}.nii.gz", volume.data, volume.affine)
         for key, volume in template.volumes().items()

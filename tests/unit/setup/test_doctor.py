@@ -49,7 +49,7 @@ def test_templates_present_empty_and_missing(tmp_path):
     assert found["template T1w"].status == "ok"
     assert "empty placeholder" in found["template brain mask"].found
     assert found[f"template atlas {SCHAEFER}"].status == "fail"
-    assert "api.get('MNI152NLin6Asym', resolution=2, suffix='dseg'" in found[f"template atlas {SCHAEFER}"].fix
+    assert "boldmill fetch" in found[f"template atlas {SCHAEFER}"].fix
 
 
 def test_brain_only_t1w_is_no_head_template(tmp_path):
@@ -198,7 +198,7 @@ def test_further_output_spaces_need_their_templates(tmp_path):
     config = Config.model_validate({"preprocess": {"output_spaces": ["MNI152NLin2009cAsym:res-2", "T1w"]}})
     name = "template MNI152NLin2009cAsym"
     found = by_name(checks.templates(config, tmp_path))[name]
-    assert found.status == "fail" and "api.get('MNI152NLin2009cAsym'" in found.fix
+    assert found.status == "fail" and "tpl-MNI152NLin2009cAsym (resolution 2, suffix T1w, desc brain" in found.found
     folder = tmp_path / "tpl-MNI152NLin2009cAsym"
     folder.mkdir()
     for ending in ("T1w", "mask"):

@@ -92,7 +92,7 @@ def test_no_fall_back_a_missing_source_stops_by_name(tmp_path: Path) -> None:
     home = tmp_path / "home"
     (home / "tpl-MNI152NLin6Asym").mkdir(parents=True)
     code, error, out = _atlas(tmp_path, {}, "MNI152NLin6Asym", str(home))
-    assert code == 1 and "Schaefer2018" in error and "api.get" in error and not out.exists()
+    assert code == 1 and "Schaefer2018" in error and "snakemake fetch" in error and not out.exists()
 
 
 def test_an_embedded_variant_that_is_not_there_is_refused(tmp_path: Path) -> None:

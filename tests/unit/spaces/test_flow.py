@@ -15,8 +15,9 @@ ASK = """
 import sys
 from boldmill.errors import BoldmillError
 from boldmill.spaces.flow import flow_file
+from boldmill.spaces.flow_needs import head_query
 try:
-    print(flow_file("MNI152NLin6Asym", suffix="T1w", resolution=2, desc=None, extension=".nii.gz"))
+    print(flow_file(head_query("MNI152NLin6Asym")))
 except BoldmillError as error:
     print(type(error).__name__, error)
 """
@@ -38,7 +39,8 @@ def _file(home: Path) -> Path:
 def test_a_present_file_is_found_and_a_missing_one_names_the_command(tmp_path: Path) -> None:
     path = _file(tmp_path)
     answer = _ask(tmp_path)
-    assert answer.startswith("MachineFault") and "api.get('MNI152NLin6Asym'" in answer and "resolution=2" in answer
+    assert answer.startswith("MachineFault") and "tpl-MNI152NLin6Asym (resolution 2, suffix T1w" in answer
+    assert "snakemake fetch" in answer and "\n" not in answer
     path.write_bytes(b"\x1f\x8b" + b"0" * 1000)
     assert _ask(tmp_path) == str(path)
 

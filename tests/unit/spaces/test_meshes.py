@@ -61,9 +61,7 @@ def test_an_unknown_mesh_is_refused() -> None:
 
 
 def test_without_the_spheres_the_file_to_fetch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from templateflow import api
-
-    monkeypatch.setattr(api, "ls", lambda *a, **k: [])
-    with pytest.raises(MachineFault, match="no file matches") as caught:
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
+    with pytest.raises(MachineFault, match="no such file below") as caught:
         meshes.sphere_files()
-    assert "api.get('fsLR'" in caught.value.fix and "sphere" in caught.value.fix
+    assert "snakemake fetch" in caught.value.fix and "suffix sphere" in caught.value.where

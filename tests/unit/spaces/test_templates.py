@@ -129,11 +129,7 @@ def data_root() -> Path:
 def test_templateflow_mask_has_its_ventricles_and_priors_follow_the_template(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from templateflow.conf import _cache
-
-    home = data_root() / "templateflow"
-    monkeypatch.setattr(_cache.config, "root", home)
-    _cache.__dict__.pop("layout", None)
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(data_root() / "templateflow"))
     monkeypatch.setattr(templates, "PRIOR_ITERATIONS", (40, 15, 0))  # a quarter of the cost
     out = tmp_path / "template.json"
     assert call(out) == 0
@@ -153,25 +149,18 @@ def test_templateflow_mask_has_its_ventricles_and_priors_follow_the_template(
 def test_a_missing_templateflow_file_stops_with_the_command_that_fetches_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from templateflow.conf import _cache
-
     path = tmp_path / "tf" / "tpl-MNI152NLin6Asym" / "tpl-MNI152NLin6Asym_res-02_T1w.nii.gz"
     path.parent.mkdir(parents=True)
     path.touch()
-    monkeypatch.setattr(_cache.config, "root", tmp_path / "tf")
-    _cache.__dict__.pop("layout", None)
-    with pytest.raises(MachineFault, match=r"T1w.*api\.get"):
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "tf"))
+    with pytest.raises(MachineFault, match=r"T1w.*snakemake fetch"):
         call(tmp_path / "template.json")
     assert path.stat().st_size == 0  # nothing was downloaded
-    _cache.__dict__.pop("layout", None)
 
 
 @pytest.mark.data
 def test_a_further_template_is_listed_with_its_brain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from templateflow.conf import _cache
-
-    monkeypatch.setattr(_cache.config, "root", data_root() / "templateflow")
-    _cache.__dict__.pop("layout", None)
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(data_root() / "templateflow"))
     config = demo_folder(tmp_path / "demo", template())
     parser = argparse.ArgumentParser()
     templates_command.add_arguments(parser)
@@ -179,7 +168,6 @@ def test_a_further_template_is_listed_with_its_brain(tmp_path: Path, monkeypatch
     out = tmp_path / "templates" / "template.json"
     text = stage_json(parse(values), "templates")
     assert templates_command.run(parser.parse_args(["--out", str(out), "--config-json", text])) == 0
-    _cache.__dict__.pop("layout", None)
     entry = read_json(out)["others"]["MNI152NLin2009cAsym"]
     brain, mask = (read_volume(out.parent / entry["files"][key]) for key in ("brain", "brain_mask"))
     assert brain.grid.same_as(mask.grid)
