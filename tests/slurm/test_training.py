@@ -7,48 +7,33 @@ sends SIGCONT before each of its signals.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from boldmill.stages import stage_json
-
 pytestmark = pytest.mark.slurm
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-spec = importlib.util.spec_from_file_location("slurm_conftest", HERE / "conftest.py")
+spec = importlib.util.spec_from_file_location("slurm_project", HERE / "project.py")
 assert spec is not None and spec.loader is not None
-helpers = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(helpers)
-STEPS = 300
-TRAINING = 6.0
-"""Seconds after which a rank is past its imports and trains."""
+projects = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(projects)
+helpers = projects.load(HERE / "conftest.py")
+STEPS = 150
 
 
-def synth():
-    found = importlib.util.spec_from_file_location("slurm_synth", ROOT / "tests" / "unit" / "models" / "synth.py")
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
-def project(folder: Path, steps: int = STEPS) -> Path:
-    """A snapshot, its settings, and the configuration of ``train.smk``."""
-    module = synth()
-    brainmass = {"epochs": steps, "batch": 4, "warmup_epochs": 1}
-    config = module.config(models={"brainmass": brainmass})
-    module.snapshot(folder / "results", config, n_subjects=9)
-    content = {"source": str(ROOT / "src"), "project": config.model_dump(mode="json")}
-    (folder / "project.json").write_text(json.dumps(content))
-    (folder / "settings.json").write_text(stage_json(config, "train_brainmass"))
-    return folder
+def listens(process: int) -> bool:
+    """Whether a process has a handler for SIGUSR1: the training loop sets it."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGUSR1 - 1) & 1)
 
 
 class Run:
@@ -57,9 +42,7 @@ class Run:
     def __init__(self, folder: Path, *words: str) -> None:
         self.folder = folder
         self.out = folder / "results" / "models" / "brainmass"
-        target = "results/models/brainmass/model.safetensors"
-        command = ["snakemake", target, "-s", str(HERE / "train.smk"), "--configfile", "project.json", *helpers.QUICK]
-        self.snakemake = helpers.start(folder, *command, *words)
+        self.snakemake = helpers.start(folder, *projects.training(*helpers.QUICK, *words))
         self.job = helpers.job_of(folder, self.snakemake)
 
     def history(self) -> str:
@@ -72,10 +55,10 @@ class Run:
 
         def processes() -> list[int]:
             found = [int(path.name.rpartition("-")[2]) for path in (self.out / ".launch").glob("*-*")]
-            return found if len(found) == ranks else []
+            return found if len(found) == ranks and all(map(listens, found)) else []
 
-        found = helpers.wait_for(processes, 60, "the ranks run", self.snakemake)
-        time.sleep(TRAINING)
+        found = helpers.wait_for(processes, 90, "the ranks train", self.snakemake)
+        time.sleep(1)  # a few steps
         for process in found:
             os.kill(process, signal.SIGSTOP)
 
@@ -89,9 +72,31 @@ class Run:
         return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() == "PENDING"
 
 
+def daemon(node: str) -> int:
+    """Return the process id of a node's slurmd, 0 where it does not run."""
+    path = Path(f"/run/slurmd-{node}.pid")
+    process = int(path.read_text()) if path.exists() else 0
+    return process if process and Path(f"/proc/{process}").exists() else 0
+
+
+def lose_node(node: str, job: str) -> None:
+    """End a node as a power cut does: its daemon, the daemon's helpers and all of the job at once."""
+    os.kill(daemon(node), signal.SIGKILL)
+    helper, mine = f"slurmstepd: [{job}.".encode(), f"\0SLURM_JOB_ID={job}\0".encode()
+    for told in (
+        lambda p: (p / "cmdline").read_bytes().startswith(helper),
+        lambda p: mine in (p / "environ").read_bytes(),
+    ):
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if told(process):
+                    os.kill(int(process.name), signal.SIGKILL)
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = project(tmp_path_factory.mktemp("undisturbed"))
+    folder = projects.project(tmp_path_factory.mktemp("undisturbed"), STEPS)
     words = [
         "--model",
         "brainmass",
@@ -107,7 +112,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def disturbed(cluster: None, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory):
-    folder = project(tmp_path_factory.mktemp("disturbed"))
+    folder = projects.project(tmp_path_factory.mktemp("disturbed"), STEPS)
     second = subprocess.run(["sinfo", "-h", "-N", "-p", "pair", "-o", "%N"], capture_output=True, text=True, check=True)
     node = next(name for name in second.stdout.split() if name.endswith("b"))
     wanted = ["slurm_partition=pair", "gpu=2", "runtime=2", "mem_mb=3000", "slurm_extra='--signal=USR1@30'"]
@@ -122,14 +127,14 @@ def disturbed(cluster: None, undisturbed: Path, tmp_path_factory: pytest.TempPat
         run.again()
         seen.append(run.history())
         run.freeze(3)  # the node fails
-        down = ["scontrol", "update", f"nodename={node}", "state=down", "reason=test"]
-        subprocess.run(down, check=True)
+        lose_node(node, run.job)
         run.again()
         seen.append(run.history())
         status = run.snakemake.wait(timeout=300)
     finally:
         subprocess.run(["scancel", run.job], check=False)
-        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
+        if not daemon(node):
+            subprocess.run(["slurmd", "-N", node], check=False)
         if run.snakemake.poll() is None:
             run.snakemake.terminate()
     assert status == 0, (folder / "run.log").read_text()
@@ -153,6 +158,7 @@ def test_the_trainer_got_the_signal_before_its_limit_and_had_its_job_requeued(di
 def test_a_preempted_job_stops_and_starts_again(disturbed) -> None:
     _, (_, second, third), _ = disturbed
     assert "start 2" in second and "asked to stop by SIGTERM" in second
+    assert second.count("the ranks saved their state and stopped") == 2
     assert "start 3" in third
 
 

@@ -14,7 +14,7 @@ from boldmill.cluster.events import Attempt, failed_attempts
 
 TAIL = 20000
 """Bytes read from the end of a log."""
-OWN = re.compile(r"^boldmill [\w-]+: (.+)$", flags=re.MULTILINE)
+OWN = re.compile(r"boldmill [\w-]+: (.+)$", flags=re.MULTILINE)
 """A line of ours; it names its fix."""
 
 Reason = tuple[str, str]
@@ -103,8 +103,11 @@ def _gpu_memory(attempt: Attempt, text: str) -> Reason | None:
 def _disk(attempt: Attempt, text: str) -> Reason | None:
     if not re.search(r"No space left on device|Disk quota exceeded|Read-only file system", text):
         return None
-    own = [found for found in OWN.findall(text) if "cannot write" in found]
-    return (own[-1] if own else "the disk is full"), "free space (`boldmill clean`), then run again"
+    own = [found for found in OWN.findall(text) if "cannot write" in found and "Fix: " in found]
+    if own:
+        why, _, fix = own[-1].partition("Fix: ")
+        return why.strip().rstrip("."), fix
+    return "the disk is full", "free space (`boldmill clean`), then run again"
 
 
 def _limit(attempt: Attempt, text: str) -> Reason | None:
@@ -131,7 +134,9 @@ def _own(attempt: Attempt, text: str) -> Reason | None:
     found = [one for one in OWN.findall(text) if "Fix: " in one]
     if not found:
         return None
-    why, _, fix = found[-1].partition("Fix: ")
+    # a command that works on many things ends with how many failed; what the first one said is above
+    told = found[0] if "see the lines above" in found[-1] else found[-1]
+    why, _, fix = told.partition("Fix: ")
     return why.strip().rstrip("."), fix
 
 
@@ -148,8 +153,8 @@ def _interrupted(attempt: Attempt, text: str) -> Reason | None:
 
 
 TESTS: tuple[Callable[[Attempt, str], Reason | None], ...] = (
-    _memory,
     _gpu_memory,
+    _memory,
     _disk,
     _limit,
     _node,

@@ -15,8 +15,8 @@ import argparse
 import os
 from pathlib import Path
 
-MARGIN = 120.0
-"""Seconds before the job's limit at which ranks are told to stop; half of what is left for shorter jobs."""
+MARGIN = 60.0
+"""Seconds before the job's limit: the second line of defence, after a signal 120 s before (profiles/slurm)."""
 REQUEUES = 100
 """Times a job is started again, against one whose limit is too short for a single step."""
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", type=int, default=1, help="nodes of the job (default 1)")
     parser.add_argument("--ranks", type=int, default=0, help="ranks of the whole job (default 0: one per GPU)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads on a node; ranks without GPU share them")
-    parser.add_argument("--margin", type=float, default=MARGIN, help="seconds before the limit to stop at (120)")
+    parser.add_argument("--margin", type=float, default=MARGIN, help="stop this many seconds before the limit (60)")
     parser.add_argument("--max-requeues", type=int, default=REQUEUES, help="how often SLURM may start it again (100)")
     parser.add_argument("words", nargs="+", metavar="COMMAND", help="after --: train and its options but --threads")
 

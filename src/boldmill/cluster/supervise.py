@@ -68,7 +68,8 @@ def supervise(command: Sequence[str], folder: Path, job: str, margin: float) -> 
     job : str
         SLURM job id whose limit is kept, empty for none.
     margin : float
-        Seconds before that limit at which the ranks are told to stop.
+        Seconds before that limit at which the ranks are told to stop, where no signal came before; a quarter of what
+        is left for shorter jobs.
     """
     environment = {**os.environ, FOLDER: str(folder.absolute())}
     if command[0] == "srun":  # the rule's own step has one node; a step on all nodes must not inherit its limits
@@ -99,9 +100,9 @@ def start_again(job: str, limit: int, folder: Path) -> None:
         why = f"it was started {known.restarts + 1} times" if known.may_requeue else "SLURM may not requeue it"
         say(f"job {job} ends with {EXIT_INTERRUPTED} ({why}); {LATER}", folder)
         return
-    say(f"requeueing job {job}: it takes up the run where it stopped", folder)
+    say(f"requeueing job {job}, to take up the run where it stopped", folder)
     if not slurm.requeue(job):
-        say(f"SLURM refused to requeue job {job}; {LATER}", folder)
+        say(f"SLURM did not take it: job {job} is on its way back already, or ends; {LATER}", folder)
         return
     ended = threading.Event()  # SLURM ends the job; an exit of our own would be a failure first
     signal.signal(signal.SIGTERM, lambda _number, _frame: ended.set())
@@ -115,7 +116,7 @@ class Clock:
         self.job, self.margin = job, margin
         left = slurm.seconds_left(job) if job else None
         if left is not None:
-            self.margin = min(margin, left / 2)
+            self.margin = min(margin, left / 4)
         self._set(left)
 
     def near(self) -> bool:
