@@ -35,7 +35,7 @@ AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherParams=OverMemoryKill
 JobAcctGatherFrequency=task=1
-KillWait=10
+KillWait=30
 SlurmdTimeout=20
 ReturnToService=2
 MinJobAge=300

@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     except BrokenPipeError:  # the reader went away (`boldmill ... | head`)
         return EXIT_OK
-    except OSError as error:
+    except Exception as error:
         fault = disk_fault(error, "the disk")
         if fault is None:
             raise

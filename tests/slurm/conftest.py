@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 QUICK = ["--executor", "slurm", "--jobs", "4", "--slurm-no-account", "--slurm-status-command", "squeue"]
 QUICK += ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"]
-QUICK += ["--latency-wait", "10", "--show-failed-logs"]
-"""Seconds instead of minutes between looks at the queue."""
+QUICK += ["--latency-wait", "10", "--show-failed-logs", "--max-threads", "2"]
+"""Seconds instead of minutes between looks at the queue, and no job of more cores than a node has."""
 
 
 def slurm_answers() -> bool:

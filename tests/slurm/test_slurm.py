@@ -41,6 +41,7 @@ def ran(cluster: None, tmp_path_factory: pytest.TempPathFactory):
     # No accounting database on this node, and seconds instead of minutes between looks at the queue.
     quick = ["--slurm-no-account", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"]
     quick += ["--seconds-between-status-checks", "2", "--slurm-status-command", "squeue", "--verbose"]
+    quick += ["--max-threads", "2"]  # of the node
     line.done = line.run("snakemake", "--profile", "slurm", *quick, "--configfile", "tiny.yaml")
     return line
 

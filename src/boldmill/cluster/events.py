@@ -12,6 +12,8 @@ RULE = re.compile(r"(?:local)?rule (\w+):$")
 ERROR = re.compile(r"Error in (?:rule|group) (\w+)")
 FIELD = re.compile(r" {4}(\w+): (.*)$")
 RESTART = re.compile(r"Trying to restart job (\d+)\.")
+SHOWN = re.compile(r"^Logfile [^\n]*:\n={80}\n.*?^={80}$", flags=re.MULTILINE | re.DOTALL)
+"""A failed job's log that Snakemake repeats in its own: of SLURM jobs it holds the Snakemake inside the job."""
 FINISHED = re.compile(r"Finished jobid: (\d+) ")
 
 
@@ -59,7 +61,7 @@ def failed_attempts(text: str) -> list[Attempt]:
     asked: dict[str, dict[str, str]] = {}
     found: dict[str, list[Attempt]] = {}
     order: list[Attempt] = []
-    for head, fields in _blocks(text.splitlines()):
+    for head, fields in _blocks(SHOWN.sub("", text).splitlines()):
         job = fields.get("jobid", "")
         if RULE.match(head):
             asked[job] = fields

@@ -80,6 +80,14 @@ def test_a_job_may_fail_more_than_once(tmp_path: Path) -> None:
     assert "attempt 2, SLURM job 77" in second and "mem_mb=16000" in second
 
 
+def test_the_logs_that_snakemake_repeats_are_not_read_as_its_own(tmp_path: Path) -> None:
+    line_of = "=" * 80
+    shown = f"Logfile {tmp_path}/slurm/77.log:\n{line_of}\n\nSNAKEMAKE\n=========\nError in rule preprocess_bucket:\n"
+    shown += f"    jobid: 0\n    log: x (check log file(s) for error details)\n\n{line_of}\n"
+    head, _, tail = RUN.partition("Trying")
+    assert len(run_log(tmp_path, head, shown, "Trying", tail, AGAIN, slurm=KILLED)) == 1
+
+
 def test_no_failure_is_no_line(tmp_path: Path) -> None:
     assert run_log(tmp_path, AGAIN, DONE) == []
     assert latest_log(tmp_path / "elsewhere") is None
