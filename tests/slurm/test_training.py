@@ -27,10 +27,23 @@ helpers = projects.load(HERE / "conftest.py")
 STEPS = 150
 
 
+def members(job: str) -> list[int]:
+    """Return the process ids of the ranks of a job."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            variables = (process / "environ").read_bytes()
+            if f"\0SLURM_JOB_ID={job}\0".encode() in variables and b"\0LOCAL_RANK=" in variables:
+                found.append(int(process.name))
+    return found
+
+
 def listens(process: int) -> bool:
-    """Whether a process has a handler for SIGUSR1: the training loop sets it."""
+    """Whether a process has loaded torch and has a handler for SIGUSR1."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
+        if "libtorch_cpu" not in Path(f"/proc/{process}/maps").read_text():
+            return False
     except OSError:
         return False
     return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGUSR1 - 1) & 1)
@@ -54,11 +67,11 @@ class Run:
         helpers.wait_for(lambda: f"start {start}" in self.history(), 120, f"start {start} launches", self.snakemake)
 
         def processes() -> list[int]:
-            found = [int(path.name.rpartition("-")[2]) for path in (self.out / ".launch").glob("*-*")]
-            return found if len(found) == ranks and all(map(listens, found)) else []
+            found = [process for process in members(self.job) if listens(process)]
+            return found if len(found) == ranks else []
 
         found = helpers.wait_for(processes, 90, "the ranks train", self.snakemake)
-        time.sleep(1)  # a few steps
+        time.sleep(4)  # the first steps
         for process in found:
             os.kill(process, signal.SIGSTOP)
 

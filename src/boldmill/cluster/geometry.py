@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from boldmill.errors import ConfigError
 
-RANK = "boldmill.cluster.rank"
-"""Module every rank runs."""
+TORCHRUN = "boldmill.train.torchrun"
+"""Module that starts the ranks of one node and hands signals on to them."""
 FIRST_PORT, PORTS = 20000, 20000
 """Ports the ranks of several nodes meet at, one per job."""
 
@@ -85,13 +85,13 @@ def command(shape: Geometry, words: Sequence[str], *, host: str = "", job: str =
     host, job : str
         First node and SLURM job id, for ranks on several nodes.
     """
-    arguments = [*words, "--threads", str(shape.threads)]
+    arguments = ["-m", "boldmill", *words, "--threads", str(shape.threads)]
     if shape.ranks == 1:
-        return [sys.executable, "-m", RANK, *arguments]
-    run = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(shape.nodes)]
-    run += ["--nproc-per-node", str(shape.per_node), "--max-restarts", "0", "--rdzv-backend", "c10d"]
+        return [sys.executable, *arguments]
+    run = [sys.executable, "-m", TORCHRUN, "--nnodes", str(shape.nodes), "--nproc-per-node", str(shape.per_node)]
+    run += ["--max-restarts", "0", "--rdzv-backend", "c10d"]
     if shape.nodes == 1:
-        return [*run, "--rdzv-endpoint", "localhost:0", "--rdzv-id", "boldmill", "-m", RANK, *arguments]
+        return [*run, "--rdzv-endpoint", "localhost:0", "--rdzv-id", "boldmill", *arguments]
     if not (host and job.isdigit()):
         raise ConfigError("cannot start ranks on several nodes", "training job", "SLURM names no job and first node",
                           "run it as a SLURM job (--profile slurm), or on one node")  # fmt: skip
@@ -100,4 +100,4 @@ def command(shape: Geometry, words: Sequence[str], *, host: str = "", job: str =
     step = ["srun", "--overlap", "--kill-on-bad-exit=1", f"--nodes={shape.nodes}", f"--ntasks={shape.nodes}"]
     step += ["--ntasks-per-node=1", "--cpu-bind=none", "--export=ALL"]
     step += [f"--gpus-per-node={shape.per_node}"] if shape.gpus else []
-    return [*step, *run, "-m", RANK, *arguments]
+    return [*step, *run, *arguments]

@@ -58,6 +58,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def folder_of(words: list[str]) -> Path:
-    """Return the folder the ranks talk to the launcher through: beside the output, so that all nodes see it."""
+    """Return the folder of an unfinished run's history: beside the output."""
     out = Path(words[words.index("--out") + 1]) if "--out" in words[:-1] else Path("out")
     return out.parent / ".launch"

@@ -10,23 +10,22 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from boldmill.cluster import slurm
-from boldmill.cluster.rank import FOLDER, INTERRUPTED, processes
 from boldmill.cluster.signals import WARNING, ignore_warning
 from boldmill.train.command import EXIT_INTERRUPTED
 
-STOPPED = {EXIT_INTERRUPTED, -signal.SIGTERM, -signal.SIGUSR1, 128 + signal.SIGUSR1, -signal.SIGKILL, 137}
+STOPPED = {-signal.SIGTERM, -signal.SIGUSR1, 128 + signal.SIGUSR1, -signal.SIGKILL, 137}
 """Exit statuses of ranks that a request to stop ended before they could save."""
 HISTORY = "history.txt"
 """What earlier starts of an unfinished run said."""
 KEPT = {"SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CONF", "SLURM_CLUSTER_NAME", "SLURM_SUBMIT_DIR"}
 """What a step on all nodes is told of the job."""
 AGAIN = 5.0
-"""Seconds between two warnings: a rank that still loads its data does not listen yet."""
+"""Seconds between two warnings: a process that only starts does not listen yet."""
 LOOK = 0.5
 """Seconds between two looks at the ranks."""
 LATER = "Snakemake's retries or the next run go on from there"
@@ -44,14 +43,8 @@ def say(text: str, folder: Path | None = None) -> None:
 
 
 def open_folder(folder: Path) -> None:
-    """Make the folder of a start: notes of an earlier one go, its history is repeated in the log.
-
-    Snakemake begins every start of a job with an empty log.
-    """
+    """Make the folder of a run; what its earlier starts said is repeated, for each start begins with an empty log."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.name != HISTORY:
-            path.unlink()
     if (folder / HISTORY).exists():
         print((folder / HISTORY).read_text(encoding="utf-8"), end="", file=sys.stderr, flush=True)
 
@@ -64,26 +57,26 @@ def supervise(command: Sequence[str], folder: Path, job: str, margin: float) -> 
     command : sequence of str
         What starts all ranks.
     folder : Path
-        Of :func:`open_folder`; ranks leave process ids and notes in it. Removed when they are done.
+        Of :func:`open_folder`. Removed when the ranks are done.
     job : str
         SLURM job id whose limit is kept, empty for none.
     margin : float
         Seconds before that limit at which the ranks are told to stop, where no signal came before; a quarter of what
         is left for shorter jobs.
     """
-    environment = {**os.environ, FOLDER: str(folder.absolute())}
+    environment = dict(os.environ)
     if command[0] == "srun":  # the rule's own step has one node; a step on all nodes must not inherit its limits
         environment = {k: v for k, v in environment.items() if not k.startswith(("SLURM_", "SRUN_")) or k in KEPT}
     with _requests() as asked:
         child = subprocess.Popen(command, env=environment, preexec_fn=ignore_warning)
         try:
-            status = _watch(child, command[0] == "srun", folder, asked, Clock(job, margin))
+            status = _watch(child, folder, asked, Clock(job, margin))
         finally:
             _end(child)
-    if (folder / INTERRUPTED).exists():
+    if status == EXIT_INTERRUPTED:
         say("the ranks saved their state and stopped", folder)
         return EXIT_INTERRUPTED
-    if asked and (status in STOPPED or (status and "torch.distributed.run" in command)):
+    if asked and status in STOPPED:
         say("stopped before the ranks could save: the next run goes on from the last saved state", folder)
         return EXIT_INTERRUPTED
     shutil.rmtree(folder, ignore_errors=True)
@@ -134,7 +127,7 @@ class Clock:
         self.deadline = float("inf") if left is None else time.monotonic() + left - self.margin
 
 
-def _watch(child: subprocess.Popen[bytes], through_srun: bool, folder: Path, asked: list[int], clock: Clock) -> int:
+def _watch(child: subprocess.Popen[bytes], folder: Path, asked: list[int], clock: Clock) -> int:
     warned = float("-inf")
     told = False
     while (status := child.poll()) is None:
@@ -146,11 +139,7 @@ def _watch(child: subprocess.Popen[bytes], through_srun: bool, folder: Path, ask
             say(f"asked to stop by {name}: the ranks save and stop", folder)
         if asked and time.monotonic() - warned >= AGAIN:
             warned = time.monotonic()
-            for process in processes(folder):
-                with suppress(ProcessLookupError):
-                    os.kill(process, WARNING)
-            if through_srun:  # it passes the signal on to all nodes
-                child.send_signal(WARNING)
+            child.send_signal(WARNING)  # the trainer itself, or torchrun and srun, which hand it on
         time.sleep(LOOK)
     return status
 

@@ -15,22 +15,19 @@ from boldmill.cli import main
 from boldmill.cluster import slurm, supervise
 from boldmill.cluster.geometry import Geometry, command, geometry
 from boldmill.cluster.launch_command import folder_of
-from boldmill.cluster.rank import FOLDER
 from boldmill.cluster.slurm import Job
 from boldmill.errors import ConfigError
 
 RANK = """
-import os, pathlib, signal, socket, sys, time
-folder = pathlib.Path(os.environ["BOLDMILL_LAUNCH"])
+import signal, sys, time
 assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN  # nobody dies of it before the loop listens
 time.sleep(float(sys.argv[1]))
 got = []
 signal.signal(signal.SIGUSR1, lambda *_: got.append(1))
-(folder / f"{socket.gethostname()}-{os.getpid()}").touch()
 end = time.monotonic() + 20
 while not got and time.monotonic() < end:
     time.sleep(0.05)
-(folder / "interrupted").touch()
+sys.exit(143 if got else 0)
 """
 
 
@@ -40,7 +37,7 @@ def ranks(**more: int) -> Geometry:
 
 def test_one_rank_needs_no_torchrun() -> None:
     words = command(ranks(gpus=1), ["train", "--model", "x"])
-    assert words == [sys.executable, "-m", "boldmill.cluster.rank", "train", "--model", "x", "--threads", "4"]
+    assert words == [sys.executable, "-m", "boldmill", "train", "--model", "x", "--threads", "4"]
 
 
 def test_a_rank_per_gpu_of_one_node() -> None:
@@ -170,14 +167,6 @@ def test_what_slurm_prints_is_read() -> None:
 def test_no_slurm_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert slurm.show("1") is None and slurm.seconds_left("1") is None and not slurm.requeue("1")
-
-
-def test_a_rank_that_saved_leaves_a_note_and_no_failure(tmp_path: Path) -> None:
-    code = "import boldmill.cli; boldmill.cli.main = lambda words: 143\nimport sys, boldmill.cluster.rank as rank\n"
-    code += "sys.exit(rank.main(['train']))"
-    environment = {**os.environ, FOLDER: str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
-    assert done.returncode == 0 and [path.name for path in tmp_path.iterdir()] == ["interrupted"]
 
 
 def test_a_nested_snakemake_survives_the_warning() -> None:
