@@ -10,7 +10,6 @@ import importlib.util
 import os
 import signal
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +23,9 @@ assert spec is not None and spec.loader is not None
 projects = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(projects)
 helpers = projects.load(HERE / "conftest.py")
-STEPS = 150
+STEPS = 400
+IMPORTS = 4.0
+"""Seconds of processor time before a rank trains."""
 
 
 def members(job: str) -> list[int]:
@@ -38,15 +39,13 @@ def members(job: str) -> list[int]:
     return found
 
 
-def listens(process: int) -> bool:
-    """Whether a process has loaded torch and has a handler for SIGUSR1."""
+def trains(process: int) -> bool:
+    """Whether a rank has used the processor for longer than its imports take (4 s), however busy the machine is."""
     try:
-        status = Path(f"/proc/{process}/status").read_text()
-        if "libtorch_cpu" not in Path(f"/proc/{process}/maps").read_text():
-            return False
+        ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
     except OSError:
         return False
-    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGUSR1 - 1) & 1)
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") > IMPORTS + 2
 
 
 class Run:
@@ -67,11 +66,10 @@ class Run:
         helpers.wait_for(lambda: f"start {start}" in self.history(), 120, f"start {start} launches", self.snakemake)
 
         def processes() -> list[int]:
-            found = [process for process in members(self.job) if listens(process)]
+            found = [process for process in members(self.job) if trains(process)]
             return found if len(found) == ranks else []
 
-        found = helpers.wait_for(processes, 90, "the ranks train", self.snakemake)
-        time.sleep(4)  # the first steps
+        found = helpers.wait_for(processes, 150, "the ranks train", self.snakemake)
         for process in found:
             os.kill(process, signal.SIGSTOP)
 
