@@ -59,7 +59,7 @@ def faulty(cluster: None, tmp_path_factory: pytest.TempPathFactory):
     lines = failures(folder)
     (folder / "again").touch()
     clean = helpers.start(folder, *FAULTS)
-    return folder, running.returncode, lines, clean.wait(timeout=200)
+    return folder, running.returncode, lines, clean.wait(timeout=300)
 
 
 def only(lines: list[str], rule: str) -> str:
@@ -110,14 +110,14 @@ def test_a_full_disk_is_one_line_and_a_clean_rerun(cluster: None, tmp_path: Path
     try:
         shutil.copytree(held, disk, dirs_exist_ok=True)
         command = projects.training(*helpers.QUICK, "--set-resources", "train_model:slurm_partition=gpu")
-        assert helpers.start(folder, *command).wait(timeout=200) != 0
+        assert helpers.start(folder, *command).wait(timeout=300) != 0
         (line,) = failures(folder)
         assert re.search(
             r"train_model \(model=brainmass\), attempt 1, SLURM job \d+: cannot write: .*No space left", line
         )
         assert "Fix: free space" in line
         subprocess.run(["mount", "-o", "remount,size=50000000", str(disk)], check=True)
-        assert helpers.start(folder, *command).wait(timeout=200) == 0
+        assert helpers.start(folder, *command).wait(timeout=300) == 0
         assert (folder / projects.TARGET).exists() and not list(disk.rglob(".tmp-*"))
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
@@ -132,7 +132,7 @@ def test_the_overlay_asks_for_a_model_of_gpu(cluster: None, tmp_path: Path) -> N
     content["set-resources"] = {"train_model": content["set-resources"]["train_model"]}
     (overlay / "config.yaml").write_text(yaml.safe_dump(content))
     profiles = ["--profile", str(ROOT / "profiles" / "slurm-test"), "--profile", str(overlay), "--verbose"]
-    assert helpers.start(folder, *projects.training(*profiles)).wait(timeout=200) == 0
+    assert helpers.start(folder, *projects.training(*profiles)).wait(timeout=300) == 0
     (sbatch,) = re.findall(r"sbatch call: (sbatch .+?) --wrap", (folder / "run.log").read_text())
     for word in ("--gpus=fake:2", "--cpus-per-gpu=1", "--signal=USR1@120", "--nodes=1", "--requeue", "-p gpu"):
         assert word in sbatch, sbatch
@@ -158,10 +158,10 @@ def test_a_vanished_raw_file_is_named_and_the_others_are_kept(
     command = ["snakemake", str(mill.results / "preprocess" / "bucket-000.json"), "-s", str(ROOT / "Snakefile")]
     command += ["--configfile", "project.json", *helpers.QUICK, "--rerun-triggers", "mtime"]
     command += ["--default-resources", "slurm_partition=cpu"]
-    assert helpers.start(tmp_path, *command).wait(timeout=200) != 0
+    assert helpers.start(tmp_path, *command).wait(timeout=300) != 0
     (line,) = failures(tmp_path)
     assert re.search(r"preprocess_bucket \(bucket=000\), attempt 1, SLURM job \d+: raw file vanished: .*sub-02", line)
     raw.write_bytes(content)
-    assert helpers.start(tmp_path, *command).wait(timeout=200) == 0
+    assert helpers.start(tmp_path, *command).wait(timeout=300) == 0
     record = json.loads((mill.results / "preprocess" / "bucket-000.json.prov.json").read_text())
     assert record["reused"] == 2
