@@ -1,5 +1,8 @@
 """Check Python, pinned packages, data files, templates, engines, GPU, SLURM, disk and the clone; say what to fix.
 
+On a login node also: the partitions of profiles/slurm against SLURM's own, whether compute nodes can see the results
+and the templates, and free inodes. Nothing asks a network; jobs need none.
+
 Exit status: 0 if nothing fails (warnings allowed), 1 if a check fails.
 
 Example:
@@ -47,7 +50,10 @@ def run(args: argparse.Namespace) -> int:
 
 def all_checks(config: Config) -> list[Check]:
     """Return every check for a configuration."""
-    from boldmill.setup import checks, machine
+    from pathlib import Path
+
+    from boldmill.setup import checks, cluster, machine
+    from boldmill.spaces.flow import flow_home
 
     return [
         checks.python_version(),
@@ -59,6 +65,7 @@ def all_checks(config: Config) -> list[Check]:
         *checks.engines(config),
         machine.gpu(),
         machine.slurm(),
+        *cluster.login_node({"results": Path(config.results), "templates": flow_home()}, machine.clone_root()),
         *machine.machine(config),
         *machine.clone(),
     ]

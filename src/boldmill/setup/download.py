@@ -67,7 +67,7 @@ def download(url: str, target: Path, check: Callable[[Path], str], tell: Callabl
     wrong = check(part)
     if wrong:
         part.unlink()
-        fix = "fetch again; if it stays so, TemplateFlow has changed the file: see whether you want the new one"
+        fix = "fetch again; if it stays so, TemplateFlow may have a new version: `boldmill fetch --accept` takes it"
         raise MachineFault("cannot use what was fetched", url, wrong, fix)
     part.replace(target)
     _tag(part).unlink(missing_ok=True)

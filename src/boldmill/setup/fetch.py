@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--config", nargs="+", metavar="FILE", help="configuration files, later ones winning")
     which.add_argument("--config-json", help="settings as the rule `fetch` gives them (JSON text)")
     parser.add_argument("--check", action="store_true", help="look only: no network, nothing written")
-    said = "keep files that are not TemplateFlow's own bytes, and note them as they are"
+    said = "take files that are not what the checksums say, and note them as they are"
     parser.add_argument("--accept", action="store_true", help=said)
 
 
@@ -178,7 +178,8 @@ class Store:
                 bar.total = whole or None
                 bar.update(have - bar.n)
 
-            download(f"{self.url}/{quote(name)}", target, known.difference if known else lambda path: "", tell)
+            check = known.difference if known and not self.accept else _any_bytes
+            download(f"{self.url}/{quote(name)}", target, check, tell)
 
     def _compare(self, path: Path, fresh: bool) -> str:
         """Compare a file with what is known of it, note it, and return the line that says so."""
@@ -196,6 +197,11 @@ class Store:
         if not self.check and (not noted or wrong):
             self.lock.note(name, path, how)
         return f"{'fetched' if fresh else 'there':<8} {name} ({path.stat().st_size / 1e6:.2f} MB): {how}"
+
+
+def _any_bytes(_path: Path) -> str:
+    """No objection."""
+    return ""
 
 
 def _unlisted(need: Need, names: Iterable[str]) -> ConfigError:

@@ -1,4 +1,4 @@
-"""Show how far each stage is, and every quarantined scan with its reason and fix.
+"""Show how far each stage is, whether shards are newer than the snapshot models read, and every quarantined scan.
 
 Below them every failed job of the last run in this folder: why, whether it is tried again, what to do.
 
@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from boldmill.errors import EXIT_OK, EXIT_QUARANTINED, ConfigError
 from boldmill.index import quarantine
-from boldmill.paths import ATLAS_TABLES, MODELS, SHARD_TABLES, Layout
+from boldmill.paths import ATLAS_TABLES, MODELS, ROLLING, SHARD_TABLES, Layout
+from boldmill.shards.staleness import staleness
 
 
 class Progress(NamedTuple):
@@ -64,7 +65,7 @@ def results_of(config: list[str] | None, results: str | None) -> Counted:
     if not config:
         folder = Path(results or "results")
         made = sorted(path.name for path in (folder / "shards" / ATLAS_TABLES[0]).glob("*") if path.is_dir())
-        return Counted(folder, list(MODELS), "latest", made, {})
+        return Counted(folder, list(MODELS), ROLLING, made, {})
     from boldmill.config.load import load
     from boldmill.optional import optional_outputs
     from boldmill.spaces.names import atlas_labels
@@ -163,6 +164,8 @@ def run(args: argparse.Namespace) -> int:
         unit = UNITS.get(name, "")
         bar = "#" * round(20 * done / total) if total else ""
         print(f"{name:<11} {done:>6} of {total:<6} {unit:<9} |{bar:<20}|".rstrip())
+    if newer := staleness(results, snapshot):
+        print(f"\n{newer}")
     if failed := failures():
         print("\nFailed jobs of the last run:\n  " + "\n  ".join(failed))
     rows = quarantine.collect_quarantine(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -19,13 +20,15 @@ from boldmill.errors import ConfigError
 from boldmill.index.read import read_index
 from boldmill.paths import Layout
 from boldmill.provenance import withdrawn
+from boldmill.provenance.claims import checkpoint_claims
 from boldmill.provenance.forget import person_of
 from boldmill.provenance.holdings import DELETE, find
 from boldmill.provenance.person import GONE, Person
-from boldmill.provenance.record import prov_path
+from boldmill.provenance.record import Recorder, describe_output, prov_path, render
 from boldmill.provenance.verify import verify
 from boldmill.rng import bucket_of
 from boldmill.shards.reader import Snapshot
+from boldmill.stages import Settings, stage_json
 from boldmill.train.checkpoint import checkpoint_note
 
 RESULTS = Path("results")
@@ -57,9 +60,8 @@ def finished(project: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
     left = [who for who in read_json(subjects)["subjects"] if who != WHO]
     write_json(subjects, {"schema": 1, "subjects": left})
     record = read_json(prov_path(LAYOUT.checkpoint("fm_app")))
-    for item in record["outputs"]:
-        item |= {"sha256": sha256_file(item["path"]), "size": Path(item["path"]).stat().st_size}
-    write_json(prov_path(LAYOUT.checkpoint("fm_app")), record)
+    record["outputs"] = [describe_output(item["path"]) for item in record["outputs"]]
+    write_text(prov_path(LAYOUT.checkpoint("fm_app")), render(record))
     project.ledger()
     os.chdir(here)
     return folder
@@ -89,7 +91,7 @@ def forget(*words: str) -> int:
 
 
 def problems() -> list[tuple[str, str]]:
-    return [(finding.path, finding.problem) for finding in verify(RESULTS)[1]]
+    return [(finding.path, finding.problem) for finding in verify(RESULTS).findings]
 
 
 def names(folder: Path) -> set[str]:
@@ -161,48 +163,51 @@ def test_no_file_is_newer_than_before(whole: Path) -> None:
     old = {p: p.stat().st_mtime_ns for p in RESULTS.rglob("*") if p.is_file()}
     forget()
     for path, time in old.items():
-        if path.exists():
+        if path.exists() and not path.name.startswith("."):  # those are caches of the ledger, which no job reads
             assert path.stat().st_mtime_ns == time, path
 
 
-def test_a_frozen_snapshot_is_cut_too_and_stays_one_file_with_its_shards(whole: Path) -> None:
-    """Frozen shards are hard links of the present ones, and others are older than those."""
-    frozen = RESULTS / "datasets" / "first"
-    manifest = read_json(LAYOUT.snapshot("latest"))
-    bucket = f"bucket-{bucket_of(*WHO.split('/'), 2):03d}.parquet"
-    for shard in manifest["shards"]:
-        source = LAYOUT.snapshot("latest").parent / shard["path"]
-        target = frozen / "shards" / source.resolve().relative_to((RESULTS / "shards").resolve())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if shard["table"] == "scans":
-            shutil.copyfile(source, target)
-        else:
-            os.link(source, target)
-        shard["path"] = target.relative_to(frozen).as_posix()
-    write_json(frozen / "manifest.json", {**manifest, "name": "first"})
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_frozen_snapshot_is_cut_too_and_stays_one_file_with_its_shards(
+    whole: Path, project: ModuleType, linked: bool
+) -> None:
+    """Frozen shards are hard links of the present ones, or copies, where a disk has no links."""
+    frozen = LAYOUT.snapshot("first").parent
+    fc = Path("fc") / LABEL / f"bucket-{bucket_of(*WHO.split('/'), 2):03d}.parquet"
+    for path in frozen.rglob("*.parquet"):
+        live = RESULTS / path.relative_to(frozen)
+        path.unlink()  # the project was copied, and its links with it
+        os.link(live, path) if linked else shutil.copy2(live, path)
+    before = {name: read_json(LAYOUT.snapshot(name))["id"] for name in ("latest", "first")}
     assert forget() == 0
-    assert names(RESULTS) == set()
-    for shard in read_json(frozen / "manifest.json")["shards"]:
+    assert names(RESULTS) == set() and problems() == []
+    after = {name: read_json(LAYOUT.snapshot(name))["id"] for name in ("latest", "first")}
+    assert after["first"] != before["first"]
+    listed = read_json(LAYOUT.frozen("first"))
+    assert listed["snapshot"] == after["latest"] and listed["shards"] == read_json(LAYOUT.snapshot("first"))["shards"]
+    for shard in listed["shards"]:
         path = frozen / shard["path"]
         assert (sha256_file(path), path.stat().st_size) == (shard["sha256"], shard["size"])
-    fc = Path("fc") / LABEL / bucket
-    assert (frozen / "shards" / fc).samefile(RESULTS / "shards" / fc)
-    Snapshot.load(frozen / "manifest.json").verify()
+    assert (frozen / "shards" / fc).samefile(RESULTS / "shards" / fc) == linked
+    assert (frozen / "shards" / fc).read_bytes() == (RESULTS / "shards" / fc).read_bytes()
+    Snapshot.load(LAYOUT.snapshot("first")).verify()
+    mark = read_json(LAYOUT.checkpoint("brainmass").with_name("withdrawn.json"))
+    assert mark["snapshots"] == {before[name]: after[name] for name in before}
+    settings = stage_json(project.config(), "freeze")
+    words = ["--frozen", str(LAYOUT.frozen("first")), "--out", str(LAYOUT.snapshot("first"))]
+    assert main(["snapshot", *words, "--config-json", settings]) == 0  # it can be split anew
 
 
 def test_models_are_marked_and_say_so(whole: Path) -> None:
     weights = LAYOUT.checkpoint("brainmass")
-    digest, read = sha256_file(weights), sha256_file(LAYOUT.snapshot("latest"))
-    identity = read_json(LAYOUT.snapshot("latest"))["id"]
+    digest, read = sha256_file(weights), sha256_file(LAYOUT.snapshot("first"))
     assert "withdrew" not in checkpoint_note(weights)
     forget()
     assert sha256_file(weights) == digest
     assert "trained on 1 person who withdrew consent since" in checkpoint_note(weights)
     assert list(withdrawn.marked(RESULTS)) == ["models/brainmass"]
-    mark = read_json(weights.with_name("withdrawn.json"))
-    assert mark["snapshots"] == {identity: read_json(LAYOUT.snapshot("latest"))["id"]}
     record = read_json(prov_path(weights))
-    assert record["withdrawn"][0]["read"] == {LAYOUT.snapshot("latest").as_posix(): read}  # what it was trained on
+    assert record["withdrawn"][0]["read"] == {LAYOUT.snapshot("first").as_posix(): read}  # what it was trained on
     assert WHO not in read_json(weights.with_name("subjects.json"))["subjects"]
 
 
@@ -264,13 +269,30 @@ def test_the_first_date_of_a_tombstone_stays(tmp_path: Path) -> None:
     assert rows == [["2026-01-01", "3", "3", "3", "3"], ["2026-06-01", "3", "3", "3", "3"]]
 
 
-def test_pages_of_everybody_go(whole: Path) -> None:
-    for name in ("reports/cohort.html", "reports/cohort.tsv", "report/index.html"):
-        write_text(RESULTS / name, "scan_id\tdataset\tsubject\none_sub-bea\tone\tbea\n")
-    write_text(RESULTS / "reports" / "other.html", "nobody")
+def test_pages_of_everybody_go(whole: Path, project: ModuleType) -> None:
+    """A table that one command wrote with a page, and that names nobody, stays with its record."""
+    page, table = RESULTS / "report" / "index.html", RESULTS / "quarantine.tsv"
+    settings = Settings(json.dumps({"stage": "report", "version": 1, "config": {}, "overrides": {}}))
+    with Recorder(settings, out=page, inputs=[LAYOUT.snapshot("latest")]) as record:
+        write_text(page, "<p>one_sub-bea</p>")
+        record.add_output(write_text(table, "scan_id\tdataset\tsubject\n"))
+    cohort = RESULTS / "reports" / "cohort.tsv"
+    with Recorder(settings, out=cohort):
+        write_text(cohort, "scan_id\tdataset\tsubject\none_sub-bea\tone\tbea\n")
+    project.ledger()
+    assert problems() == []
     assert forget() == 0
-    assert not (RESULTS / "reports" / "cohort.html").exists() and not (RESULTS / "report" / "index.html").exists()
-    assert (RESULTS / "reports" / "other.html").exists()
+    assert not page.exists() and not cohort.exists() and table.exists()
+    assert problems() == []
+
+
+def test_the_last_person_of_a_data_set_takes_its_folders(whole: Path) -> None:
+    about = write_text(RESULTS / "derivatives" / "two" / "dataset_description.json", "{}")
+    for name in ("ada", "gus"):
+        assert about.exists()
+        assert main(["audit", "forget", f"two/{name}", "--delete", "--yes"]) == 0
+    assert not about.parent.exists() and not (RESULTS / "parcellate" / "two").exists()
+    assert problems() == []
 
 
 def test_logs_lose_the_name(whole: Path) -> None:
@@ -290,10 +312,11 @@ def test_the_last_person_of_a_bucket_takes_its_files(project: ModuleType, tmp_pa
     bucket = bucket_of("one", "bea", 64)
     assert read_index(RESULTS).scans_in(bucket)[0].subject == "bea" and len(read_index(RESULTS).scans_in(bucket)) == 1
     forget()
-    assert not [p for p in RESULTS.rglob(f"bucket-{bucket:03d}.*") if p.parts[1] not in ("logs", "benchmarks")]
+    assert not [p for p in RESULTS.rglob(f"bucket-{bucket:03d}.*") if p.parts[1] != "datasets"]
     shards = {shard["bucket"] for shard in read_json(LAYOUT.snapshot("latest"))["shards"]}
     assert f"bucket-{bucket:03d}" not in shards
-    Snapshot.load(LAYOUT.snapshot("latest")).verify()
+    for name in ("latest", "first"):  # a frozen one keeps the shard, without rows
+        Snapshot.load(LAYOUT.snapshot(name)).verify()
     assert problems() == []
 
 
@@ -376,3 +399,28 @@ def test_a_release_that_lists_them_is_named(whole: Path, capsys: pytest.CaptureF
     assert main(["audit", "export", "--out", "release"]) == 0
     assert main(["audit", "forget", WHO, "--also", "release"]) == 0
     assert re.search(r"release: \d+ files of theirs are listed", capsys.readouterr().out)
+
+
+def test_the_audit_says_that_a_model_knew_them(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`stale` fails for it, `leakage` says it, and the snapshot it was trained on is still found under its new name."""
+    config = LAYOUT.checkpoint("brainmass").with_name("config.json")
+    write_json(config, {"model": "brainmass", "snapshot": read_json(LAYOUT.snapshot("first"))["id"]})
+    assert not list(checkpoint_claims(RESULTS))
+    forget()
+    assert not list(checkpoint_claims(RESULTS))
+    config.with_name("withdrawn.json").rename(config.with_name("away"))
+    assert len(list(checkpoint_claims(RESULTS))) == 1  # without the mark nobody could tell
+    config.with_name("away").rename(config.with_name("withdrawn.json"))
+    capsys.readouterr()
+    assert main(["audit", "stale", "--results", "results"]) == 1
+    assert "trained on 1 person who withdrew consent" in capsys.readouterr().out
+    main(["audit", "leakage"])
+    assert "models/brainmass/model.safetensors: trained on 1 person who withdrew" in capsys.readouterr().out
+
+
+def test_a_record_that_was_edited_is_not_made_sound(whole: Path) -> None:
+    record = prov_path(LAYOUT.shard("scans", bucket_of(*WHO.split("/"), 2)))
+    forged = read_json(record) | {"seed": 666}
+    record.write_text(json.dumps(forged))
+    forget()
+    assert (record.as_posix(), "the record was edited: it no longer has its own digest") in problems()

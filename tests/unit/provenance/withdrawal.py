@@ -15,7 +15,6 @@ from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.index.read import read_index
 from boldmill.paths import Layout
-from boldmill.provenance.ledger import write_ledger
 from boldmill.provenance.record import Recorder
 from boldmill.stages import Settings, stage_json
 from boldmill.train.checkpoint import save_weights
@@ -70,18 +69,26 @@ def stages(n_buckets: int = 2) -> None:
         call("parcellate", "--subjects", "--tables", lists, "--operators", "--results", RESULTS, "--out", out)
         shard = {name: layout.shard(name, bucket, LABEL) for name in ("pfc", "timeseries", "fc")}
         call("augment", "--tickets", lists, "--parcellated", out, "--results", RESULTS, "--out", shard["pfc"])
+        clips, who = layout.shard("flat_clips", bucket), ("--bucket", bucket, "--tickets", lists, "--subjects")
+        call("clips", *who, "--flat", "--results", RESULTS, "--out", clips)
         call("shards", "--bucket", bucket, "--tickets", lists, "--participants", layout.participants(bucket),
-             "--subjects", "--parcellated", out, "--flat", "--results", RESULTS,
-             "--out-scans", layout.shard("scans", bucket), "--out-flat-clips", layout.shard("flat_clips", bucket),
+             "--subjects", "--parcellated", out, "--clips", clips, "--results", RESULTS,
+             "--out-scans", layout.shard("scans", bucket),
              "--out-timeseries", shard["timeseries"], "--out-fc", shard["fc"])  # fmt: skip
     scans = [layout.shard("scans", bucket) for bucket in index.buckets()]
-    call("snapshot", "--scans", *scans, "--atlases", LABEL, "--out", layout.snapshot("latest"))
+    latest, frozen = layout.snapshot("latest"), layout.frozen("first")
+    call("snapshot", "--scans", *scans, "--atlases", LABEL, "--out", latest)
+    settings = stage_json(made, "freeze_shards")
+    assert main(["freeze", "--snapshot", str(latest), "--out", str(frozen), "--config-json", settings]) == 0
+    settings = stage_json(made, "freeze")
+    out = str(layout.snapshot("first"))
+    assert main(["snapshot", "--frozen", str(frozen), "--out", out, "--config-json", settings]) == 0
 
 
 def model(name: str = "brainmass") -> None:
     """Weights, the list of who was trained on, predictions, metrics, with records."""
     layout = Layout.at(RESULTS)
-    manifest = layout.snapshot("latest")
+    manifest = layout.snapshot("first")
     trained = [who for who, split in read_json(manifest)["subjects"].items() if split == "train"]
     weights = layout.checkpoint(name)
     settings = Settings(json.dumps({"stage": f"train_{name}", "version": 1, "config": {}, "overrides": {}}))
@@ -100,8 +107,10 @@ def model(name: str = "brainmass") -> None:
 
 def ledger() -> None:
     settings = json.dumps({"stage": "ledger", "version": 1, "config": {}, "overrides": {}})
-    with Recorder(Settings(settings), out=Layout.at(RESULTS).ledger):
-        write_ledger(RESULTS, Layout.at(RESULTS).ledger)
+    assert (
+        main(["ledger", "--results", "results", "--out", str(Layout.at(RESULTS).ledger), "--config-json", settings])
+        == 0
+    )
 
 
 def line(people: dict[str, list[str]], n_buckets: int = 2) -> None:

@@ -130,6 +130,8 @@ def test_a_file_of_unknown_checksum_is_compared_with_its_first_fetch(
     bucket.files[MASK] = bytes(content)
     code, _, err = fetch()
     assert code == 1 and "cannot use what was fetched" in err and not path.exists()
+    assert fetch("--accept")[0] == 0 and path.read_bytes() == content  # a new version, taken knowingly
+    assert fetch()[0] == 0
 
 
 def test_a_damaged_transfer_never_takes_the_files_place(bucket: Bucket, fetch: Any, tmp_path: Path) -> None:
