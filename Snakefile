@@ -4,14 +4,17 @@
 #   snakemake parcellate --profile local                 up to one stage; -R parcellate_bucket forces it
 # Parsing reads one index and nothing else; logic lives in src/boldmill, rules only declare.
 import sys
+import time
 
 from snakemake.utils import min_version
 
 min_version("9.20")
 
+STARTED = time.time()
 SOURCE = f"{workflow.basedir}/src"
 sys.path.insert(0, SOURCE)
 from boldmill.errors import BoldmillError
+from boldmill.setup import failed
 from boldmill.workflow import open_plan, shell_prefix
 
 
@@ -77,3 +80,4 @@ onsuccess:
 
 onerror:
     shell(f"{plan.status()} || true")
+    print(failed.words(plan.config.results, STARTED), file=sys.stderr)

@@ -83,7 +83,7 @@ def child(root: Path) -> None:
     from boldmill.spaces.meshes import surface
     from boldmill.spaces.surfaces import HEMISPHERES
 
-    with np.load(root / "grid.npz") as stored:
+    with np.load(root / "grid.npz", allow_pickle=False) as stored:
         affine, shape = stored["affine"], tuple(int(n) for n in stored["shape"])
     series = volume_series(root / "clean.nii", root / "mask.nii", affine, shape)
     parcel_series(load_operator(root / "parcels.npz"), series, 0.0)

@@ -13,6 +13,8 @@ Example: boldmill evaluate --model brainmass --checkpoint results/models/brainma
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -187,7 +189,8 @@ def evaluate_task(
     )
     methods, missing = _methods(task, cohort, config, seed, model, inputs)
     chosen = [method for method in methods if not only or method.name in only]
-    for method in tqdm(chosen, disable=not progress, desc=task.name, unit="method"):
+    for number, method in enumerate(tqdm(chosen, disable=not progress, desc=task.name, unit="method"), start=1):
+        started = time.monotonic()
         own = method.name.startswith(f"{model}_")
         rows += evaluate_method(
             context,
@@ -196,6 +199,9 @@ def evaluate_task(
             text_encoder=inputs["text_encoder"] if own else "n/a",
             epochs=epochs if method.pretrained else "n/a",
         )
+        if not progress:  # networks at many sites take an hour: a log must say where it stands
+            took = f"{time.monotonic() - started:.0f} s"
+            print(f"{task.name}: {method.name}, method {number} of {len(chosen)}: {took}", file=sys.stderr, flush=True)
     lacking = {name: why for name, why in missing.items() if not only or name in only}
     rows += [absent(protocol, name, "baseline", why) for name, why in lacking.items() for protocol in designs]
     return rows

@@ -13,7 +13,8 @@ import argparse
 import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,10 +56,13 @@ class _Source:
     participants: Participants
     licence: str
     root: str
+    withdrawn: set[str] = field(default_factory=set)
 
     def person(self, subject: str) -> dict[str, Any]:
-        """Return site, family, phenotypes and flags of a subject."""
+        """Return site, family, phenotypes and flags of a subject; nothing of one who withdrew consent."""
         config = self.config
+        if subject in self.withdrawn:
+            return {"site": "", "family": None, "phenotypes": {}, "flags": []}
         return self.participants.entry(subject, config.site, config.site_column, config.family_column, config.name)
 
     def evaluator(self, facts: dict[str, Any]) -> Evaluator | TableEvaluator:
@@ -112,6 +116,7 @@ def ingest(settings: Settings, results: Path) -> list[ScanRow]:
     with Recorder(settings, out=layout.index) as record:
         tables = TableCache(layout.index.parent / "hashes_tables.json")
         sources = [_source(config, settings, record, tables) for config in datasets]
+        refuse_withdrawn(results, sources)
         wanted = [
             (f"{base}/{file.path}", source.settings.verify_gzip)
             for source in sources
@@ -169,6 +174,19 @@ def _source(config: DatasetConfig, settings: Settings, record: Any, tables: Tabl
     source = _Source(config, limits, listing, scans, participants, licence, root)
     check_sites(config, {source.person(scan.label("sub"))["site"] for scan in scans})
     return source
+
+
+def refuse_withdrawn(results: Path, sources: Iterable[_Source]) -> None:
+    """Refuse the scans of people who withdrew consent (`boldmill audit forget`): their files are not even read."""
+    from boldmill.provenance.withdrawn import FIX, REASON, Forgotten
+
+    forgotten = Forgotten.read(results)
+    for source in sources if forgotten.people else ():
+        for scan in source.scans:
+            if forgotten.holds(source.config.name, scan.label("sub")):
+                where = scan.files[0].path if scan.files else scan.scan_id
+                scan.fault, scan.flags = DataFault(REASON, where, REASON, FIX), []
+                source.withdrawn.add(scan.label("sub"))
 
 
 def wanted_form(settings: Settings) -> Wanted:

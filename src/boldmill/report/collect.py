@@ -13,6 +13,7 @@ from boldmill.atomic import read_json
 from boldmill.index.quarantine import BUCKET_MANIFESTS
 from boldmill.index.read import TABLE, Index, ScanRow, read_index
 from boldmill.paths import MODELS, Layout
+from boldmill.provenance.withdrawn import marked
 from boldmill.report.results import Results, read_results
 from boldmill.train.checkpoint import CONFIG, HISTORY, size_note
 
@@ -43,7 +44,11 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """Everything the page needs; ``small`` models show no science, ``read`` names the files."""
+    """Everything the page needs.
+
+    ``small`` models show no science, ``withdrawn`` says which models knew people who withdrew consent since, ``read``
+    names the files.
+    """
 
     scans: list[Scan]
     quarantine: list[dict[str, Any]]
@@ -53,6 +58,7 @@ class Collected:
     results: Results = field(default_factory=Results)
     history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     small: list[str] = field(default_factory=list)
+    withdrawn: dict[str, str] = field(default_factory=dict)
     read: list[Path] = field(default_factory=list)
 
 
@@ -104,6 +110,7 @@ def collect(results: Path, snapshot: Path) -> Collected:
         results=results_found,
         history={model: read_history(layout.checkpoint(model).with_name(HISTORY)) for model in models},
         small=[model for model in models if size_note(layout.checkpoint(model))],
+        withdrawn=marked(results),
         read=[path for path in read if path.exists()],
     )
 

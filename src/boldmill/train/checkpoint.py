@@ -1,15 +1,15 @@
-"""Weights and resumable state in safetensors: atomic, deterministic bytes, never a pickle.
+"""Weights in safetensors: atomic, deterministic bytes, never a pickle.
 
-``model.safetensors`` carries the model's name and architecture in its header, so that one file can be loaded.
-``resume.safetensors`` carries, beside the weights, the optimiser's moments and, in its header, the position of the
-run; it is written while a run goes on and removed when it is complete.
+``model.safetensors`` carries the model's name and architecture in its header, so that one file can be loaded. States of
+runs that go on are files of the same kind (:mod:`boldmill.train.resume`).
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 HEADER = "boldmill"
 WEIGHTS = "model.safetensors"
-RESUME = "resume.safetensors"
 CONFIG, HISTORY, SUBJECTS = "config.json", "history.jsonl", "subjects.json"
 """Files beside the weights."""
 NOT_SCIENCE = "small model trained for minutes: shows that the line works, not science"
@@ -31,12 +30,24 @@ VOUCHED = "weights from elsewhere: the user vouches that no subject tested was i
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> Path:
-    """Write named tensors and a JSON header atomically; the same values always give the same bytes."""
+    """Write named tensors and a JSON header atomically; the same values always give the same bytes.
+
+    Raises
+    ------
+    OSError
+        The disk is full, or cannot be written: what was there before stays.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     with atomic(path) as temporary:
-        save_file(plain, temporary, metadata={HEADER: canonical_json(dict(header))})
+        try:
+            save_file(plain, temporary, metadata={HEADER: canonical_json(dict(header))})
+        except SafetensorError as error:
+            if not (number := re.search(r"os error (\d+)", str(error))):
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     return Path(path)
 
 
@@ -60,6 +71,17 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
         raise ConfigError("not a boldmill checkpoint", path, "its header names no architecture",
                           "give a model.safetensors that `boldmill train` wrote")  # fmt: skip
     return tensors, json.loads(header)
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Return the JSON header alone; empty where the file cannot be read or is none of ours."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as handle:
+            return dict(json.loads((handle.metadata() or {}).get(HEADER, "{}")))
+    except (OSError, SafetensorError):
+        return {}
 
 
 def save_weights(
@@ -88,53 +110,12 @@ def size_note(checkpoint: Path) -> str:
 
 def checkpoint_note(checkpoint: Path) -> str:
     """Return all that must be said beside the numbers of a checkpoint (``config.json`` beside it)."""
+    from boldmill.provenance.withdrawn import note as withdrawn
+
     vouched = VOUCHED if _config(checkpoint).get(UNSEEN) else ""
-    return "; ".join(part for part in (size_note(checkpoint), vouched) if part)
+    return "; ".join(part for part in (size_note(checkpoint), vouched, withdrawn(checkpoint)) if part)
 
 
 def _config(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint.with_name(CONFIG)
     return dict(read_json(path)) if path.exists() else {}
-
-
-@dataclass(kw_only=True)
-class Position:
-    """Where a run stands.
-
-    ``fingerprint`` ties the state to settings, snapshot and architecture: another run's state is never resumed.
-    """
-
-    fingerprint: str
-    step: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    pending: dict[str, Any] = field(default_factory=dict)
-
-
-def save_resume(
-    path: str | Path, module: torch.nn.Module, optimiser: torch.optim.Optimizer, position: Position
-) -> Path:
-    """Write everything needed to go on bit for bit: weights, buffers, optimiser moments, position."""
-    tensors = {f"module/{name}": value for name, value in module.state_dict().items()}
-    for index, moments in optimiser.state_dict()["state"].items():
-        tensors.update({f"optimiser/{index}/{name}": value for name, value in moments.items()})
-    header = {"step": position.step, "history": position.history, "pending": position.pending}
-    return write_tensors(path, tensors, {"fingerprint": position.fingerprint, **header})
-
-
-def load_resume(
-    path: str | Path, module: torch.nn.Module, optimiser: torch.optim.Optimizer, fingerprint: str
-) -> Position:
-    """Restore ``module`` and ``optimiser`` in place where ``path`` holds this very run; else start at step 0."""
-    if not Path(path).exists():
-        return Position(fingerprint=fingerprint)
-    tensors, header = read_tensors(path)
-    if header.get("fingerprint") != fingerprint:
-        return Position(fingerprint=fingerprint)
-    module.load_state_dict({name[7:]: value for name, value in tensors.items() if name.startswith("module/")})
-    moments: dict[int, dict[str, Any]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser/"):
-            _, index, moment = name.split("/")
-            moments.setdefault(int(index), {})[moment] = value
-    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-    return Position(fingerprint=fingerprint, step=header["step"], history=header["history"], pending=header["pending"])

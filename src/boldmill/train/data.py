@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from boldmill.shards.reader import Snapshot
+    from boldmill.stages import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,12 @@ class TrainingScans:
             "n_train": len(self.train),
             "n_validation": len(self.validation),
         }
+
+
+def identity(model: str, settings: Settings, scans: TrainingScans) -> dict[str, Any]:
+    """Return what makes a run this run and no other, by which its saved state is known: settings, seed, data."""
+    run = {"model": model, "seed": settings.seed, "settings": json.loads(settings.text)}
+    return run | {"snapshot": scans.snapshot_id, "data": scans.digest}
 
 
 def training_scans(snapshot: Snapshot, having: str) -> TrainingScans:

@@ -6,26 +6,25 @@ torch's own generators (dropout) are seeded anew at every step.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from boldmill.atomic import canonical_json, sha256_text
-from boldmill.errors import BoldmillError, MachineFault
-from boldmill.train.checkpoint import RESUME, load_resume, save_resume
+from boldmill.errors import BoldmillError, MachineFault, disk_fault
 from boldmill.train.device import seed_step
-from boldmill.train.distributed import any_rank, from_first, is_first, rank, same_on_all, sum_over_ranks, wait_for_all
+from boldmill.train.distributed import any_rank, from_first, is_first, on_first, rank, sum_over_ranks, told_once
+from boldmill.train.machine import Machine
 from boldmill.train.optim import Recipe, adamw, clip_gradients, set_lr
 from boldmill.train.pulse import Pulse
+from boldmill.train.resume import Checkpoints
+from boldmill.train.stop import stop_signals
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from boldmill.train.order import Sampler
 
 ROWS = 400
 """About how many rows of history a run writes: each is the mean over the steps since the last one."""
@@ -47,12 +46,17 @@ class Task(Protocol):
         """The module that is trained; all its state is saved."""
         ...
 
-    def epoch(self, step: int) -> int:
-        """Return the pass over the data that ``step`` belongs to."""
+    @property
+    def sampler(self) -> Sampler:
+        """Which samples make up which step."""
         ...
 
-    def losses(self, step: int) -> dict[str, Tensor]:
-        """Return ``loss`` and its parts of the batch of ``step``; on several ranks this rank's share of their sum."""
+    def shares(self, step: int) -> Iterator[dict[str, Tensor]]:
+        """Yield ``loss`` and its parts of the batch of ``step`` in pieces.
+
+        Over all pieces of all ranks they add up to those of the global batch (:mod:`boldmill.train.shares`). The loop
+        goes backward through a piece's ``loss`` before it asks for the next.
+        """
         ...
 
     def after_step(self, step: int) -> None:
@@ -69,7 +73,15 @@ class Task(Protocol):
 
 
 def fit(
-    task: Task, recipe: Recipe, out_dir: Path, identity: dict[str, Any], *, progress: bool = False, stop_at: int = 0
+    task: Task,
+    recipe: Recipe,
+    out_dir: Path,
+    identity: dict[str, Any],
+    *,
+    machine: Machine | None = None,
+    progress: bool = False,
+    stop_at: int = 0,
+    keep_end: bool = False,
 ) -> list[dict[str, Any]]:
     """Run the loop to its end and return the history.
 
@@ -78,40 +90,55 @@ def fit(
     task, recipe
         The model and how it is optimised.
     out_dir : Path
-        Where ``resume.safetensors`` lies while the run goes on.
+        Where states of the run lie while it goes on (:mod:`boldmill.train.resume`).
     identity : dict
         JSON values that name the run (settings, data, architecture): only its own state is resumed.
+    machine : Machine, optional
+        States kept, and when the run stops itself.
     stop_at : int, optional
         Stop before this step as a signal would.
+    keep_end : bool
+        Save the last state too, so that a later call returns at once.
 
     Raises
     ------
     Interrupted
-        SIGTERM or SIGUSR1 came.
+        SIGTERM or SIGUSR1 came, or the machine's time is up.
     MachineFault
-        A loss, a monitor or a validation loss is not finite.
+        A loss, a monitor or a validation loss is not finite; or the state cannot be written.
     """
-    path = out_dir / RESUME
+    machine = machine or Machine()
+    states = Checkpoints(out_dir, identity, machine.keep_checkpoints)
     optimiser = adamw(task.module, recipe)
-    position = load_resume(path, task.module, optimiser, sha256_text(canonical_json(identity)))
-    every = max(1, recipe.steps // ROWS)
-    same_on_all(position.step, str(path))
+    position = states.load(task.module, optimiser)
+    first, every = position.step, max(1, recipe.steps // ROWS)
     meter = _Meter(position.pending)
     saved = time.monotonic()
-    with _stop_signals() as asked:
+
+    def save() -> None:
+        position.pending = meter.state()
+        try:
+            states.save(task.module, optimiser, position, task.sampler)
+        except OSError as error:
+            raise disk_fault(error, out_dir) or error from error
+
+    with stop_signals() as asked:
         pulse = Pulse(position.step, recipe.steps, bar=progress, quiet=not is_first())
-        for step in range(position.step, recipe.steps):
-            if any_rank(asked.is_set()) or (stop_at and step == stop_at):
-                position.pending = meter.state()
-                if is_first():
-                    save_resume(path, task.module, optimiser, position)
-                wait_for_all()  # a rank that ends early takes the others with it
+        for step in range(first, recipe.steps):
+            on = step > first  # a run that stops itself has done a step: a chain of short jobs comes to its end
+            timely = on and time.monotonic() - saved > CHECKPOINT_SECONDS
+            stop, due = any_rank(asked.is_set() or (on and machine.time_is_up()), timely and is_first())
+            stop = stop or (stop_at > 0 and step == stop_at)
+            if stop or due:
+                on_first(save)
+                saved = time.monotonic()
+            if stop:
                 raise Interrupted("training stopped on request", out_dir, f"saved at step {step} of {recipe.steps}",
                                   "run the same command again to go on")  # fmt: skip
             meter.add(train_step(task, optimiser, recipe, identity, step))
             position.step = step + 1
             if position.step % every == 0 or position.step == recipe.steps:
-                row = {"step": position.step, "epoch": task.epoch(step), "lr": recipe.lr * recipe.factor(step)}
+                row = {"step": position.step, "epoch": task.sampler.epoch(step), "lr": recipe.lr * recipe.factor(step)}
                 row |= meter.means()
                 if position.step == recipe.steps or _due(position.step, every, recipe.validate_every):
                     task.module.eval()
@@ -119,10 +146,8 @@ def fit(
                 _check_finite(row, out_dir)
                 position.history.append(row)
             pulse.beat(position.step, position.history[-1]["loss"] if position.history else None)
-            if is_first() and time.monotonic() - saved > CHECKPOINT_SECONDS and position.step < recipe.steps:
-                position.pending = meter.state()
-                save_resume(path, task.module, optimiser, position)
-                saved = time.monotonic()
+    if keep_end and first < recipe.steps:
+        on_first(save)
     task.module.eval()
     return position.history
 
@@ -137,10 +162,12 @@ def train_step(
     task.module.train()
     seed_step("step", str(identity["model"]), int(identity["seed"]), step, *([rank()] if rank() else []))
     set_lr(optimiser, recipe.lr * recipe.factor(step))
-    parts = task.losses(step)
-    optimiser.zero_grad(set_to_none=True)
-    parts["loss"].backward()  # type: ignore[no-untyped-call]
-    parts = {name: value.detach() for name, value in parts.items()}
+    task.module.zero_grad(set_to_none=True)  # also of what an earlier stage trained and this one does not
+    parts: dict[str, Tensor] = {}
+    for piece in task.shares(step):
+        piece["loss"].backward()  # type: ignore[no-untyped-call]
+        for name, value in piece.items():
+            parts[name] = parts[name] + value.detach() if name in parts else value.detach()
     sum_over_ranks([p.grad for p in task.module.parameters() if p.grad is not None] + list(parts.values()))
     norm = clip_gradients(task.module, recipe)
     optimiser.step()
@@ -149,8 +176,8 @@ def train_step(
 
 
 def discard_resume(out_dir: Path) -> None:
-    """Remove the state of a run whose weights are written."""
-    (out_dir / RESUME).unlink(missing_ok=True)
+    """Remove the states of a run whose weights are written."""
+    Checkpoints(out_dir, {}).discard()
 
 
 class _Meter:
@@ -185,24 +212,6 @@ def _check_finite(row: dict[str, Any], where: Path) -> None:
 
     bad = sorted(name for name, value in row.items() if not math.isfinite(value))
     if bad:
-        raise MachineFault("training diverged", where, f"{', '.join(bad)} not finite at step {row['step']}",
-                           "lower the learning rate, or look at the data of that step")  # fmt: skip
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Set an event on SIGTERM or SIGUSR1 (what SLURM sends before its limit), and restore the handlers after."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        asked.set()
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield asked
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        raise told_once(MachineFault("training diverged", where,
+                                     f"{', '.join(bad)} not finite at step {row['step']}",
+                                     "lower the learning rate, or look at the data of that step"))  # fmt: skip

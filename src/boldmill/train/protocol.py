@@ -2,7 +2,7 @@
 
 ``boldmill.models.<model>.train`` holds two functions::
 
-    train(snapshot, settings, out_dir, device, threads, progress) -> TrainResult
+    train(snapshot, settings, out_dir, device, threads, progress, machine=Machine()) -> TrainResult
     load(checkpoint, device="cpu") -> torch.nn.Module with .features(...)
 
 ``train`` writes ``out_dir/model.safetensors`` (:func:`boldmill.train.checkpoint.save_weights`, which puts the
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from boldmill.shards.reader import Snapshot
     from boldmill.stages import Settings
+    from boldmill.train.machine import Machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,14 @@ class TrainFunction(Protocol):
     """Train one model."""
 
     def __call__(
-        self, snapshot: Snapshot, settings: Settings, out_dir: Path, device: str, threads: int, progress: bool
+        self,
+        snapshot: Snapshot,
+        settings: Settings,
+        out_dir: Path,
+        device: str,
+        threads: int,
+        progress: bool,
+        machine: Machine = ...,
     ) -> TrainResult:
         """Write ``out_dir/model.safetensors`` and return history and metadata."""
         ...

@@ -75,11 +75,12 @@ def snapshot(
     mask: npt.NDArray[np.bool_] | None = None,
     n_frames: int = 24,
     alter: Callable[[str, npt.NDArray[np.float32]], npt.NDArray[np.float32]] | None = None,
+    unlabelled: Sequence[int] = (),
 ) -> Path:
     """Write shards and snapshot below ``root`` and return the manifest's path.
 
     Scan ``i`` has ``lengths[i mod n]`` volumes and parcel 0 of subject 0 is not covered (NaN). ``alter(subject,
-    array)`` may change a subject's series and frames.
+    array)`` may change a subject's series and frames. Subjects ``unlabelled`` have an age alone.
     """
     mask = flat_mask() if mask is None else mask
     changed = alter or (lambda subject, array: array)
@@ -88,7 +89,7 @@ def snapshot(
     for number in range(n_subjects):
         buckets[bucket_of(DATASET, f"{number:02d}", n_buckets)].append(number)
     scans = [
-        _bucket(root, cfg, bucket, members, parcels, lengths, mask, n_frames, changed)
+        _bucket(root, cfg, bucket, members, parcels, lengths, mask, n_frames, changed, unlabelled)
         for bucket, members in buckets.items()
     ]
     manifest = root / "datasets" / "latest" / "manifest.json"
@@ -115,6 +116,7 @@ def _bucket(
     mask: npt.NDArray[np.bool_],
     n_frames: int,
     changed: Callable[[str, npt.NDArray[np.float32]], npt.NDArray[np.float32]],
+    unlabelled: Sequence[int],
 ) -> Path:
     tickets, manifests, participants = [], [], {}
     names = [f"parcel-{i:03d}" for i in range(parcels)]
@@ -142,6 +144,8 @@ def _bucket(
             "family": "",
             "phenotypes": {"age": 20.0 + number, "score": float(number % 2) + 0.1 * number, "group": number % 2},
         }
+        if number in unlabelled:
+            participants[f"{DATASET}/{subject}"]["phenotypes"] = {"age": 20.0 + number}
         _subject_arrays(root, scan, subject, number, parcels, length, mask, n_frames, changed)
         series = {"status": "ok", "files": {"timeseries": f"parcellate/{scan}.tsv"}}
         parcellated["scans"][scan] = {"status": "ok", "tr": 2.0, "n_volumes": length, "atlases": {ATLAS: series}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 
 from boldmill.errors import ConfigError, LeakageError, MachineFault
 from boldmill.train import loop as loop_module
-from boldmill.train.checkpoint import RESUME, load_weights, read_tensors, save_weights, write_tensors
+from boldmill.train.checkpoint import load_weights, save_weights, write_tensors
 from boldmill.train.device import environment, pick_device, seed_step
 from boldmill.train.loop import Interrupted, discard_resume, fit
 from boldmill.train.monitor import alignment, effective_rank, sphere, spread, uniformity
 from boldmill.train.optim import Recipe, adamw, clip_gradients
-from boldmill.train.order import batches_per_epoch, epoch_batches, require
+from boldmill.train.order import Sampler, batches_per_epoch, epoch_batches, require
 
 IDENTITY = {"model": "toy", "seed": 7}
 
@@ -30,17 +31,14 @@ class Toy:
         seed_step("toy")
         self.module: nn.Module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1))
         self.x = torch.randn(32, 4)
+        self.sampler = Sampler(samples=32, batch=8, key=("toy", 7))
         self.signal_at = -1
         self.scale = 1.0
 
-    def epoch(self, step: int) -> int:
-        return step // 4
-
-    def losses(self, step: int) -> dict[str, Tensor]:
-        picked = torch.from_numpy(epoch_batches(32, 8, "toy", 7, self.epoch(step))[step % 4])
-        x = self.x[picked]
+    def shares(self, step: int) -> Iterator[dict[str, Tensor]]:
+        x = self.x[self.sampler.picked(step)]
         loss = (self.module(x)[:, 0] - x.sum(1)).square().mean() * self.scale
-        return {"loss": loss, "half": loss / 2}
+        yield {"loss": loss, "half": loss / 2}
 
     def after_step(self, step: int) -> None:
         if step == self.signal_at:
@@ -86,13 +84,14 @@ def test_signal_saves_and_stops_and_handlers_are_restored(tmp_path: Path) -> Non
     task.signal_at = 5
     with pytest.raises(Interrupted, match="step 6"):
         fit(task, recipe(), tmp_path, IDENTITY)
-    assert (tmp_path / RESUME).exists() and signal.getsignal(signal.SIGUSR1) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["resume-00000006.safetensors"]
+    assert signal.getsignal(signal.SIGUSR1) == before
     plain, resumed = Toy(), Toy()
     fit(plain, recipe(), tmp_path / "plain", IDENTITY)
     fit(resumed, recipe(), tmp_path, IDENTITY)
     assert all(torch.equal(value, state(resumed)[name]) for name, value in state(plain).items())
     discard_resume(tmp_path)
-    assert not (tmp_path / RESUME).exists()
+    assert not list(tmp_path.glob("resume*"))
 
 
 def test_state_of_another_run_is_not_resumed(tmp_path: Path) -> None:
@@ -108,7 +107,7 @@ def test_state_of_another_run_is_not_resumed(tmp_path: Path) -> None:
 def test_periodic_state_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_module, "CHECKPOINT_SECONDS", -1.0)
     fit(Toy(), recipe(), tmp_path, IDENTITY)
-    assert read_tensors(tmp_path / RESUME)[1]["step"] == 19
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"resume-000000{n}.safetensors" for n in (18, 19)]
 
 
 def test_history_means_and_validation_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ Axes: B batch, N ROIs, M masked ROIs, D latent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from boldmill.rng import generator
+from boldmill.train.precision import products
 
 if TYPE_CHECKING:
     from boldmill.models.brainmass.model import BrainMass
@@ -78,33 +79,62 @@ def total(
     are: losses are taken in fp32. Views (B, N, N), masks (B, M) int64.
     """
     first, second = views
-    low = model.online.precision == "bf16"
     passes: dict[str, tuple[Tensor, Tensor | None]] = {}
     if weights.lra:
         passes |= {"first": (first, None), "second": (second, None)}
-    if weights.clf:
-        passes["clf"] = (first, mask_clf)
-    if weights.rec:
-        passes["rec"] = (first, mask_rec)
+    passes |= masked_passes(first, mask_clf, mask_rec, weights)
     parts: dict[str, tuple[float, Tensor]] = {}
-    with torch.autocast(first.device.type, torch.bfloat16, enabled=low):
+    with products(first.device, model.online.precision):
         encoded = dict(zip(passes, model.encode_all(list(passes.values())), strict=True))
     if weights.lra:
-        with torch.autocast(first.device.type, torch.bfloat16, enabled=low):
-            read = [model.online.project(model.online.readout(encoded[view])) for view in ("first", "second")]
-            online = [model.predictor(one).to(first.dtype) for one in read]
-            target = [one.to(first.dtype) for one in model.target_latent(first, second)]
-        parts["lra"] = (weights.lra, alignment((online[0], online[1]), (target[0], target[1])))
-    for name, weight, mask, head, loss_of in (
-        ("clf", weights.clf, mask_clf, model.head_clf, info_nce),
-        ("rec", weights.rec, mask_rec, model.head_rec, reconstruction),
-    ):
-        if weight:
-            with torch.autocast(first.device.type, torch.bfloat16, enabled=low):
-                predicted, truth = model.masked_predictions(first, mask, head, encoded[name])
-            parts[name] = (weight, loss_of(predicted.to(truth.dtype), truth))
+        with products(first.device, model.online.precision):
+            read = [model.online.readout(encoded[view]) for view in ("first", "second")]
+            target = model.target_readouts(first, second)
+        parts["lra"] = (weights.lra, aligned(model, read, target, first.dtype))
+    parts |= masked_losses(model, passes, encoded, weights)
     loss = torch.stack([weight * part for weight, part in parts.values()]).sum()
     return {"loss": loss, **{name: part for name, (_, part) in parts.items()}}
+
+
+def masked_passes(
+    first: Tensor, mask_clf: Tensor, mask_rec: Tensor, weights: Weights
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return those of the masked passes ``clf`` and ``rec`` that have a weight: view 1 and its mask."""
+    both = (("clf", weights.clf, mask_clf), ("rec", weights.rec, mask_rec))
+    return {name: (first, mask) for name, weight, mask in both if weight}
+
+
+def masked_losses(
+    model: BrainMass,
+    passes: Mapping[str, tuple[Tensor, Tensor | None]],
+    encoded: Mapping[str, Tensor],
+    weights: Weights,
+) -> dict[str, tuple[float, Tensor]]:
+    """Return weight and loss of the masked passes, each scan's by itself; ``encoded`` are their tokens (B, N, C)."""
+    parts = {}
+    for name, weight, head, loss_of in (
+        ("clf", weights.clf, model.head_clf, info_nce),
+        ("rec", weights.rec, model.head_rec, reconstruction),
+    ):
+        if weight:
+            first, mask = passes[name]
+            assert mask is not None
+            with products(first.device, model.online.precision):
+                predicted, truth = model.masked_predictions(first, mask, head, encoded[name])
+            parts[name] = (weight, loss_of(predicted.to(truth.dtype), truth))
+    return parts
+
+
+def aligned(model: BrainMass, read: Sequence[Tensor], target: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Return the alignment loss of both views' readouts, online and target, each (B, F).
+
+    From here on scans meet, in the batch statistics of projector and predictor: the whole slice of a rank at once.
+    """
+    with products(read[0].device, model.online.precision):
+        projected = [model.online.project(one) for one in read]
+        online = [model.predictor(one).to(dtype) for one in projected]
+        latent = [one.to(dtype) for one in model.target_project(*target)]
+    return alignment((online[0], online[1]), (latent[0], latent[1]))
 
 
 def freeze_untrained(model: BrainMass, weights: Weights, *, legacy_frozen_heads: bool = False) -> None:
@@ -113,7 +143,7 @@ def freeze_untrained(model: BrainMass, weights: Weights, *, legacy_frozen_heads:
     ``legacy_frozen_heads`` also takes out what the published optimiser forgets: both masked-ROI heads, the mask vector
     and the extra tokens.
     """
-    masked_passes = bool(weights.clf or weights.rec)
+    any_masked = bool(weights.clf or weights.rec)
     vectors = [model.cls_token, model.dist_token]
     idle: list[Iterable[Tensor]] = []
     if not weights.lra:  # the readout is part of the aligned features alone
@@ -122,9 +152,9 @@ def freeze_untrained(model: BrainMass, weights: Weights, *, legacy_frozen_heads:
         idle.append(model.head_clf.parameters())
     if not weights.rec or legacy_frozen_heads:
         idle.append(model.head_rec.parameters())
-    if not masked_passes or legacy_frozen_heads:
+    if not any_masked or legacy_frozen_heads:
         idle.append([model.mask_vector])
-    if legacy_frozen_heads or (not masked_passes and model.arch.style == "paper"):
+    if legacy_frozen_heads or (not any_masked and model.arch.style == "paper"):
         idle.append(vectors)
     for parameters in idle:
         for parameter in parameters:

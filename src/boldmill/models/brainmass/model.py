@@ -118,14 +118,19 @@ class BrainMass(nn.Module):
         """Return the features of FC matrices, (B, N, N) -> (B, 8 N); NaN becomes 0 and the diagonal 1."""
         return self.online.readout(self.encode(clean_fc(fc)))
 
-    def target_latent(self, *views: Tensor) -> tuple[Tensor, ...]:
-        """Return the target's latent of each view, (B, N, N) -> (B, D), without gradient (tokens are the online ones).
+    @torch.no_grad()
+    def target_readouts(self, *views: Tensor) -> list[Tensor]:
+        """Return the target's readout of each view, (B, N, N) -> (B, F), without gradient (tokens are the online ones).
 
-        Views share a batch in the blocks; batch statistics of the projector are those of each view.
+        Views share a batch in the blocks.
         """
-        with torch.no_grad():
-            encoded = self.encode_all([(view, None) for view in views], network=self.target)
-            return tuple(self.target.project(self.target.readout(one)) for one in encoded)
+        encoded = self.encode_all([(view, None) for view in views], network=self.target)
+        return [self.target.readout(one) for one in encoded]
+
+    @torch.no_grad()
+    def target_project(self, *readouts: Tensor) -> list[Tensor]:
+        """Return the target's latent (B, D) of readouts (B, F); batch statistics are those of each view."""
+        return [self.target.project(one) for one in readouts]
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:

@@ -5,6 +5,7 @@ Axes: B batch, P parcels (ROIs).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from boldmill.errors import ConfigError
+from boldmill.models.brainmass.accumulate import total_in_pieces
 from boldmill.models.brainmass.config import BrainMassConfig
 from boldmill.models.brainmass.losses import Weights, draw_masks, freeze_untrained, n_masked, total
 from boldmill.models.brainmass.model import BrainMass
@@ -20,13 +22,15 @@ from boldmill.models.brainmass.views import FlyViews, ShardViews, Views
 from boldmill.represent.config import AugmentConfig
 from boldmill.represent.pfc import n_dropped
 from boldmill.train.checkpoint import WEIGHTS, save_weights
-from boldmill.train.data import training_scans
-from boldmill.train.distributed import is_first, own
+from boldmill.train.data import identity, training_scans
+from boldmill.train.distributed import is_first, own, size
 from boldmill.train.loop import discard_resume, fit
+from boldmill.train.machine import Machine
 from boldmill.train.monitor import sphere, spread
 from boldmill.train.optim import Recipe
-from boldmill.train.order import batches_per_epoch, epoch_batches, require
+from boldmill.train.order import Sampler, require
 from boldmill.train.protocol import TrainResult
+from boldmill.train.shares import micro_batches, share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,33 +53,37 @@ class BrainMassTask:
         validation: list[str],
         config: BrainMassConfig,
         seed: int,
+        machine: Machine | None = None,
     ) -> None:
         self.module, self.views, self.config, self.seed = module, views, config, seed
         self.train, self.validation = train, validation
-        self.per_epoch = batches_per_epoch(len(train), config.batch)
+        self.machine = machine or Machine()
+        self.sampler = Sampler(samples=len(train), batch=config.batch, key=(NAME, seed))
         self.weights = Weights(config.weight_lra, config.weight_clf, config.weight_rec)
         module.set_execution(config.precision, compiled=config.compile)
 
-    def epoch(self, step: int) -> int:
-        """Return the pass over the scans."""
-        return step // self.per_epoch
+    def shares(self, step: int) -> Iterator[dict[str, Tensor]]:
+        """Yield shares of the losses of one batch of scans; each loss is a mean over scans."""
+        picked, epoch = self.sampler.picked(step), self.sampler.epoch(step)
+        scans = [self.train[i] for i in own(picked)]
+        most = self.machine.micro_batch or len(scans)
+        if most >= len(scans):
+            yield share(self._total(scans, epoch, epoch), len(scans), len(picked))
+            return
+        masks = self._masks(scans, epoch)
+        for piece in total_in_pieces(self.module, self.views.pair(scans, epoch), *masks, self.weights, most):
+            yield share(piece, len(scans), len(picked))
 
-    def losses(self, step: int) -> dict[str, Tensor]:
-        """Return the losses of one batch of scans; on several ranks those of this rank's scans by their share."""
-        epoch, place = divmod(step, self.per_epoch)
-        picked = epoch_batches(len(self.train), self.config.batch, NAME, self.seed, epoch)[place]
-        mine = own(picked.tolist())
-        found = self._total([self.train[i] for i in mine], epoch, epoch)
-        share = len(mine) / len(picked)
-        return found if share == 1 else {name: value * share for name, value in found.items()}
-
-    def _total(self, scans: list[str], epoch: int, key: int | str) -> dict[str, Tensor]:
+    def _masks(self, scans: list[str], key: int | str) -> tuple[Tensor, Tensor]:
         rois, device = self.module.arch.rois, self.module.cls_token.device
-        masks = [
+        clf, rec = (
             torch.from_numpy(draw_masks(scans, purpose, key, self.seed, rois, n_masked(rois, ratio))).to(device)
             for purpose, ratio in (("clf", self.config.mask_clf), ("rec", self.config.mask_rec))
-        ]
-        return total(self.module, self.views.pair(scans, epoch), masks[0], masks[1], self.weights)
+        )
+        return clf, rec
+
+    def _total(self, scans: list[str], epoch: int, key: int | str) -> dict[str, Tensor]:
+        return total(self.module, self.views.pair(scans, epoch), *self._masks(scans, key), self.weights)
 
     def after_step(self, step: int) -> None:
         """Move the target network, which only the alignment term looks at."""
@@ -88,10 +96,8 @@ class BrainMassTask:
 
         Spread and effective rank of the features of view 0, alignment and uniformity of both views' projections.
         """
-        pieces = range(0, min(len(self.train), MONITORED), self.config.batch)
-        scans = [self.train[first : min(first + self.config.batch, MONITORED)] for first in pieces]
         features, projected = [], []
-        for some in scans:
+        for some in micro_batches(self.train[:MONITORED], self.machine.piece(self.config.batch)):
             read = [self.module.online.readout(self.module.encode(view)) for view in self.views.pair(some, 0)]
             features.append(read[0])
             projected.append([self.module.online.project(one) for one in read])
@@ -102,15 +108,20 @@ class BrainMassTask:
     def validate(self) -> dict[str, float]:
         """Return the losses of the validation scans: always views 0 and 1 and the same masks."""
         sums: dict[str, float] = {}
-        for start in range(0, len(self.validation), self.config.batch):
-            scans = self.validation[start : start + self.config.batch]
-            for name, value in self._total(scans, 0, "validation").items():
+        for scans in micro_batches(self.validation, self.machine.piece(self.config.batch)):
+            for name, value in self._total(list(scans), 0, "validation").items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(scans)
         return {f"validation_{name}": value / len(self.validation) for name, value in sums.items()}
 
 
 def train(
-    snapshot: Snapshot, settings: Settings, out_dir: Path, device: str, threads: int, progress: bool
+    snapshot: Snapshot,
+    settings: Settings,
+    out_dir: Path,
+    device: str,
+    threads: int,
+    progress: bool,
+    machine: Machine | None = None,
 ) -> TrainResult:
     """Train on parcel series (``views: fly``) or stored pFC views (``views: shards``).
 
@@ -122,7 +133,8 @@ def train(
     arch = module.arch
     facts = {"architecture": arch.as_dict(), "size": arch.size, "estimator": arch.estimator, **begin.facts}
     if config.epochs == 0:
-        save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
+        if is_first():
+            save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
         return TrainResult(history=[], metadata=facts | {"subjects": sorted(begin.subjects), "steps": 0, "skipped": []})
 
     scans = training_scans(snapshot, "timeseries")
@@ -137,24 +149,26 @@ def train(
         if config.views == "shards"
         else FlyViews(snapshot, augment, settings.seed, device, arch.estimator)
     )
-    task = BrainMassTask(module, views, kept, kept_validation, config, settings.seed)
+    task = BrainMassTask(module, views, kept, kept_validation, config, settings.seed, machine)
+    task.sampler.require_ranks(size(), "models.brainmass.batch")
     freeze_untrained(module, task.weights, legacy_frozen_heads=config.legacy_frozen_heads)
-    steps = config.epochs * task.per_epoch
+    per_epoch = task.sampler.per_epoch
+    steps = config.epochs * per_epoch
     recipe = Recipe(
         steps=steps,
         lr=config.lr,
         betas=(0.9, 0.999),
         weight_decay=config.weight_decay,
-        warmup=config.warmup_epochs * task.per_epoch,
-        warmup_block=task.per_epoch,
+        warmup=config.warmup_epochs * per_epoch,
+        warmup_block=per_epoch,
         decay=config.schedule,
         clip=1.0,
         clip_by="value",
         fused=True,
         validate_every=max(1, steps // 10),
     )
-    identity = {"model": NAME, "seed": settings.seed, "settings": settings.digest, "data": scans.digest}
-    history = fit(task, recipe, out_dir, identity | facts, progress=progress)
+    run = identity(NAME, settings, scans) | facts
+    history = fit(task, recipe, out_dir, run, machine=machine, progress=progress)
     if is_first():
         save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
         discard_resume(out_dir)

@@ -13,13 +13,16 @@ def sinkhorn(logits: Tensor, *, iterations: int = 100, tolerance: float = 1e-7) 
     """Return exp of the Sinkhorn-normalised logits (..., R, K): columns sum to 1, rows to K / R.
 
     Rows (over K), then columns (over R), in the log domain, until the rows move by less than ``tolerance`` or for
-    ``iterations`` rounds (100 in the published code).
+    ``iterations`` rounds (100 in the published code). Each map stops by itself, so that none depends on its batch.
     """
     target = logits.shape[-1] / logits.shape[-2]
+    moving = torch.ones(logits.shape[:-2], dtype=torch.bool, device=logits.device)
     for _ in range(iterations):
-        logits = logits - torch.logsumexp(logits, dim=-1, keepdim=True)
-        logits = logits - torch.logsumexp(logits, dim=-2, keepdim=True)
-        if (logits.detach().exp().sum(dim=-1) - target).abs().max() < tolerance:
+        rows = logits - torch.logsumexp(logits, dim=-1, keepdim=True)
+        balanced = rows - torch.logsumexp(rows, dim=-2, keepdim=True)
+        logits = torch.where(moving[..., None, None], balanced, logits)
+        moving = moving & ((logits.detach().exp().sum(dim=-1) - target).abs().amax(dim=-1) >= tolerance)
+        if not moving.any():
             break
     return logits.exp()
 

@@ -30,3 +30,8 @@ class FmAppConfig(Section):
     weight_decay: float = Field(default=5e-3, ge=0, description="AdamW weight decay")
     transfer: float = Field(default=1.0, ge=0, description="weight of the feature transfer loss")
     synthesizer: Literal["ridge", "kernel"] = Field(default="ridge", description="weights of an unseen phenotype")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="matrix products of the encoders in training, fp32 or bf16; weights, active map, heads and losses "
+        "are fp32 in either",
+    )

@@ -28,3 +28,8 @@ class FmriMaeConfig(Section):
     weight_decay: float = Field(default=0.05, ge=0, description="AdamW weight decay")
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of steps with linear warm-up")
     clip_value: float = Field(default=3.0, gt=0, description="frames are clamped to plus and minus this many SD")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="matrix products in fp32 or bf16; weights, residual stream, frame statistics and loss are fp32 in "
+        "either",
+    )

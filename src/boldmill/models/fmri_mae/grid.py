@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from boldmill.errors import ConfigError
 from boldmill.rng import generator
+from boldmill.train.precision import full
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -116,8 +117,8 @@ def tube_masks(
 
 
 def frame_normalise(pixels: Tensor, limit: float | None = 3.0, eps: float = 1e-6) -> Tensor:
-    """Z-score each frame over its valid pixels (unbiased SD, float32) and clamp: (B, T, X) -> (B, T, X)."""
-    pixels = pixels.float()
+    """Z-score each frame over its valid pixels (unbiased SD, float32; float64 stays) and clamp, (B, T, X)."""
+    pixels = full(pixels)
     centred = pixels - pixels.mean(dim=-1, keepdim=True)
     scaled = centred / (centred.square().sum(dim=-1, keepdim=True) / (pixels.shape[-1] - 1)).sqrt().add(eps)
     return scaled if limit is None else scaled.clamp(-limit, limit)

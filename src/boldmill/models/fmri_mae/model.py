@@ -18,6 +18,7 @@ from boldmill.errors import ConfigError
 from boldmill.models.fmri_mae.architecture import Architecture
 from boldmill.models.fmri_mae.grid import PatchGrid, frame_normalise
 from boldmill.models.fmri_mae.vit import Block, initialise
+from boldmill.train.precision import full
 
 
 class Positions(nn.Module):
@@ -155,6 +156,6 @@ class FmriMae(nn.Module):
 
 
 def masked_mse(predicted: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """Sum of m (p - t)^2 over sum of m, in float32, over all pixels of the batch."""
-    error = (predicted.float() - target.float()).square() * counted
+    """Sum of m (p - t)^2 over sum of m, in float32 (float64 stays), over all pixels of the batch."""
+    error = (full(predicted) - full(target)).square() * counted
     return error.sum() / counted.sum()

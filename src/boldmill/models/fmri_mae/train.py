@@ -5,6 +5,7 @@ Axes: B batch, T frames, X valid pixels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,20 @@ from torch import Tensor
 from boldmill.errors import ConfigError
 from boldmill.models.fmri_mae.architecture import Architecture, design
 from boldmill.models.fmri_mae.config import FmriMaeConfig
-from boldmill.models.fmri_mae.grid import tube_masks
+from boldmill.models.fmri_mae.grid import Ints, tube_masks
 from boldmill.models.fmri_mae.model import FmriMae
 from boldmill.shards.clips import clip_batch
 from boldmill.train.checkpoint import WEIGHTS, load_weights, save_weights
-from boldmill.train.data import training_scans
+from boldmill.train.data import identity, training_scans
 from boldmill.train.device import seed_step
+from boldmill.train.distributed import count_over_ranks, is_first, own, size
 from boldmill.train.loop import discard_resume, fit
+from boldmill.train.machine import Machine
 from boldmill.train.optim import Recipe
-from boldmill.train.order import batches_per_epoch, epoch_batches, require
+from boldmill.train.order import Sampler, require
+from boldmill.train.precision import products
 from boldmill.train.protocol import TrainResult
+from boldmill.train.shares import micro_batches, share
 
 if TYPE_CHECKING:
     from boldmill.shards.reader import Snapshot
@@ -59,35 +64,56 @@ class Clips:
 class FmriMaeTask:
     """What the loop asks of fMRI-MAE."""
 
-    def __init__(self, module: FmriMae, train: Clips, validation: Clips, config: FmriMaeConfig, seed: int) -> None:
+    def __init__(
+        self,
+        module: FmriMae,
+        train: Clips,
+        validation: Clips,
+        config: FmriMaeConfig,
+        seed: int,
+        machine: Machine | None = None,
+    ) -> None:
         self.module, self.train, self.validation, self.config, self.seed = module, train, validation, config, seed
-        self.per_epoch = batches_per_epoch(len(train), config.batch)
+        self.machine = machine or Machine()
+        self.sampler = Sampler(samples=len(train), batch=config.batch, key=(NAME, seed))
+        self.pixels = module.grid.valid.sum(1).cpu().numpy()  # (S,) valid pixels of each filled patch
 
-    def epoch(self, step: int) -> int:
-        """Return the pass over the clips."""
-        return step // self.per_epoch
+    def shares(self, step: int) -> Iterator[dict[str, Tensor]]:
+        """Yield shares of the masked reconstruction loss, a mean over the valid hidden pixels of the global batch."""
+        mine = own(self.sampler.picked(step))
+        masks = self._masks(self.train, mine, f"epoch-{self.sampler.epoch(step)}", self.config.decode_share)
+        yield from self._pieces(self.train, mine, masks, count_over_ranks(self._valid(masks)))
 
-    def losses(self, step: int) -> dict[str, Tensor]:
-        """Return the masked reconstruction loss of one batch of clips."""
-        epoch, place = divmod(step, self.per_epoch)
-        picked = epoch_batches(len(self.train), self.config.batch, NAME, self.seed, epoch)[place]
-        return {"loss": self._loss(self.train, picked.tolist(), f"epoch-{epoch}", self.config.decode_share)}
+    def _pieces(
+        self, clips: Clips, samples: Sequence[int], masks: tuple[Ints, Ints], whole: int
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield shares of the loss in micro-batches; ``whole`` counts the valid hidden pixels it is a mean over."""
+        for places in micro_batches(range(len(samples)), self.machine.micro_batch):
+            at = slice(places[0], places[-1] + 1)
+            part = masks[0][at], masks[1][at]
+            yield share({"loss": self._loss(clips, samples[at], part)}, self._valid(part), whole)
 
-    def _loss(self, clips: Clips, samples: list[int], purpose: str, share: float) -> Tensor:
+    def _valid(self, masks: tuple[Ints, Ints]) -> int:
+        return int(self.pixels[masks[1]].sum())
+
+    def _masks(self, clips: Clips, samples: Sequence[int], purpose: str, part: float) -> tuple[Ints, Ints]:
         chosen = [clips.samples[sample] for sample in samples]
         first = {scan: clips.rows.all_of(scan)[0] for scan, _ in chosen}
         within = [row - first[scan] for scan, row in chosen]  # the clip's number in its scan, whatever the shards
-        masks = tube_masks(
+        return tube_masks(
             [scan for scan, _ in chosen],
             within,
             purpose,
             self.seed,
             self.module.grid,
             self.config.mask_ratio,
-            decode_share=share,
+            decode_share=part,
         )
+
+    def _loss(self, clips: Clips, samples: Sequence[int], masks: tuple[Ints, Ints]) -> Tensor:
         visible, hidden = (torch.from_numpy(mask).to(clips.device) for mask in masks)
-        loss: Tensor = self.module(clips.batch(samples), visible, hidden)
+        with products(clips.device, self.config.precision):
+            loss: Tensor = self.module(clips.batch(list(samples)), visible, hidden)
         return loss
 
     def after_step(self, step: int) -> None:
@@ -107,14 +133,22 @@ class FmriMaeTask:
         if not number:
             return {}
         chosen = np.linspace(0, len(self.validation) - 1, number).round().astype(int).tolist()
-        batch = self.config.batch
-        pieces = [chosen[start : start + batch] for start in range(0, number, batch)]
-        total = sum(float(self._loss(self.validation, piece, "validation", 1.0)) * len(piece) for piece in pieces)
+        total = 0.0
+        for some in micro_batches(chosen, self.config.batch):
+            masks = self._masks(self.validation, some, "validation", 1.0)
+            for piece in self._pieces(self.validation, some, masks, self._valid(masks)):
+                total += float(piece["loss"]) * len(some)
         return {"validation_loss": total / number}
 
 
 def train(
-    snapshot: Snapshot, settings: Settings, out_dir: Path, device: str, threads: int, progress: bool
+    snapshot: Snapshot,
+    settings: Settings,
+    out_dir: Path,
+    device: str,
+    threads: int,
+    progress: bool,
+    machine: Machine | None = None,
 ) -> TrainResult:
     """Train on flat clips."""
     config = settings.section("models.fmri_mae", FmriMaeConfig)
@@ -126,7 +160,8 @@ def train(
     )
     seed_step("init", NAME, settings.seed)
     module = FmriMae(arch, snapshot.flat_mask).to(device)
-    task = FmriMaeTask(module, clips, validation, config, settings.seed)
+    task = FmriMaeTask(module, clips, validation, config, settings.seed, machine)
+    task.sampler.require_ranks(size(), "models.fmri_mae.batch")
     recipe = Recipe(
         steps=config.steps,
         lr=config.lr,
@@ -138,10 +173,11 @@ def train(
         clip_by="norm",
         validate_every=max(1, config.steps // VALIDATIONS),
     )
-    identity = {"model": NAME, "seed": settings.seed, "settings": settings.digest, "data": scans.digest}
-    history = fit(task, recipe, out_dir, identity | {"architecture": arch.as_dict()}, progress=progress)
-    save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
-    discard_resume(out_dir)
+    run = identity(NAME, settings, scans) | {"architecture": arch.as_dict()}
+    history = fit(task, recipe, out_dir, run, machine=machine, progress=progress)
+    if is_first():
+        save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
+        discard_resume(out_dir)
     facts = {
         "architecture": arch.as_dict(),
         "steps": config.steps,

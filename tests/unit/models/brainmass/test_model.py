@@ -235,7 +235,7 @@ def test_target_is_the_exponential_mean_of_all_online_states() -> None:
     model.update_target(m)
     assert all(torch.equal(value, before[name]) for name, value in model.target.named_buffers())
     assert not torch.equal(model.online.project[1].running_mean, model.target.project[1].running_mean)
-    model.target_latent(fc(4, 20))  # in train mode the target keeps statistics of its own
+    model.target_project(*model.target_readouts(fc(4, 20)))  # in train mode the target keeps statistics of its own
     assert float((model.target.project[1].running_mean - before["project.1.running_mean"]).abs().sum()) > 0
 
 

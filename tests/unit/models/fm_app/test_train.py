@@ -105,16 +105,17 @@ def test_without_t1w_only_the_fmri_branch_is_trained(toy, tmp_path):
 
 def test_the_state_of_a_run_on_other_data_is_not_resumed(toy, tmp_path, monkeypatch):
     """Equal settings, equal numbers of samples, another snapshot: the interrupted run must start anew."""
+    from boldmill.models.fm_app import stages
     from boldmill.train import loop
 
     chosen = toy.settings(epochs_fmri=2, epochs_t1w=1)
     whole = loop.fit
-    monkeypatch.setattr(loop, "fit", lambda *args, **more: whole(*args, **more, stop_at=3))
+    monkeypatch.setattr(stages, "fit", lambda *args, **more: whole(*args, **more, stop_at=3))
     for name in ("other", "same"):
         (tmp_path / name).mkdir()
         with pytest.raises(loop.Interrupted):
             train(toy.ToySnapshot(n=20, seed=int(name == "same")), chosen, tmp_path / name, "cpu", 1, False)
-        assert (tmp_path / name / "stage-fmri" / "resume.safetensors").exists()
+        assert (tmp_path / name / "stage-fmri" / "resume-00000003.safetensors").exists()
     monkeypatch.undo()
     (tmp_path / "clean").mkdir()
     weights = {}

@@ -1,0 +1,204 @@
+"""List, and with --delete remove, everything that holds a person's data: withdrawal of consent.
+
+Without --delete nothing is changed. With it, files that are theirs alone are deleted, their rows and entries are cut
+out of shards, snapshots (frozen ones too), manifests, tables, predictions and logs, records and ledger follow, and a
+tombstone stays (results/provenance/forgotten.tsv: a salted hash, the date, counts). The next ingest of the same raw
+folder refuses them: quarantined, "consent withdrawn". A shard is written as if they had never been in it; no other file
+changes, and no job is run again for it. Pages of everybody (cohort, report) are removed: the next run makes them again.
+
+Weights trained on them cannot be cut: they are named, and marked (withdrawn.json beside them; evaluation, report and
+`audit stale` show it) until they are trained again. --delete-models removes them with their evaluation, and the next
+run trains them again. Figures of a whole group (metrics, maps) stay: they hold no person.
+
+Not touched: the raw data, releases that were exported (export again, with --also they are looked through), backups. The
+same person under another label, or in another data set, is not found: name them too.
+
+Exit status: 0 nothing is left (with --delete) or listed, 1 something is left, 2 the command line is wrong.
+
+Examples:
+  boldmill audit forget demo/01
+  boldmill audit forget demo/01 --delete
+  boldmill audit forget demo/01 --delete --delete-models --yes
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from boldmill.errors import EXIT_FAILURE, EXIT_OK, BoldmillError, ConfigError
+from boldmill.provenance.holdings import (
+    AGAIN,
+    CUT,
+    DELETE,
+    MARK,
+    RECORD,
+    REDACT,
+    REPORT,
+    Holding,
+    find,
+    snakemake_files,
+)
+from boldmill.provenance.person import Person
+
+WORDS = {
+    DELETE: "theirs alone: deleted",
+    CUT: "shared: their part is cut out",
+    REDACT: "text: their name is taken out",
+    RECORD: "records: follow",
+    AGAIN: "of everybody: removed, the next run makes it again",
+    MARK: "models trained on them: must be trained again",
+    REPORT: "cannot be helped here",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("person", metavar="DATASET/SUBJECT", help="name of the data set, label without sub-")
+    parser.add_argument("--results", metavar="DIR", help="results folder (default: the configuration's, else results)")
+    parser.add_argument("--config", nargs="+", metavar="FILE", help="configuration files, later ones winning")
+    parser.add_argument("--workdir", type=Path, default=Path(), metavar="DIR", help="where Snakemake runs (.snakemake)")
+    parser.add_argument("--also", nargs="+", type=Path, default=[], metavar="DIR", help="releases to look through")
+    parser.add_argument("--delete", action="store_true", help="really remove them")
+    parser.add_argument("--delete-models", action="store_true", help="with --delete: also models trained on them")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List what there is; remove it where asked."""
+    from boldmill.setup.status import results_of
+
+    results = results_of(args.config, args.results).results
+    if not results.is_dir():
+        raise ConfigError("no results", results, "there is no such folder", "give --results DIR")
+    if args.delete_models and not args.delete:
+        raise ConfigError("nothing is deleted", "--delete-models", "it needs --delete", "add --delete")
+    person = person_of(results, args.person)
+    holdings = find(results, person)
+    own = list(snakemake_files(args.workdir, person))
+    show(holdings, own, results)
+    for folder in args.also:
+        show_release(folder, person)
+    if not args.delete:
+        print("nothing was changed (add --delete)")
+        return EXIT_OK
+    if not (args.yes or _confirmed(person)):
+        print("nothing was changed")
+        return EXIT_FAILURE
+    return delete(results, person, holdings, own, delete_models=args.delete_models)
+
+
+def person_of(results: Path, name: str) -> Person:
+    """Return the person a command line names, with the scans the index knows.
+
+    Raises
+    ------
+    ConfigError
+        The name is not ``DATASET/SUBJECT``.
+    """
+    dataset, _, subject = name.partition("/")
+    subject = subject.removeprefix("sub-")
+    if not dataset.isalnum() or not subject or "/" in subject:
+        raise ConfigError("nobody is named", name, "it is not DATASET/SUBJECT", "write e.g. demo/01")
+    from boldmill.index.read import read_index
+    from boldmill.paths import Layout
+
+    scans = read_index(results).scans if Layout.at(results).index.is_file() else []
+    owners = {scan.dataset for scan in scans if scan.subject == subject}
+    own = [scan.scan_id for scan in scans if (scan.dataset, scan.subject) == (dataset, subject)]
+    return Person(dataset, subject, own, roots=roots_of(results, dataset), only=owners == {dataset})
+
+
+def roots_of(results: Path, dataset: str) -> list[str]:
+    """Return the folders a data set was indexed from, as records name them."""
+    import json
+
+    from boldmill.atomic import read_json
+    from boldmill.paths import Layout
+    from boldmill.provenance.record import prov_path, shown
+
+    record = prov_path(Layout.at(results).index)
+    if not record.is_file():
+        return []
+    entries = json.loads(read_json(record)["settings"])["config"].get("datasets", [])
+    return [shown(entry["root"]) for entry in entries if entry["name"] == dataset]
+
+
+def show(holdings: list[Holding], own: list[Path], results: Path) -> None:
+    """Print what there is, by what becomes of it."""
+    for action, words in WORDS.items():
+        chosen = [holding for holding in holdings if holding.action == action]
+        if chosen:
+            print(f"{words} ({len(chosen)})")
+            for holding in chosen:
+                print(f"  {results / holding.path}  ({holding.what})")
+    if own:
+        print(f"of Snakemake: their name is taken out, or the file with it ({len(own)})")
+        for path in own:
+            print(f"  {path}")
+    number = Counter(holding.action for holding in holdings)
+    print(f"{len(holdings) + len(own)} artefacts; {number[MARK]} of models that were trained on them")
+
+
+def show_release(folder: Path, person: Person) -> None:
+    """Print what a release holds; it is never changed: its hashes are its own."""
+    import pyarrow.parquet as pq
+
+    from boldmill.provenance.crate import FILES
+
+    path = folder / FILES
+    if not path.is_file():
+        raise BoldmillError("cannot look through", folder, "it is no release", "name a folder of `audit export`")
+    rows = pq.read_table(path, columns=["path", "dataset"]).to_pylist()
+    named = [
+        r for r in rows if person.named_in(r["path"]) or (r["dataset"] == person.dataset and person.relative(r["path"]))
+    ]
+    if named:
+        print(
+            f"{folder}: {len(named)} files of theirs are listed; export it again, and withdraw copies that were given"
+        )
+
+
+def delete(results: Path, person: Person, holdings: list[Holding], own: list[Path], *, delete_models: bool) -> int:
+    """Remove the person, say what follows, and look once more; exit 1 where something is left."""
+    from boldmill.provenance.remove import carry_out
+
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    outcome = carry_out(results, person, holdings, date=date, delete_models=delete_models)
+    _clean_snakemake(own, person)
+    print(f"{outcome.deleted} files and folders deleted, {outcome.rewritten} rewritten, {outcome.records} records too")
+    again = ["the pages of everybody (cohort, report) and the ledger"]
+    if outcome.emptied:
+        print(f"buckets nobody is in any more: {', '.join(map(str, outcome.emptied))}")
+        again.append("the snapshot, which has fewer shards, and what follows it")
+    if outcome.models and delete_models:
+        again.append(f"training and evaluation of {', '.join(outcome.models)}")
+    elif outcome.models:
+        print(f"marked, to be trained again: {', '.join(outcome.models)} (--delete-models removes them)")
+    print(f"the next run makes again: {'; '.join(again)}; nothing else")
+    left = [holding for holding in find(results, person) if holding.action != MARK]
+    left += [Holding(REPORT, Path(path), "of Snakemake") for path in snakemake_files(Path(), person)]  # type: ignore[arg-type]
+    for holding in left:
+        print(f"LEFT: {holding.path} ({holding.what})")
+    return EXIT_FAILURE if left else EXIT_OK
+
+
+def _confirmed(person: Person) -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigError("not confirmed", person.key, "nobody can be asked here", "add --yes")
+    return input(f"Remove {person.key} for good? Write the name again: ").strip() == person.key
+
+
+def _clean_snakemake(paths: Iterable[Path], person: Person) -> None:
+    """Take the name out of Snakemake's logs; remove its records of files that are gone."""
+    from boldmill.provenance.cut import redact_text
+
+    for path in paths:
+        if "log" in path.parts or "slurm_logs" in path.parts:
+            redact_text(path, person)
+        else:
+            path.unlink()

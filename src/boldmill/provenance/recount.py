@@ -1,0 +1,89 @@
+"""Manifests of snapshots after their shards were cut: hashes, counts and identity; everybody else keeps their split.
+
+A new snapshot would deal the splits again, and might move others; a cut one must not: models were trained on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from boldmill.atomic import canonical_json, read_json, sha256_file, sha256_text, write_json
+from boldmill.provenance.cut import same_time, without
+from boldmill.provenance.follow import Changed
+from boldmill.provenance.person import Person
+from boldmill.provenance.record import shown
+
+
+def is_snapshot(results: Path, path: Path) -> bool:
+    """Return whether a file is the manifest of a snapshot."""
+    return path.name == "manifest.json" and path.parent.parent == results / "datasets"
+
+
+def recount(
+    results: Path, person: Person, before: Callable[[Path], str], changed: Changed
+) -> dict[str, dict[str, Any]]:
+    """Bring every manifest up to date and return path -> identity ``before``, and ``snapshot`` and ``counts`` now.
+
+    Parameters
+    ----------
+    before : callable
+        Notes the hash of a file that is about to change.
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    for path in sorted((results / "datasets").glob("*/manifest.json")):
+        manifest = read_json(path)
+        left = without(manifest, person)
+        left["shards"] = [one for one in (_shard(path.parent, shard, changed) for shard in left["shards"]) if one]
+        if left == manifest:
+            continue
+        left["counts"] = counts(left, path.parent)
+        left.pop("id")
+        left["id"] = sha256_text(canonical_json(left))[:16]
+        digest = before(path)
+        with same_time(path):
+            write_json(path, left)
+        changed.rewrote(path, digest)
+        facts[shown(path)] = {"before": manifest["id"], "snapshot": left["id"], "counts": left["counts"]}
+    return facts
+
+
+def _shard(folder: Path, shard: dict[str, Any], changed: Changed) -> dict[str, Any] | None:
+    """Return the entry of a shard as it is now; None of one that went with its bucket.
+
+    A shard that had changed since the snapshot was taken keeps what the manifest says: the difference is not ours.
+    """
+    import pyarrow.parquet as pq
+
+    path = Path(os.path.normpath(folder / shard["path"]))
+    name = shown(path)
+    if name in changed.removed:
+        return None
+    if shard["sha256"] not in changed.before.get(name, ()):
+        return shard
+    size = path.stat().st_size
+    return {**shard, "rows": pq.read_metadata(path).num_rows, "size": size, "sha256": sha256_file(path)}
+
+
+def counts(manifest: dict[str, Any], folder: Path) -> dict[str, dict[str, int]]:
+    """Return subjects, scans, series and clips of each split, as a snapshot counts them."""
+    import pyarrow.parquet as pq
+
+    subjects, excluded = manifest["subjects"], manifest["excluded"]
+    found = {
+        split: {"subjects": sum(s == split for s in subjects.values()), "scans": 0, "series": 0, "clips": 0}
+        for split in ("train", "validation", "heldout")
+    }
+    names = ["scan_id", "dataset", "subject", "atlases", "n_clips"]
+    for shard in manifest["shards"]:
+        if shard["table"] != "scans":
+            continue
+        for row in pq.read_table(folder / shard["path"], columns=names, use_threads=False).to_pylist():
+            if row["scan_id"] not in excluded:
+                of = found[subjects[f"{row['dataset']}/{row['subject']}"]]
+                of["scans"] += 1
+                of["series"] += bool(row["atlases"])
+                of["clips"] += row["n_clips"]
+    return found

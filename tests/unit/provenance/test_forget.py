@@ -1,0 +1,378 @@
+"""Withdrawal of consent: everything is found, cut to the bytes of a run without the person, and stays away."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+
+import pyarrow.parquet as pq
+import pytest
+
+from boldmill.atomic import read_json, sha256_file, write_json, write_text
+from boldmill.cli import main
+from boldmill.errors import ConfigError
+from boldmill.index.read import read_index
+from boldmill.paths import Layout
+from boldmill.provenance import withdrawn
+from boldmill.provenance.forget import person_of
+from boldmill.provenance.holdings import DELETE, find
+from boldmill.provenance.person import GONE, Person
+from boldmill.provenance.record import prov_path
+from boldmill.provenance.verify import verify
+from boldmill.rng import bucket_of
+from boldmill.shards.reader import Snapshot
+from boldmill.train.checkpoint import checkpoint_note
+
+RESULTS = Path("results")
+LAYOUT = Layout.at(RESULTS)
+WHO = "one/bea"
+LABEL = "HO111"
+
+
+@pytest.fixture(scope="module")
+def project() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("withdrawal", Path(__file__).with_name("withdrawal.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["withdrawal"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def finished(project: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole project, with a model and a ledger."""
+    folder = tmp_path_factory.mktemp("whole")
+    here = Path.cwd()
+    os.chdir(folder)
+    project.line(project.PEOPLE)
+    for name in ("brainmass", "fm_app"):
+        project.model(name)
+    subjects = LAYOUT.checkpoint("fm_app").with_name("subjects.json")  # this one never saw the person
+    left = [who for who in read_json(subjects)["subjects"] if who != WHO]
+    write_json(subjects, {"schema": 1, "subjects": left})
+    record = read_json(prov_path(LAYOUT.checkpoint("fm_app")))
+    for item in record["outputs"]:
+        item |= {"sha256": sha256_file(item["path"]), "size": Path(item["path"]).stat().st_size}
+    write_json(prov_path(LAYOUT.checkpoint("fm_app")), record)
+    project.ledger()
+    os.chdir(here)
+    return folder
+
+
+@pytest.fixture
+def whole(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def without(project: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project as it would be had the person never been in it."""
+    folder = tmp_path_factory.mktemp("without")
+    here = Path.cwd()
+    os.chdir(folder)
+    project.line(project.people_without(*WHO.split("/")))
+    os.chdir(here)
+    return folder
+
+
+def forget(*words: str) -> int:
+    return main(["audit", "forget", WHO, "--delete", "--yes", *words])
+
+
+def problems() -> list[tuple[str, str]]:
+    return [(finding.path, finding.problem) for finding in verify(RESULTS)[1]]
+
+
+def names(folder: Path) -> set[str]:
+    """Files that name the person, by path or by bytes."""
+    pattern = re.compile(rb"one_sub-bea|one/sub-bea|one/bea|raw/one/sub-bea")
+    found = {p for p in folder.rglob("*") if p.is_file() and pattern.search(p.read_bytes())}
+    return {p.relative_to(folder).as_posix() for p in found | set(folder.rglob("*bea*"))}
+
+
+def test_the_project_is_sound_and_names_the_person_in_many_places(whole: Path) -> None:
+    assert problems() == []
+    assert len(names(RESULTS)) > 15
+
+
+def test_a_list_changes_nothing(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    assert main(["audit", "forget", WHO]) == 0
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+    said = capsys.readouterr().out
+    named = [
+        *("index/tickets/one_sub-bea_task-rest.json", "index/runs.parquet", "index/tables/bucket-"),
+        *("participants/bucket-", "parcellate/bucket-", "parcellate/one/one_sub-bea", "shards/scans/bucket-"),
+        *(f"shards/fc/{LABEL}/", f"shards/pfc/{LABEL}/", f"shards/timeseries/{LABEL}/"),
+        *("datasets/latest/manifest.json", "models/brainmass/model.safetensors"),
+        *("evaluate/brainmass/predictions.parquet", "evaluate/fm_app/predictions.parquet", "nothing was changed"),
+    ]
+    for part in named:
+        assert part in said, part
+    assert "models/fm_app/model.safetensors" not in said  # never trained on them
+
+
+def test_nothing_of_the_person_is_left_and_everything_verifies(whole: Path) -> None:
+    assert forget() == 0
+    assert names(RESULTS) == set()
+    assert problems() == []
+    assert forget() == 0  # a second call finds nothing
+
+
+def test_shards_and_lists_are_those_of_a_run_without_the_person(whole: Path, without: Path) -> None:
+    assert forget() == 0
+    parts = ("shards", "parcellate", "index/tables", "index/participants", "index/tickets")
+    files = [p for part in parts for p in sorted((without / "results" / part).rglob("*")) if p.is_file()]
+    wanted = [p for p in files if ".prov." not in p.name]
+    assert len([p for p in wanted if p.suffix == ".parquet"]) == 10
+    for path in wanted:
+        cut = whole / path.relative_to(without)
+        assert cut.read_bytes() == path.read_bytes(), path.relative_to(without)
+    ours = {p.relative_to(whole) for part in parts for p in (whole / "results" / part).rglob("*") if p.is_file()}
+    assert ours == {p.relative_to(without) for p in files}
+
+
+def test_a_snapshot_keeps_everybody_elses_split_and_loads(whole: Path) -> None:
+    path = LAYOUT.snapshot("latest")
+    before = read_json(path)
+    forget()
+    after = read_json(path)
+    assert after["subjects"] == {who: split for who, split in before["subjects"].items() if who != WHO}
+    split = before["subjects"][WHO]
+    assert after["counts"][split]["subjects"] == before["counts"][split]["subjects"] - 1
+    assert after["counts"][split]["scans"] == before["counts"][split]["scans"] - 1
+    assert after["id"] != before["id"]
+    snapshot = Snapshot.load(path)
+    snapshot.verify()
+    assert snapshot.id == after["id"] and len(snapshot.scans()) == 7
+
+
+def test_no_file_is_newer_than_before(whole: Path) -> None:
+    """Whatever a job reads or wrote keeps its time, so that no job runs again."""
+    old = {p: p.stat().st_mtime_ns for p in RESULTS.rglob("*") if p.is_file()}
+    forget()
+    for path, time in old.items():
+        if path.exists():
+            assert path.stat().st_mtime_ns == time, path
+
+
+def test_a_frozen_snapshot_is_cut_too_and_stays_one_file_with_its_shards(whole: Path) -> None:
+    """Frozen shards are hard links of the present ones, and others are older than those."""
+    frozen = RESULTS / "datasets" / "first"
+    manifest = read_json(LAYOUT.snapshot("latest"))
+    bucket = f"bucket-{bucket_of(*WHO.split('/'), 2):03d}.parquet"
+    for shard in manifest["shards"]:
+        source = LAYOUT.snapshot("latest").parent / shard["path"]
+        target = frozen / "shards" / source.resolve().relative_to((RESULTS / "shards").resolve())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if shard["table"] == "scans":
+            shutil.copyfile(source, target)
+        else:
+            os.link(source, target)
+        shard["path"] = target.relative_to(frozen).as_posix()
+    write_json(frozen / "manifest.json", {**manifest, "name": "first"})
+    assert forget() == 0
+    assert names(RESULTS) == set()
+    for shard in read_json(frozen / "manifest.json")["shards"]:
+        path = frozen / shard["path"]
+        assert (sha256_file(path), path.stat().st_size) == (shard["sha256"], shard["size"])
+    fc = Path("fc") / LABEL / bucket
+    assert (frozen / "shards" / fc).samefile(RESULTS / "shards" / fc)
+    Snapshot.load(frozen / "manifest.json").verify()
+
+
+def test_models_are_marked_and_say_so(whole: Path) -> None:
+    weights = LAYOUT.checkpoint("brainmass")
+    digest, read = sha256_file(weights), sha256_file(LAYOUT.snapshot("latest"))
+    identity = read_json(LAYOUT.snapshot("latest"))["id"]
+    assert "withdrew" not in checkpoint_note(weights)
+    forget()
+    assert sha256_file(weights) == digest
+    assert "trained on 1 person who withdrew consent since" in checkpoint_note(weights)
+    assert list(withdrawn.marked(RESULTS)) == ["models/brainmass"]
+    mark = read_json(weights.with_name("withdrawn.json"))
+    assert mark["snapshots"] == {identity: read_json(LAYOUT.snapshot("latest"))["id"]}
+    record = read_json(prov_path(weights))
+    assert record["withdrawn"][0]["read"] == {LAYOUT.snapshot("latest").as_posix(): read}  # what it was trained on
+    assert WHO not in read_json(weights.with_name("subjects.json"))["subjects"]
+
+
+def test_models_go_where_asked(whole: Path) -> None:
+    assert forget("--delete-models") == 0
+    assert not LAYOUT.checkpoint("brainmass").parent.exists() and not LAYOUT.metrics("brainmass").parent.exists()
+    assert LAYOUT.checkpoint("fm_app").exists() and LAYOUT.metrics("fm_app").exists()
+    assert problems() == [] and withdrawn.marked(RESULTS) == {}
+
+
+def test_predictions_lose_their_rows_and_metrics_stay(whole: Path) -> None:
+    metrics = LAYOUT.metrics("brainmass").read_bytes()
+    forget()
+    rows = pq.read_table(LAYOUT.metrics("brainmass").with_name("predictions.parquet")).column("subject").to_pylist()
+    assert WHO not in rows and len(rows) == 7
+    assert LAYOUT.metrics("brainmass").read_bytes() == metrics
+
+
+def test_a_namesake_of_another_data_set_stays(whole: Path) -> None:
+    assert main(["audit", "forget", "one/ada", "--delete", "--yes"]) == 0
+    assert LAYOUT.ticket("two_sub-ada_task-rest").exists() and not LAYOUT.ticket("one_sub-ada_task-rest").exists()
+    subjects = read_json(LAYOUT.snapshot("latest"))["subjects"]
+    assert "two/ada" in subjects and "one/ada" not in subjects
+    assert problems() == []
+
+
+def test_the_next_ingest_refuses_them_although_the_raw_data_are_there(whole: Path, project: ModuleType) -> None:
+    forget()
+    kept = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (RESULTS / "index").rglob("bucket-*.json")}
+    assert Path("raw/one/sub-bea_task-rest.npy").exists()
+    project.ingest()
+    (row,) = read_index(RESULTS).quarantined
+    assert (row.dataset, row.subject, row.reason, row.site) == ("one", "bea", "consent withdrawn", "")
+    assert not LAYOUT.ticket("one_sub-bea_task-rest").exists()
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (RESULTS / "index").rglob("bucket-*.json")} == kept
+    assert "two/ada" in {f"{scan.dataset}/{scan.subject}" for scan in read_index(RESULTS).ok}
+    project.ledger()
+    assert problems() == []
+
+
+def test_a_tombstone_names_nobody(whole: Path) -> None:
+    forget()
+    lines = withdrawn.tombstones(RESULTS).read_text().splitlines()
+    assert len(lines) == 2 and "bea" not in lines[1]
+    salt = withdrawn.salt_file(RESULTS).read_text().strip()
+    assert lines[1].split("\t")[0] == withdrawn.fingerprint(salt, "one", "bea")
+    assert lines[1].split("\t")[2] == "1" and lines[1].split("\t")[5] == "1"  # one scan, one model
+    assert withdrawn.Forgotten.read(RESULTS).holds("one", "bea")
+    assert not withdrawn.Forgotten.read(RESULTS).holds("two", "bea")
+    assert withdrawn.fingerprint("other", "one", "bea") != withdrawn.fingerprint(salt, "one", "bea")
+
+
+def test_the_first_date_of_a_tombstone_stays(tmp_path: Path) -> None:
+    counts = dict.fromkeys(("scans", "deleted", "rewritten", "models"), 3)
+    withdrawn.bury(tmp_path, "d", "s", date="2026-01-01", counts=counts)
+    withdrawn.bury(tmp_path, "d", "s", date="2027-01-01", counts=dict.fromkeys(counts, 0))
+    withdrawn.bury(tmp_path, "d", "t", date="2026-06-01", counts=counts)
+    rows = [line.split("\t")[1:] for line in withdrawn.tombstones(tmp_path).read_text().splitlines()[1:]]
+    assert rows == [["2026-01-01", "3", "3", "3", "3"], ["2026-06-01", "3", "3", "3", "3"]]
+
+
+def test_pages_of_everybody_go(whole: Path) -> None:
+    for name in ("reports/cohort.html", "reports/cohort.tsv", "report/index.html"):
+        write_text(RESULTS / name, "scan_id\tdataset\tsubject\none_sub-bea\tone\tbea\n")
+    write_text(RESULTS / "reports" / "other.html", "nobody")
+    assert forget() == 0
+    assert not (RESULTS / "reports" / "cohort.html").exists() and not (RESULTS / "report" / "index.html").exists()
+    assert (RESULTS / "reports" / "other.html").exists()
+
+
+def test_logs_lose_the_name(whole: Path) -> None:
+    log = RESULTS / "logs" / "parcellate" / "bucket-000.log"
+    write_text(log, "one_sub-bea: done\nraw/one/sub-bea_task-rest.npy: read\nsub-bea of one: ok\ntwo_sub-ada: done\n")
+    own = Path(".snakemake/log/2026.snakemake.log")
+    write_text(own, "rule x: one/sub-bea\n")
+    assert forget() == 0
+    assert log.read_text() == f"{GONE}: done\n{GONE}: read\n{GONE}: ok\ntwo_sub-ada: done\n"
+    assert own.read_text() == f"rule x: {GONE}\n"
+
+
+def test_the_last_person_of_a_bucket_takes_its_files(project: ModuleType, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    project.line(project.PEOPLE, n_buckets=64)
+    project.ledger()
+    bucket = bucket_of("one", "bea", 64)
+    assert read_index(RESULTS).scans_in(bucket)[0].subject == "bea" and len(read_index(RESULTS).scans_in(bucket)) == 1
+    forget()
+    assert not [p for p in RESULTS.rglob(f"bucket-{bucket:03d}.*") if p.parts[1] not in ("logs", "benchmarks")]
+    shards = {shard["bucket"] for shard in read_json(LAYOUT.snapshot("latest"))["shards"]}
+    assert f"bucket-{bucket:03d}" not in shards
+    Snapshot.load(LAYOUT.snapshot("latest")).verify()
+    assert problems() == []
+
+
+def test_a_killed_call_goes_on(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from boldmill.provenance import remove
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remove, "recount", die)
+        with pytest.raises(KeyboardInterrupt):
+            forget()
+    assert withdrawn.Forgotten.read(RESULTS).holds("one", "bea")
+    assert forget() == 0
+    assert names(RESULTS) == set() and problems() == []
+
+
+def test_images_of_every_stage_are_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = [
+        *("derivatives/demo/sub-01/func/sub-01_bold.nii.gz", "preprocess/demo/sub-01.json"),
+        *("preprocess/demo/sub-01.json.prov.json", "preprocess/demo/.cache/sub-01/anat.json"),
+        *("preprocess/demo/.cache/sub-01/demo_sub-01_task-rest.fit/motion/matrices.npy",),
+        *("preprocess/demo/recipes/demo_sub-01_task-rest.json", "preprocess/demo/figures/sub-01_anat.npz"),
+        *("preprocess/demo/figures/demo_sub-01_task-rest.npz", "flatmap/demo/demo_sub-01_task-rest.npz"),
+        *("flatmap/demo/demo_sub-01_task-rest.png", "parcellate/demo/sub-01_morphometry.tsv"),
+        *("parcellate/demo/demo_sub-01_task-rest_atlas-X_timeseries.tsv", "reports/demo/sub-01.html"),
+        *("reports/demo/sub-01_methods.md", "logs/preprocess/demo/sub-01.log", "work/demo/sub-01/x.nii"),
+        *("index/tickets/demo_sub-01_task-rest.json", "benchmarks/preprocess/demo/sub-01.jsonl"),
+    ]
+    others = [re.sub(r"sub-01", "sub-011", path) for path in own] + [re.sub("demo", "other", path) for path in own]
+    for path in (*own, *others):
+        write_text(RESULTS / path, "x")
+    holdings = find(RESULTS, Person("demo", "01"))
+    assert {holding.action for holding in holdings} == {DELETE}
+
+    def found(path: str) -> bool:
+        return any(PurePosixPath(path).is_relative_to(holding.path) for holding in holdings)
+
+    assert all(map(found, own)) and not any(map(found, others))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("demo_sub-01_task-rest", f"{GONE}_task-rest"),
+        ("see demo/01, demo/011 and xdemo/01", f"see {GONE}, demo/011 and xdemo/01"),
+        ("results/demo/sub-01/func", f"results/{GONE}/func"),
+        ("demo_sub-012 other_sub-01", "demo_sub-012 other_sub-01"),
+        ("data/raw/sub-01/func/x.nii.gz: gone", f"{GONE}: gone"),
+        ("2026/demo/01/x", "2026/demo/01/x"),
+    ],
+)
+def test_texts_lose_this_person_and_nobody_else(text: str, left: str) -> None:
+    assert Person("demo", "01", roots=["data/raw"]).redact(text) == left
+
+
+def test_a_label_that_is_unique_tells_the_person(whole: Path) -> None:
+    assert person_of(RESULTS, "one/bea").named_in("file sub-bea_bold.nii.gz")
+    assert not person_of(RESULTS, "one/ada").named_in("file sub-ada_bold.nii.gz")  # there are two
+
+
+@pytest.mark.parametrize("name", ["bea", "one/", "one/x/y", "/bea", "../x/bea"])
+def test_a_name_that_is_none_is_refused(whole: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="DATASET/SUBJECT"):
+        person_of(RESULTS, name)
+
+
+def test_nothing_is_deleted_without_a_yes(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["audit", "forget", WHO, "--delete"]) == 2  # no terminal to ask
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _: "one/fay")
+    assert main(["audit", "forget", WHO, "--delete"]) == 1
+    assert LAYOUT.ticket("one_sub-bea_task-rest").exists()
+    assert main(["audit", "forget", WHO, "--delete-models"]) == 2
+
+
+def test_a_release_that_lists_them_is_named(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "export", "--out", "release"]) == 0
+    assert main(["audit", "forget", WHO, "--also", "release"]) == 0
+    assert re.search(r"release: \d+ files of theirs are listed", capsys.readouterr().out)
