@@ -6,12 +6,15 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 BLOCK = 1 << 20
+SETTLED_NS = 20_000_000
+"""Age (ns) at which a later change must show in a file's times: kernels count them in ticks of at most 10 ms."""
 
 
 @contextmanager
@@ -55,13 +58,33 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8-sig"))
 
 
-def sha256_file(path: str | Path) -> str:
-    """Return the sha256 of a file's bytes as 64 hex digits."""
+def hash_file(path: str | Path) -> str:
+    """Read a file and return the sha256 of its bytes as 64 hex digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as handle:
         while block := handle.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+_hashed: dict[tuple[int, int, int, int, int], str] = {}
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the sha256 of a file's bytes; a file this process has hashed already is not read again.
+
+    It is known again by device, inode, size and both times. A file whose time is not safely past is not kept: it could
+    change once more without its time showing it.
+    """
+    before = Path(path).stat()
+    key = (before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns)
+    if key in _hashed:
+        return _hashed[key]
+    settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > SETTLED_NS
+    digest = hash_file(path)
+    if settled:
+        _hashed[key] = digest
+    return digest
 
 
 def sha256_text(text: str) -> str:

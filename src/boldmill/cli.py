@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export-weights": ("move", "boldmill.models.brainmass.export_command", "write weights with the published names"),
     "status": ("look", "boldmill.setup.status", "show progress and the failure table; exit 3 if scans are quarantined"),
     "clean": ("look", "boldmill.setup.clean", "say what could be freed below the results; --delete frees it"),
-    "audit": ("look", "boldmill.provenance.audit", "verify hashes, trace any output down to raw files"),
+    "audit": ("look", "boldmill.provenance.audit", "verify, trace, stale, leakage; export; forget a person"),
     "describe": ("look", "boldmill.shards.describe_command", "show what a shard, folder or snapshot holds"),
     "bench": ("look", "boldmill.bench.command", "measure ours against a peer, side by side"),
     "stages": ("look", "boldmill.stages_lock", "show stage versions; accept a code change that moves no bytes"),

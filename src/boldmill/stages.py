@@ -203,6 +203,11 @@ class Settings:
         return int(self._value["seed"])
 
     @property
+    def base_seed(self) -> int | None:
+        """Base seed, or None for a stage that draws no random numbers."""
+        return int(self._value["seed"]) if "seed" in self._value else None
+
+    @property
     def digest(self) -> str:
         """First 16 hex digits of the sha256 of the settings: written into every row."""
         return sha256_text(self.text)[:16]

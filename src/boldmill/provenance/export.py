@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the release, check it, and say what is wrong with it."""
     from boldmill.provenance.crate_check import check, leaks
+    from boldmill.provenance.terms import undescribed
     from boldmill.setup.status import results_of
 
     results = results_of(args.config, args.results).results
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
             if terms.licence == "not stated":
                 print(f"  {terms.dataset}: no terms of use are known; set datasets[].licence before you share anything")
     found = check(args.out, results=results if args.hash_files else None) + leaks(args.out, private(results))
+    found += undescribed(results)
     for problem in found:
         print(problem)
     print(f"{args.out}: {len(found)} problems (structure, profile, terms, paths{', hashes' * args.hash_files})")

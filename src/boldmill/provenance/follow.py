@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from boldmill.atomic import sha256_file, write_json
+from boldmill.atomic import sha256_file, write_text
 from boldmill.provenance.cut import same_time, without
 from boldmill.provenance.person import Person
-from boldmill.provenance.record import SUFFIX, shown
+from boldmill.provenance.record import DIGEST, SUFFIX, own_digest, render, shown
 
 FIELD = "withdrawn"
 Record = dict[str, Any]
@@ -84,13 +84,23 @@ def follow(results: Path, person: Person, changed: Changed, *, date: str, facts:
             if left is None:
                 path.unlink()
             else:
-                with same_time(path):
-                    write_json(path, left)
+                rewrite(path, left, sound=sound(record))
             changed.rewrote(path, before)
             touched.add(path)
             moved.add(shown(path))
         pending = {reader for name in moved for reader in readers.get(name, ())}
     return len(touched)
+
+
+def sound(record: Record) -> bool:
+    """Return whether a record has its own digest, or is of before there was one."""
+    return DIGEST not in record or own_digest(record) == record[DIGEST]
+
+
+def rewrite(path: Path, record: Record, *, sound: bool) -> None:
+    """Write a record at its old time; one that somebody edited does not get the digest of a sound one."""
+    with same_time(path):
+        write_text(path, render(record) if sound else json.dumps(record, sort_keys=True, indent=2) + "\n")
 
 
 def followed(record: Record, person: Person, changed: Changed, date: str, facts: dict[str, Record]) -> Record | None:

@@ -22,11 +22,12 @@ next run makes it again; the record follows what changed; the model is named and
 
 PAGES = ("reports/cohort.html", "reports/cohort.tsv", "report/index.html", "quarantine.tsv")
 """Made of everybody in seconds to minutes: removed, and the next run makes them again without the person."""
-CACHES = ("index/hashes_tables.json",)
-"""Removed: the next ingest reads the files again."""
+CACHES = ("index/hashes_tables.json", "provenance/verify.jsonl")
+"""Removed: the next ingest, or verification, reads the files again."""
 ROWS = ("index/quarantine.tsv", "index/ignored.tsv", "index/tombstones.tsv")
 """Tables whose rows are about one scan or file each."""
-OURS = ("provenance/forgotten.tsv", "provenance/forgotten.salt", "provenance/ledger.parquet")
+LEDGER = PurePosixPath("provenance")
+"""Its tables are written anew from the records, and tombstones name nobody."""
 TEXTS = {".json", ".tsv", ".jsonl", ".log", ".txt", ".md", ".html", ".csv", ".yaml"}
 WEIGHTS = {".safetensors"}
 LOOK = 1 << 20
@@ -83,7 +84,7 @@ def _kind(path: PurePosixPath) -> str:
 def _shared(results: Path, path: PurePosixPath, person: Person) -> Iterator[Holding]:
     """Yield what a file of several people holds of the person."""
     name, file = path.as_posix(), results / path
-    if name in OURS:
+    if (path.parent == LEDGER and path.suffix in (".parquet", ".salt")) or path.name == "forgotten.tsv":
         return
     if path.suffix == ".parquet":
         if name == "index/hashes.parquet":
@@ -103,7 +104,7 @@ def _shared(results: Path, path: PurePosixPath, person: Person) -> Iterator[Hold
     elif name in PAGES:
         yield Holding(AGAIN, path, "page or table of everybody")
     elif name in CACHES:
-        yield Holding(DELETE, path, "cache of tables")
+        yield Holding(DELETE, path, "cache")
     elif path.name == "subjects.json" and path.parts[0] in ("models", "ablation"):
         yield Holding(CUT, path, "list of who was trained on")
         for weights in sorted((results / path).parent.rglob("*")):

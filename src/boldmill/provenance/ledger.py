@@ -1,5 +1,9 @@
 """Fold every provenance record below the results folder into one table, one row per output.
 
+What each output was made from lies beside it in `inputs.parquet`, one row per input of a record: `record` joins the
+two. The same records always give the same bytes. Records that did not change since the last ledger are not read again
+(`--fresh` reads all).
+
 Example:
   boldmill ledger --results results --out results/provenance/ledger.parquet --config-json "$JSON"
 """
@@ -7,117 +11,200 @@ Example:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from boldmill.atomic import atomic, read_json, sha256_file
-from boldmill.errors import EXIT_OK, BoldmillError, DataFault
+from boldmill.errors import EXIT_OK, BoldmillError
 from boldmill.paths import Layout
-from boldmill.provenance.record import MEMBER, SUFFIX, Recorder, prov_path
+from boldmill.provenance.fold import INPUTS, fold
+from boldmill.provenance.record import Recorder
 from boldmill.stages import Settings
 
-FIELDS = [
-    "path",
-    "sha256",
-    "size",
-    "stage",
-    "stage_version",
-    "settings",
-    "settings_digest",
-    "started",
-    "ended",
-    "peak_rss_mib",
-    "record",
-]
-ENVIRONMENT = ["boldmill", "python", "packages_digest", "host", "user", "slurm_job", "gpu"]
+
+class Table:
+    """Columns of a Parquet table sorted by its first column, read one value at a time without a copy."""
+
+    def __init__(self, table: Any) -> None:
+        self.table = table.combine_chunks()
+        self.names: list[str] = self.table.column_names
+        self.keys = _Column(self.table.column(0))
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def column(self, name: str) -> list[Any]:
+        """Return one column as a list."""
+        return list(self.table.column(name).to_pylist())
+
+    def rows(self, key: str) -> Iterator[dict[str, Any]]:
+        """Yield the rows whose first column is ``key``."""
+        first = bisect_left(self.keys, key)
+        yield from self.table.slice(first, bisect_right(self.keys, key) - first).to_pylist()
 
 
-def records(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield every record below a results folder with its path, in the order of paths."""
-    for path in sorted(results.rglob(f"*{SUFFIX}")):
-        yield path, read_json(path)
+class _Column:
+    """A sorted column as a sequence, for bisection."""
+
+    def __init__(self, column: Any) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, index: int) -> str:
+        return str(self._column[index].as_py())
 
 
-def rows(results: Path, out: Path) -> list[dict[str, Any]]:
-    """Return one row per output; where two records name one output (rerun of part of a job), the later one wins.
+class Ledger:
+    """The ledger of a results folder, for questions about single files.
 
-    The record of the ledger itself is left out: a table cannot hold its own hash, and that of the last one is stale.
+    Parameters
+    ----------
+    outputs : pyarrow.Table
+        One row per output, sorted by path (:mod:`boldmill.provenance.fold`).
+    inputs : pyarrow.Table
+        One row per input of a record, sorted by record.
     """
-    latest: dict[str, dict[str, Any]] = {}
-    for path, record in records(results):
-        if path.resolve() == prov_path(out).resolve():
-            continue
-        environment = record["environment"]
-        shared = {name: record[name] for name in FIELDS[3:-1]}
-        shared |= {name: environment[name] for name in ENVIRONMENT}
-        shared |= {"git_commit": environment["git"]["commit"], "git_dirty": environment["git"]["dirty"]}
-        shared |= {"command": " ".join(record["command"]), "record": path.as_posix()}
-        shared["inputs"] = [{key: item[key] for key in ("path", "sha256", "size")} for item in record["inputs"]]
-        for output in record["outputs"]:
-            row = {**{key: output[key] for key in ("path", "sha256", "size")}, **shared}
-            known = latest.get(row["path"])
-            if known is None or known["ended"] <= row["ended"]:
-                latest[row["path"]] = row
-    return [latest[path] for path in sorted(latest)]
+
+    def __init__(self, outputs: Any, inputs: Any) -> None:
+        self.outputs, self.inputs = Table(outputs), Table(inputs)
+
+    @classmethod
+    def load(cls, results: Path) -> Ledger:
+        """Read both tables.
+
+        Raises
+        ------
+        BoldmillError
+            There is no ledger, or it cannot be read.
+        """
+        path = Layout.at(results).ledger
+        return cls(read_table(path), read_table(path.with_name(INPUTS)))
+
+    @classmethod
+    def of_records(cls, results: Path) -> Ledger:
+        """Fold the records themselves, where the ledger is not to be trusted."""
+        found = fold(results, Layout.at(results).ledger)
+        return cls(found.outputs, found.inputs)
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """Return the paths of all outputs, sorted."""
+        return self.outputs.column("path")
+
+    def row(self, path: str) -> dict[str, Any] | None:
+        """Return the row of an output, or None for a file nobody recorded as one."""
+        return next(self.outputs.rows(path), None)
+
+    def inputs_of(self, record: str) -> list[dict[str, Any]]:
+        """Return path, sha256 and size of everything a record's command read, in the order of paths."""
+        return [{key: row[key] for key in ("path", "sha256", "size")} for row in self.inputs.rows(record)]
+
+    def temporary(self) -> set[str]:
+        """Return the outputs that were recorded as temporary: nobody misses them once they are gone."""
+        table = self.outputs.table
+        return set(table.filter(table.column("temporary").fill_null(False)).column("path").to_pylist())
+
+    def made_with(self, record: str) -> list[str]:
+        """Return the outputs of one record, sorted."""
+        import pyarrow.compute as pc
+
+        table = self.outputs.table
+        return list(table.filter(pc.equal(table.column("record"), record)).column("path").to_pylist())
+
+    def older_inputs(self) -> Iterator[tuple[str, str]]:
+        """Yield (record, input) where the input is an output that has been made again since, with other content."""
+        import pyarrow.compute as pc
+
+        paths, inputs = self.outputs.table.column("path"), self.inputs.table
+        place = pc.index_in(inputs.column("path"), value_set=paths.combine_chunks())
+        now = self.outputs.table.column("sha256").take(place)
+        older = inputs.filter(pc.fill_null(pc.not_equal(now, inputs.column("sha256")), False))
+        yield from zip(older.column("record").to_pylist(), older.column("path").to_pylist(), strict=True)
+
+    def readers_of(self, paths: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+        """Yield (record, input, sha256 as it read it) of every record that read one of ``paths``."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        inputs = self.inputs.table
+        chosen = inputs.filter(pc.is_in(inputs.column("path"), value_set=pa.array(list(paths), pa.string())))
+        yield from zip(*(chosen.column(name).to_pylist() for name in ("record", "path", "sha256")), strict=True)
+
+    def raw_inputs(self) -> Iterator[tuple[str, str]]:
+        """Yield (path, sha256) of every input that is nobody's output; twice where readers saw two contents."""
+        import pyarrow.compute as pc
+
+        inputs = self.inputs.table.select(["path", "sha256"])
+        known = pc.is_in(inputs.column("path"), value_set=self.outputs.table.column("path").combine_chunks())
+        raw = inputs.filter(pc.invert(known)).group_by(["path", "sha256"]).aggregate([]).sort_by("path")
+        yield from zip(raw.column("path").to_pylist(), raw.column("sha256").to_pylist(), strict=True)
 
 
-def schema() -> Any:
-    """Return the Arrow schema of the ledger."""
-    import pyarrow as pa
+def read_table(path: Path) -> Any:
+    """Read one of the two tables.
 
-    file = pa.struct([("path", pa.string()), ("sha256", pa.string()), ("size", pa.int64())])
-    kinds = {"size": pa.int64(), "stage_version": pa.int32(), "peak_rss_mib": pa.float64()}
-    fields = [pa.field(name, kinds.get(name, pa.string())) for name in FIELDS]
-    fields += [pa.field(name, pa.string()) for name in (*ENVIRONMENT, "git_commit", "command")]
-    fields += [pa.field("git_dirty", pa.bool_()), pa.field("inputs", pa.list_(file))]
-    return pa.schema(fields)
-
-
-def write_ledger(results: Path, out: Path) -> int:
-    """Write the ledger and return its number of rows."""
+    Raises
+    ------
+    BoldmillError
+        It is not there, or cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist(rows(results, out), schema=schema())
-    with atomic(out) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-    return int(table.num_rows)
+    if not path.exists():
+        raise BoldmillError("cannot audit", path, "is not there yet", "run `snakemake audit`")
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        why = f"cannot be read ({' '.join(str(error).split())[:120]})"
+        raise BoldmillError("cannot audit", path, why, "run `snakemake audit -R ledger`") from error
 
 
 def read_ledger(results: Path) -> list[dict[str, Any]]:
-    """Return the rows of the ledger; a missing ledger is named with the command that writes it."""
+    """Return every row of the ledger with its ``inputs``: for small projects and for tests."""
+    ledger = Ledger.load(results)
+    shared: dict[str, list[dict[str, Any]]] = {}
+    rows = ledger.outputs.table.to_pylist()
+    for row in rows:
+        if row["record"] not in shared:
+            shared[row["record"]] = ledger.inputs_of(row["record"])
+        row["inputs"] = shared[row["record"]]
+    return list(rows)
+
+
+def write_ledger(results: Path, out: Path, *, fresh: bool = False) -> int:
+    """Write the ledger and the table of inputs beside it; return the number of outputs."""
     import pyarrow.parquet as pq
 
-    path = Layout.at(results).ledger
-    if not path.exists():
-        raise BoldmillError("cannot audit", path, "there is no ledger yet", "run `snakemake audit`")
-    return list(pq.read_table(path).to_pylist())
+    from boldmill.atomic import atomic
 
-
-def content_sha256(path: str) -> str | None:
-    """Return the hash of a recorded file, or of the recorded member of an archive; None where it is gone."""
-    name, _, member = path.partition(MEMBER)
-    if not member or Path(path).exists():
-        return sha256_file(path) if Path(path).exists() else None
-    from boldmill.index.table_files import read_series
-
-    try:
-        return read_series(Path(name), member)[2]
-    except (DataFault, FileNotFoundError):
-        return None
+    found = fold(results, out, fresh=fresh)
+    for record, why in found.faults.items():
+        print(f"{record}: {why}; `boldmill audit verify` says what it spoils", file=sys.stderr)
+    for table, path in ((found.inputs, out.with_name(INPUTS)), (found.outputs, out)):
+        with atomic(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+    found.remember(out)
+    return int(found.outputs.num_rows)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
     parser.add_argument("--out", type=Path, required=True, help="ledger to write")
+    parser.add_argument("--fresh", action="store_true", help="read every record again")
     parser.add_argument("--config-json", required=True, help="settings of the stage (canonical JSON)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the ledger with its own record."""
-    with Recorder(Settings(args.config_json), out=args.out):
-        count = write_ledger(args.results, args.out)
+    with Recorder(Settings(args.config_json), out=args.out) as record:
+        count = write_ledger(args.results, args.out, fresh=args.fresh)
+        record.add_output(args.out.with_name(INPUTS))
     print(f"{args.out}: {count} outputs")
     return EXIT_OK

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import resource
-import subprocess
+import json
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,11 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from boldmill import __version__
-from boldmill.atomic import canonical_json, sha256_file, sha256_text, write_json
+from boldmill.atomic import canonical_json, sha256_file, sha256_text, write_text
+from boldmill.provenance.machine import environment as environment
+from boldmill.provenance.memory import Peak
 from boldmill.stages import Settings
 
-SCHEMA = 1
+SCHEMA = 2
+DIGEST = "record_digest"
+"""Key of a record that holds the sha256 of its other keys: an edited record gives itself away."""
 SUFFIX = ".prov.json"
 MEMBER = "::"
 """Between the path of an archive and the name of its member."""
@@ -29,40 +29,35 @@ def prov_path(output: str | Path) -> Path:
     return Path(f"{output}{SUFFIX}")
 
 
+def own_digest(record: dict[str, Any]) -> str:
+    """Return the sha256 of all keys of a record but its digest."""
+    return sha256_text(canonical_json({key: value for key, value in record.items() if key != DIGEST}))
+
+
+def render(record: dict[str, Any]) -> str:
+    """Return the text of a record's file, its own digest included."""
+    return json.dumps({**record, DIGEST: own_digest(record)}, sort_keys=True, indent=2) + "\n"
+
+
+def write_record(path: str | Path, record: dict[str, Any]) -> Path:
+    """Write a record that was changed on purpose, with a new digest of its own."""
+    return write_text(path, render(record))
+
+
 @cache
-def _packages() -> tuple[str, dict[str, str]]:
-    from importlib.metadata import distributions
+def _locked() -> dict[str, Any]:
+    from boldmill.stages_lock import LOCK
 
-    versions = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
-    return sha256_text(canonical_json(versions))[:16], versions
-
-
-@cache
-def _git() -> dict[str, Any]:
-    root = Path(__file__).resolve().parent
-
-    def ask(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+    try:
+        return dict(json.loads(LOCK.read_text(encoding="utf-8"))["stages"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
-def environment() -> dict[str, Any]:
-    """Return versions, git state, host and job: what an auditor asks of the machine."""
-    digest, versions = _packages()
-    named = ("numpy", "scipy", "nibabel", "nilearn", "nipype", "simpleitk", "dipy", "torch", "pyarrow", "snakemake")
-    return {
-        "boldmill": __version__,
-        "python": platform.python_version(),
-        "packages_digest": digest,
-        "packages": {name: versions[name] for name in named if name in versions},
-        "git": _git(),
-        "host": platform.node(),
-        "user": os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid()),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
-    }
+def lock_digest(stage: str) -> str | None:
+    """Return the digest of a stage's code in the committed lock; None for a command that is no stage."""
+    digest = _locked().get(stage, {}).get("digest")
+    return None if digest is None else str(digest)
 
 
 def shown(path: str | Path) -> str:
@@ -85,6 +80,11 @@ def describe(path: str | Path) -> dict[str, Any]:
     return {"path": shown(path), "size": Path(path).stat().st_size, "sha256": sha256_file(path)}
 
 
+def describe_output(path: str | Path) -> dict[str, Any]:
+    """Return path, size, sha256 and modification time (ns) of a file that was just written."""
+    return {**describe(path), "mtime_ns": Path(path).stat().st_mtime_ns}
+
+
 class Recorder:
     """Record one command: ``with Recorder(settings, out=..., inputs=[...]) as record: ...``.
 
@@ -97,6 +97,7 @@ class Recorder:
         self.out = Path(out)
         self.inputs: dict[str, dict[str, Any] | None] = {str(p): None for p in inputs}
         self.outputs: dict[str, Path] = {str(self.out): self.out}
+        self.temporary: set[str] = set()
         self.own: list[Path] = [self.out]
         self.extra: dict[str, Any] = {}
 
@@ -104,9 +105,11 @@ class Recorder:
         """Add an input; ``known`` (size, sha256) spares hashing a file whose hash is already certain."""
         self.inputs[str(path)] = None if known is None else {**known, "path": shown(path)}
 
-    def add_output(self, path: str | Path, *, own_record: bool = False) -> None:
-        """Add an output of the same command."""
+    def add_output(self, path: str | Path, *, own_record: bool = False, temporary: bool = False) -> None:
+        """Add an output of the same command; a ``temporary`` one is not missed once it is gone."""
         self.outputs[str(path)] = Path(path)
+        if temporary:
+            self.temporary.add(str(path))
         if own_record:
             self.own.append(Path(path))
 
@@ -116,28 +119,37 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         self.started = datetime.now(UTC)
+        self.peak = Peak()
+        self.peak.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        peak = self.peak.stop()
         if kind is not None:
             return
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        record = {
-            "schema": SCHEMA,
-            "stage": self.settings.stage,
-            "stage_version": self.settings.version,
-            "settings": self.settings.text,
-            "settings_digest": self.settings.digest,
-            "command": ["boldmill", *sys.argv[1:]],
-            "inputs": [known or describe(path) for path, known in sorted(self.inputs.items())],
-            "outputs": [describe(path) for _, path in sorted(self.outputs.items())],
-            "environment": environment(),
-            "started": self.started.isoformat(timespec="milliseconds"),
-            "ended": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "peak_rss_mib": round(peak / 1024, 1),
-            **self.extra,
-        }
+        text = render(
+            {
+                "schema": SCHEMA,
+                "stage": self.settings.stage,
+                "stage_version": self.settings.version,
+                "stage_code": lock_digest(self.settings.stage),
+                "settings": self.settings.text,
+                "settings_digest": self.settings.digest,
+                "seed": self.settings.base_seed,
+                "command": ["boldmill", *sys.argv[1:]],
+                "inputs": [known or describe(path) for path, known in sorted(self.inputs.items())],
+                "outputs": [
+                    {**describe_output(path), **({"temporary": True} if name in self.temporary else {})}
+                    for name, path in sorted(self.outputs.items())
+                ],
+                "environment": environment(),
+                "started": self.started.isoformat(timespec="milliseconds"),
+                "ended": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "peak_rss_mib": round(peak, 1),
+                **self.extra,
+            }
+        )
         for path in self.own:
-            write_json(prov_path(path), record)
+            write_text(prov_path(path), text)

@@ -17,6 +17,7 @@ from typing import Any
 from boldmill.atomic import read_json
 from boldmill.errors import BoldmillError
 from boldmill.paths import Layout
+from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.record import MEMBER, SUFFIX, shown
 from boldmill.provenance.terms import Terms, read_terms
 from boldmill.stages import STAGES
@@ -118,32 +119,39 @@ def gather(results: Path, project: str) -> Release:
         There is no ledger, or it is empty.
     """
     ledger = _Ledger(results)
-    if not ledger.rows:
+    if not ledger.records:
         raise BoldmillError("nothing to export", ledger.path, "no command has written a record", "run `snakemake`")
     terms = read_terms(results, ledger.datasets)
     steps = ledger.steps()
     order = {stage: number for number, stage in enumerate(STAGES)}
     steps.sort(key=lambda step: (order.get(step.stage, len(order)), step.stage, step.started, step.digest))
-    return Release(project=project, steps=steps, files=ledger.files(steps), terms=terms)
+    return Release(project=project, steps=steps, files=ledger.files(), terms=terms)
 
 
 class _Ledger:
-    """The ledger, with its paths made relative to what they belong to."""
+    """The ledger, with its paths made relative to what they belong to; what records share is held once."""
 
     def __init__(self, results: Path) -> None:
-        import pyarrow.parquet as pq
-
         self.path = Layout.at(results).ledger
-        if not self.path.is_file():
-            raise BoldmillError("cannot export", self.path, "there is no ledger yet", "run `snakemake audit`")
         self.home = shown(results)
-        self.rows: list[dict[str, Any]] = sorted(
-            pq.read_table(self.path).to_pylist(), key=lambda row: (row["ended"], row["path"])
-        )
-        self.written = {row["path"]: row for row in self.rows}
-        ingest = [json.loads(row["settings"]) for row in self.rows if row["stage"] == "ingest"]
+        ledger = Ledger.load(results)
+        columns = [ledger.outputs.column(name) for name in ("path", "sha256", "size", "record")]
+        self.written: dict[str, tuple[str, int, str]] = {}
+        self.records: dict[str, dict[str, Any]] = {}
+        for number, (path, sha256, size, record) in enumerate(zip(*columns, strict=True)):
+            self.written[path] = (sha256, size, record)
+            if record not in self.records:
+                self.records[record] = ledger.outputs.table.slice(number, 1).to_pylist()[0]
+        self.records = dict(sorted(self.records.items(), key=lambda item: (item[1]["ended"], item[0])))
+        names = ("record", "path", "sha256", "size")
+        self.inputs = list(zip(*(ledger.inputs.column(name) for name in names), strict=True))
+        ingest = [json.loads(row["settings"]) for row in self.records.values() if row["stage"] == "ingest"]
         self.datasets: list[dict[str, Any]] = ingest[-1]["config"]["datasets"] if ingest else []
         self.roots = sorted(((shown(one["root"]), str(one["name"])) for one in self.datasets), reverse=True)
+
+    def step_of(self, record: str) -> str:
+        """Return the identity of the step a record belongs to."""
+        return f"{self.records[record]['stage']}-{self.records[record]['settings_digest']}"
 
     def place(self, path: str) -> tuple[str, str, str]:
         """Return role, data set and relative path of a recorded file."""
@@ -158,59 +166,58 @@ class _Ledger:
         """Return the steps, with what each read."""
         found: dict[str, Step] = {}
         softwares: dict[str, dict[str, str]] = {}
-        for row in self.rows:
-            name = f"{row['stage']}-{row['settings_digest']}"
-            step = found.get(name)
-            if step is None:
-                if row["packages_digest"] not in softwares:
-                    softwares[row["packages_digest"]] = _software(row)
-                step = Step(
-                    stage=row["stage"],
-                    version=row["stage_version"],
-                    digest=row["settings_digest"],
-                    parameters=dict(_parameters(json.loads(row["settings"]))),
-                    software=softwares[row["packages_digest"]],
-                    code=_code(row),
-                    started=row["started"],
-                    ended=row["ended"],
-                    peak_mib=row["peak_rss_mib"],
-                )
-            else:  # rows come by their end
-                step = Step(**{**_fields(step), "started": min(step.started, row["started"]), "ended": row["ended"],
-                               "peak_mib": max(step.peak_mib, row["peak_rss_mib"]), "code": _code(row)})  # fmt: skip
-            found[name] = step
-            for item in row["inputs"]:
-                maker = self.written.get(item["path"])
-                if maker is not None:
-                    step.uses.add(f"{maker['stage']}-{maker['settings_digest']}")
-                elif (place := self.place(item["path"]))[0] == "source":
-                    step.uses.add(f"data:{place[1]}")
+        for record, row in self.records.items():  # by their end
+            name = self.step_of(record)
+            first = found.get(name)
+            if row["packages_digest"] not in softwares:
+                softwares[row["packages_digest"]] = _software(row)
+            found[name] = Step(
+                stage=row["stage"],
+                version=row["stage_version"],
+                digest=row["settings_digest"],
+                parameters=first.parameters if first else dict(_parameters(json.loads(row["settings"]))),
+                software=first.software if first else softwares[row["packages_digest"]],
+                code=_code(row),
+                started=min(first.started, row["started"]) if first else row["started"],
+                ended=row["ended"],
+                peak_mib=max(first.peak_mib, row["peak_rss_mib"]) if first else row["peak_rss_mib"],
+            )
+        for record, path, _, _ in self.inputs:
+            step = found.get(self.step_of(record)) if record in self.records else None
+            if step is None:  # all outputs of the record were made again by others
+                continue
+            maker = self.written.get(path)
+            if maker is not None:
+                step.uses.add(self.step_of(maker[2]))
+            elif (place := self.place(path))[0] == "source":
+                step.uses.add(f"data:{place[1]}")
         for name, step in found.items():
             step.uses.discard(name)  # the manifest of a bucket is read by the stage that wrote it
         return list(found.values())
 
-    def files(self, steps: list[Step]) -> list[dict[str, Any]]:
-        """Return the rows of the list of files: outputs below the results, sources, and other material."""
+    def files(self) -> list[dict[str, Any]]:
+        """Return the rows of the list of files: outputs below the results, sources, and other material.
+
+        Of a source that changed, what was read last.
+        """
         rows: dict[tuple[str, ...], dict[str, Any]] = {}
+        last: dict[tuple[str, ...], str] = {}
 
-        def add(path: str, item: dict[str, Any], stage: str, version: int | None, digest: str) -> None:
+        def add(path: str, sha256: str, size: int, ended: str, about: tuple[str, int | None, str]) -> None:
             role, dataset, relative = self.place(path)
-            row = {"path": relative, "sha256": item["sha256"], "size": item["size"], "role": role, "dataset": dataset}
-            row |= {"stage": stage, "stage_version": version, "settings_digest": digest}
-            same_name = item["sha256"] if role == "material" else ""
-            rows[(role, dataset, relative, same_name)] = row
+            key = (role, dataset, relative, sha256 if role == "material" else "")
+            if last.get(key, "") <= ended:
+                last[key] = ended
+                values = (relative, sha256, size, role, dataset, *about)
+                rows[key] = dict(zip(FILES, values, strict=True))
 
-        for row in self.rows:
-            for item in row["inputs"]:
-                if item["path"] not in self.written and item["sha256"] and not item["path"].endswith(SUFFIX):
-                    add(item["path"], item, "", None, "")
-        for path, row in self.written.items():
-            add(path, row, row["stage"], row["stage_version"], row["settings_digest"])
+        for record, path, sha256, size in self.inputs:
+            if path not in self.written and sha256 and not path.endswith(SUFFIX) and record in self.records:
+                add(path, sha256, size, self.records[record]["ended"], ("", None, ""))
+        for path, (sha256, size, record) in self.written.items():
+            row = self.records[record]
+            add(path, sha256, size, row["ended"], (row["stage"], row["stage_version"], row["settings_digest"]))
         return [rows[key] for key in sorted(rows)]
-
-
-def _fields(step: Step) -> dict[str, Any]:
-    return {name: getattr(step, name) for name in step.__dataclass_fields__}
 
 
 def _below(path: str, folder: str) -> bool:

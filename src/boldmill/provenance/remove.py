@@ -13,18 +13,19 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from boldmill.atomic import canonical_json, read_json, sha256_file, write_json
+from boldmill.atomic import canonical_json, read_json, sha256_file, write_text
 from boldmill.paths import Layout
 from boldmill.provenance import withdrawn
 from boldmill.provenance.cut import cached, cut_json, cut_lines, cut_rows, redact_text, same_time
-from boldmill.provenance.follow import Changed, follow
+from boldmill.provenance.follow import Changed, follow, rewrite, sound
 from boldmill.provenance.holdings import AGAIN, CUT, DELETE, MARK, REDACT, ROWS, Holding
 from boldmill.provenance.person import Person
-from boldmill.provenance.record import Recorder, prov_path, shown
+from boldmill.provenance.record import Recorder, prov_path, render, shown
 from boldmill.provenance.recount import is_snapshot, recount
 from boldmill.stages import Settings
 
@@ -187,7 +188,7 @@ class _Work:
         return {scan.partition("_")[0] for scan in scans}
 
     def empty_buckets(self) -> None:
-        """Remove the files of buckets nobody is in any more, or nobody with images: no job would make them."""
+        """Remove files of buckets nobody is in any more (or nobody with images), and folders of an empty data set."""
         layout = Layout.at(self.results)
         if not layout.index.is_file():
             return
@@ -205,18 +206,21 @@ class _Work:
                 self.delete(path)
                 self.outcome.emptied.append(int(number[1]))
         self.outcome.emptied = sorted(set(self.outcome.emptied))
+        if self.person.dataset not in {scan.dataset for scan in index.ok}:
+            for kind in ("derivatives", "preprocess", "parcellate", "flatmap", "reports"):
+                self.delete(self.results / kind / self.person.dataset)
 
     def delete(self, path: Path) -> None:
-        """Remove a file or folder below the results, with its record."""
-        for one in (path, prov_path(path)):
-            if one.is_dir() and not one.is_symlink():
-                self.changed.folders.add(shown(one))
-                shutil.rmtree(one)
-                self.outcome.deleted += 1
-            elif one.is_symlink() or one.exists():
-                self.changed.removed.add(shown(one))
-                one.unlink()
-                self.outcome.deleted += 1
+        """Remove a file or folder below the results; records follow later: they may tell of other files too."""
+        if path.is_dir() and not path.is_symlink():
+            self.changed.folders.add(shown(path))
+            shutil.rmtree(path)
+        elif path.is_symlink() or path.exists():
+            self.changed.removed.add(shown(path))
+            path.unlink()
+        else:
+            return
+        self.outcome.deleted += 1
 
 
 def _link(first: Path, path: Path) -> None:
@@ -261,23 +265,26 @@ def _record(results: Path, marks: list[Path]) -> None:
         for path in (withdrawn.salt_file(results), *marks, *(path for path in earlier if path.is_file())):
             record.add_output(path)
     made = read_json(prov_path(out))
-    write_json(prov_path(out), {**made, "command": ["boldmill", "audit", "forget"]})
+    write_text(prov_path(out), render({**made, "command": ["boldmill", "audit", "forget"]}))
 
 
 def _ledger(results: Path) -> None:
     """Write the ledger anew from the records, at its old time; where there was none, there is none."""
+    from boldmill.provenance.fold import INPUTS
     from boldmill.provenance.ledger import write_ledger
 
     path = Layout.at(results).ledger
-    if not path.is_file():
+    files = [one for one in (path, path.with_name(INPUTS)) if one.is_file()]
+    if path not in files:
         return
-    with same_time(path):
-        write_ledger(results, path)
+    with ExitStack() as stack:
+        for one in files:
+            stack.enter_context(same_time(one))
+        write_ledger(results, path, fresh=True)
     record = prov_path(path)
     if record.is_file():
         kept = read_json(record)
-        for item in kept["outputs"]:
-            if item["path"] == shown(path):
-                item |= {"sha256": sha256_file(path), "size": path.stat().st_size}
-        with same_time(record):
-            write_json(record, kept)
+        was_sound = sound(kept)
+        now = {shown(one): {"sha256": sha256_file(one), "size": one.stat().st_size} for one in files}
+        kept["outputs"] = [{**item, **now.get(item["path"], {})} for item in kept["outputs"]]
+        rewrite(record, kept, sound=was_sound)

@@ -95,6 +95,17 @@ def _description(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def undescribed(results: Path) -> list[str]:
+    """Return what the descriptions of derivatives lack of what BIDS asks of them."""
+    found: list[str] = []
+    for path in sorted((results / "derivatives").glob("*/dataset_description.json")):
+        about = _description(path.parent)
+        for key in ("Name", "BIDSVersion", "GeneratedBy", "SourceDatasets"):
+            if not about.get(key):
+                found.append(f"{path}: has no {key}")
+    return found
+
+
 def description(project: str, version: str, terms: Iterable[Terms]) -> dict[str, Any]:
     """Return the BIDS ``dataset_description.json`` of a release, or of one data set's derivatives (one entry)."""
     terms = list(terms)

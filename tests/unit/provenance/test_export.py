@@ -61,7 +61,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             write_json(out, {"subject": LABEL})
             about = Layout.at("results").derivatives(entry["name"]) / "dataset_description.json"
             here = f"file://{tmp_path}"
-            made = {"Name": "x", "GeneratedBy": [{"Name": "boldmill", "Version": "1"}]}
+            made = {"Name": "x", "BIDSVersion": "1.10.0", "GeneratedBy": [{"Name": "boldmill", "Version": "1"}]}
             write_json(about, made | {"SourceDatasets": [{"URL": here}], "DatasetLinks": {"raw": here}})
             record.add_output(about)
         manifests.append(out)
@@ -269,3 +269,12 @@ def test_terms_of_our_contexts_are_those_of_the_library() -> None:
     for term, iri in ours["https://w3id.org/ro/crate/1.1/context"].items():
         if iri.startswith("http://schema.org/") or term == "conformsTo":
             assert theirs[term] == iri
+
+
+def test_derivatives_without_a_source_are_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Layout.at("results").derivatives("alpha") / "dataset_description.json"
+    about = read_json(path)
+    about.pop("SourceDatasets")
+    write_json(path, about)
+    assert main(["audit", "export", "--out", "release"]) == 1
+    assert "alpha/dataset_description.json: has no SourceDatasets" in capsys.readouterr().out

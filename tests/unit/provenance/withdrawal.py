@@ -15,7 +15,6 @@ from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.index.read import read_index
 from boldmill.paths import Layout
-from boldmill.provenance.ledger import write_ledger
 from boldmill.provenance.record import Recorder
 from boldmill.stages import Settings, stage_json
 from boldmill.train.checkpoint import save_weights
@@ -100,8 +99,10 @@ def model(name: str = "brainmass") -> None:
 
 def ledger() -> None:
     settings = json.dumps({"stage": "ledger", "version": 1, "config": {}, "overrides": {}})
-    with Recorder(Settings(settings), out=Layout.at(RESULTS).ledger):
-        write_ledger(RESULTS, Layout.at(RESULTS).ledger)
+    assert (
+        main(["ledger", "--results", "results", "--out", str(Layout.at(RESULTS).ledger), "--config-json", settings])
+        == 0
+    )
 
 
 def line(people: dict[str, list[str]], n_buckets: int = 2) -> None:

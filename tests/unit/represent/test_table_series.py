@@ -10,9 +10,9 @@ from boldmill.cli import main
 from boldmill.config.load import parse
 from boldmill.errors import MachineFault
 from boldmill.index.command import ingest
-from boldmill.provenance.ledger import rows as rows_of
+from boldmill.provenance.hashing import look
+from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.trace import trace
-from boldmill.provenance.verify import check_file
 from boldmill.represent import parcellate_command
 from boldmill.represent.table_series import table_series
 from boldmill.stages import Settings, stage_json
@@ -110,14 +110,14 @@ def test_an_atlas_of_their_own_needs_no_operators(tmp_path):
     assert header == "a\tb\tc\td\te" and {row.split("\t")[1] for row in rows} == {"n/a"}
     record = json.loads(Path(f"{tmp_path}/results/parcellate/bucket-000.json.prov.json").read_text())
     member = next(item for item in record["inputs"] if item["path"].endswith("all.npz::a"))
-    assert check_file(member["path"], member["sha256"]) is None
+    assert look(member["path"]).sha256 == member["sha256"]
     results = tmp_path / "results"
-    ledger = rows_of(results, results / "ledger.parquet")
-    lines = trace(ledger, f"{results}/parcellate/bucket-000.json#scan=ds_sub-a")
+    lines = trace(Ledger.of_records(results), f"{results}/parcellate/bucket-000.json#scan=ds_sub-a")
     assert any("all.npz::a " in line for line in lines) and not any("all.npz::b " in line for line in lines)
     np.savez(tmp_path / "all.npz", names=np.array(list("abcde")), a=series(8))
-    assert "content changed" in check_file(member["path"], member["sha256"]).problem
-    assert check_file(f"{tmp_path}/all.npz::b", "0").problem == "missing"
+    assert look(member["path"]).sha256 not in (None, member["sha256"])
+    gone = look(f"{tmp_path}/all.npz::b")
+    assert gone.sha256 is None and "cannot be read" in gone.why
 
 
 class Bench:

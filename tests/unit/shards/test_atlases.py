@@ -12,7 +12,7 @@ import pytest
 from boldmill.atomic import canonical_json, read_json, write_json
 from boldmill.cli import main
 from boldmill.errors import BoldmillError, ConfigError
-from boldmill.provenance.ledger import read_ledger
+from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.record import Recorder
 from boldmill.provenance.trace import trace
 from boldmill.represent.fc import correlation, fisher_z, vectorise
@@ -77,7 +77,7 @@ def test_a_row_of_any_atlas_is_traced_to_its_own_subject(make_cohort, tmp_path) 
     assert main([*words, "--config-json", canonical_json({"stage": "ledger", "version": 1, "config": {}})]) == 0
     (scan,), (other,) = cohort.tickets["01"], cohort.tickets["02"]
     for table in ("timeseries", "fc", "pfc"):
-        text = "\n".join(trace(read_ledger(tmp_path), f"{cohort.shard(table, 0, SECOND)}#scan={scan}"))
+        text = "\n".join(trace(Ledger.load(tmp_path), f"{cohort.shard(table, 0, SECOND)}#scan={scan}"))
         assert f"{scan}_{SECOND}.tsv" in text and other not in text, table
 
 

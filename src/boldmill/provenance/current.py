@@ -1,0 +1,135 @@
+"""What the present configuration and code would make of an output: whether they still ask for it, and with the same
+settings.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from boldmill.paths import MODELS
+from boldmill.stages import STAGES, stage_json
+
+if TYPE_CHECKING:
+    from boldmill.config.model import Config
+
+OF_A_MODEL = ("models", "evaluate", "interpret")
+"""Folders below the results with one folder per model."""
+
+
+class Current:
+    """Judge outputs by their row of the ledger.
+
+    Parameters
+    ----------
+    config : Config, optional
+        The present configuration; without one only stage versions are compared.
+    """
+
+    def __init__(self, config: Config | None) -> None:
+        self.config = config
+        self._said: dict[tuple[str, str, str], tuple[str, ...]] = {}
+
+    def reasons(self, stage: str, path: str, settings: str) -> tuple[str, ...]:
+        """Return why an output would not be made again as it is, in words; empty where nothing differs.
+
+        Parameters
+        ----------
+        stage, path, settings : str
+            Stage, path and settings (canonical JSON) of the output, as recorded.
+        """
+        if stage not in STAGES:
+            return ()  # a command of its own, which no configuration drives
+        place = _place(path)
+        key = (stage, place, settings)
+        if key not in self._said:
+            self._said[key] = tuple(self._judge(stage, place, settings))
+        return self._said[key]
+
+    def _judge(self, stage: str, place: str, settings: str) -> Iterator[str]:
+        recorded = json.loads(settings)
+        version = STAGES[stage].version
+        if recorded.get("version") != version:
+            yield f"stage version {recorded.get('version')} -> {version}"
+        if self.config is None:
+            return
+        wanted = self._texts(stage, place)
+        if not wanted:
+            yield f"{place} is no longer in the configuration"
+            return
+        if settings in wanted:
+            return
+        best = min((list(differences(recorded, json.loads(text))) for text in wanted), key=len)
+        yield from best
+
+    def _texts(self, stage: str, place: str) -> set[str]:
+        """Return the settings the present configuration gives a stage at a place: of any data set, or of all."""
+        from boldmill.ablation.variants import evaluation_config, variant_config
+        from boldmill.spaces.names import for_atlas
+
+        assert self.config is not None
+        config, (folder, _, name) = self.config, place.partition("/")
+        if folder in OF_A_MODEL and name in MODELS and name not in config.models.train:
+            return set()
+        if folder == "ablation" and name:
+            variants = {variant.name: variant for variant in config.ablation.variants}
+            if name not in variants:
+                return set()
+            config = variant_config(evaluation_config(config), variants[name])
+        if stage == "atlas":
+            if name not in self._atlases:
+                return set()
+            config = config.model_copy(update={"spaces": for_atlas(config.spaces, name)})
+        return {stage_json(config, stage, owner) for owner in (None, *(dataset.name for dataset in config.datasets))}
+
+    @cached_property
+    def _atlases(self) -> list[str]:
+        from boldmill.spaces.names import atlas_labels, configured_atlases
+
+        assert self.config is not None
+        return [*configured_atlases(self.config.spaces), *atlas_labels(self.config)]
+
+
+def _place(path: str) -> str:
+    """Return the part of a path that chooses settings: an atlas, a model, a variant; else nothing."""
+    folders = PurePath(path).parts[:-1]
+    for folder in (*OF_A_MODEL, "ablation", "atlas"):
+        if folder in folders[:-1]:
+            return f"{folder}/{folders[folders.index(folder) + 1]}"
+    return ""
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what differs between two settings (parsed JSON of ``stage_json``), key by key, in words.
+
+    >>> list(differences({"config": {"clean": {"band_high": 0.1}}}, {"config": {"clean": {"band_high": 0.08}}}))
+    ['clean.band_high changed 0.1 -> 0.08']
+    """
+    old, new = dict(_flat(before)), dict(_flat(now))
+    for key in sorted(old.keys() | new.keys()):
+        name = re.sub(r"^config\.", "", key)
+        if key == "version":
+            continue
+        if key not in new:
+            yield f"{name} was {_short(old[key])}, and is no longer read"
+        elif key not in old:
+            yield f"{name} is new: {_short(new[key])}"
+        elif old[key] != new[key]:
+            yield f"{name} changed {_short(old[key])} -> {_short(new[key])}"
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= 60 else f"{text[:57]}..."

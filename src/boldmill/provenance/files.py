@@ -1,0 +1,69 @@
+"""The files below a results folder, by what they are to an auditor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from boldmill.paths import Layout
+from boldmill.provenance.record import SUFFIX
+
+NO_ARTEFACTS = ("logs", "benchmarks", "work", "provenance")
+"""Folders directly below the results whose files nobody records; those of the audit are checked by name."""
+CACHES = (".cache", ".snakemake")
+"""Folders that only save time: deleting one changes no output."""
+CACHE_FILES = ("index/hashes.parquet", "index/hashes_tables.json")
+TEMPORARY = ".tmp-"
+
+
+def walk(folder: Path, *, skip: tuple[str, ...] = ()) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield every file below a folder with its state, in no order; ``skip`` names folders, at any depth."""
+    todo = [folder]
+    while todo:
+        try:
+            entries = list(os.scandir(todo.pop()))
+        except OSError:
+            continue
+        for entry in entries:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in skip:
+                        todo.append(Path(entry.path))
+                else:
+                    yield Path(entry.path), entry.stat(follow_symlinks=False)
+            except OSError:  # gone meanwhile
+                continue
+
+
+def record_files(results: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield every record below a results folder."""
+    yield from ((path, stat) for path, stat in _below(results) if path.name.endswith(SUFFIX))
+
+
+def artefacts(results: Path) -> Iterator[Path]:
+    """Yield every file that some command must have recorded; records, caches and leftovers are none."""
+    caches = {results / name for name in CACHE_FILES}
+    for path, _ in _below(results):
+        if not (path.name.endswith(SUFFIX) or path.name.startswith(TEMPORARY) or path in caches):
+            yield path
+
+
+def leftovers(results: Path) -> Iterator[Path]:
+    """Yield the temporary files of killed commands."""
+    yield from (path for path, _ in _below(results) if path.name.startswith(TEMPORARY))
+
+
+def _below(results: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield the files of the artefact folders and of the ledger's record, without caches."""
+    ledger = Layout.at(results).ledger.parent
+    if not results.is_dir():
+        return
+    for entry in sorted(os.scandir(results), key=lambda entry: entry.name):
+        path = Path(entry.path)
+        if not entry.is_dir(follow_symlinks=False):
+            yield path, entry.stat(follow_symlinks=False)
+        elif entry.name not in (*NO_ARTEFACTS, *CACHES):
+            yield from walk(path, skip=CACHES)
+        elif path == ledger:
+            yield from ((p, s) for p, s in walk(path) if p.name.endswith(SUFFIX))

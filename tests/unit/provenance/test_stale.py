@@ -1,0 +1,115 @@
+"""What the present configuration, code and inputs would no longer give."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from boldmill import stages
+from boldmill.atomic import write_json
+from boldmill.cli import main
+from boldmill.config.load import load
+from boldmill.paths import Layout
+from boldmill.provenance.current import Current
+from boldmill.provenance.ledger import Ledger
+from boldmill.provenance.stale import find
+
+RESULTS = Path("results")
+LAYOUT = Layout.at(RESULTS)
+BEHIND_PREPROCESS = {"shards", "snapshot", "train_brainmass", "evaluate"}
+
+
+def stale(**over: object) -> dict[str, set[str]]:
+    """Return stage -> reasons, with some keys of the configuration changed."""
+    write_json("over.json", over)
+    found: dict[str, set[str]] = {}
+    for stage, reasons in find(Ledger.load(RESULTS), Current(load("config.yaml", "over.json"))).files.values():
+        found.setdefault(stage, set()).update(reasons)
+    return found
+
+
+def test_nothing_is_stale_after_a_run(project, capsys) -> None:
+    assert stale() == {}
+    assert main(["audit", "stale"]) == 0
+    assert capsys.readouterr().out.strip().endswith(" 0 stale")
+
+
+def test_a_changed_key_is_named_and_everything_behind_it_follows(project, capsys) -> None:
+    found = stale(clean={"band_high": 0.08})
+    assert found["preprocess"] == {"clean.band_high changed 0.1 -> 0.08"}
+    assert set(found) == {"preprocess"} | BEHIND_PREPROCESS
+    assert found["shards"] == {"made from what preprocess wrote, which is stale"}
+    assert main(["audit", "stale", "--config", "config.yaml", "over.json"]) == 1
+    assert "preprocess: 9 of 9 outputs, because clean.band_high changed 0.1 -> 0.08" in capsys.readouterr().out
+
+
+def test_a_key_of_a_late_stage_leaves_the_earlier_ones_alone(project) -> None:
+    assert set(stale(evaluate={"bootstrap": 777})) == {"evaluate"}
+
+
+def test_a_key_no_stage_here_reads_makes_nothing_stale(project) -> None:
+    assert stale(report={}, project="another name") == {}
+
+
+def test_a_new_data_set_makes_only_the_index_stale(project) -> None:
+    found = stale(datasets=[*project.raw["datasets"], {"name": "more", "root": "raw"}])
+    assert set(found) == {"ingest"}
+
+
+def test_a_raised_stage_version_is_named(project, monkeypatch) -> None:
+    import dataclasses
+
+    version = stages.STAGES["shards"].version
+    monkeypatch.setitem(stages.STAGES, "shards", dataclasses.replace(stages.STAGES["shards"], version=version + 1))
+    found = stale()
+    assert found["shards"] == {f"stage version {version} -> {version + 1}"}
+    assert set(found) == {"shards", "snapshot", "train_brainmass", "evaluate"}
+
+
+def test_a_changed_raw_file_is_named_and_a_touched_one_is_not(project) -> None:
+    os.utime(project.bold("01"))
+    assert stale() == {}
+    project.bold("01").write_text("bold of 99")  # one byte more
+    project.bold("02").write_text("bold of XX")  # the same size
+    found = stale()
+    assert found["preprocess"] == {f"changed on disk: {project.bold('01')}", f"changed on disk: {project.bold('02')}"}
+    assert set(found) == {"preprocess"} | BEHIND_PREPROCESS
+    listed = find(Ledger.load(RESULTS), Current(None)).files
+    assert str(LAYOUT.subject("demo", "03")) not in listed and str(LAYOUT.subject("demo", "01")) in listed
+
+
+def test_a_raw_file_that_is_gone_is_named(project) -> None:
+    project.bold("01").unlink()
+    assert stale()["preprocess"] == {f"gone: {project.bold('01')}"}
+
+
+def test_an_output_made_again_makes_its_readers_stale(project) -> None:
+    project.bold("01").write_text("another bold")
+    project.preprocess("01")
+    project.ledger()
+    found = stale()
+    assert found["shards"] == {f"made again since: {LAYOUT.subject('demo', '01')}"}
+    assert "preprocess" not in found
+
+
+def test_a_lost_intermediate_is_no_reason(project) -> None:
+    LAYOUT.subject("demo", "01").unlink()
+    assert stale() == {}
+
+
+def test_a_model_that_is_no_longer_configured_is_named(project) -> None:
+    found = stale(models={"train": ["fmri_mae"]})
+    assert found["train_brainmass"] == {"models/brainmass is no longer in the configuration"}
+
+
+def test_without_a_configuration_it_says_that_settings_were_not_compared(project, capsys) -> None:
+    Path("config.yaml").unlink()
+    assert main(["audit", "stale", "--results", "results"]) == 0
+    assert "settings were not compared" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--list", "--json"])
+def test_every_file_can_be_listed(project, option: str, capsys) -> None:
+    project.bold("01").unlink()
+    assert main(["audit", "stale", option]) == 1
+    assert str(LAYOUT.subject("demo", "01")) in capsys.readouterr().out
