@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,9 +99,13 @@ class Layout:
         """Manifest of one bucket's flat maps."""
         return self.results / "flatmap" / f"bucket-{bucket:03d}.json"
 
-    def flat_scan(self, dataset: str, scan_id: str, suffix: str = ".npz") -> Path:
-        """Flat-map frames (``.npz``), still (``.png``) or movie (``.webp``) of one scan."""
+    def flat_scan(self, dataset: str, scan_id: str, suffix: str) -> Path:
+        """Flat-map still (``.png``) or movie (``.webp``) of one scan."""
         return self.results / "flatmap" / dataset / f"{scan_id}{suffix}"
+
+    def frames(self, bucket: int) -> Path:
+        """Folder of one bucket's flat-map frames, one ``.npz`` per scan; gone once they are clips."""
+        return self.results / "flatmap" / f"bucket-{bucket:03d}.frames"
 
     def shard(self, table: str, bucket: int, atlas: str = "") -> Path:
         """One Parquet shard; tables of parcels (:data:`ATLAS_TABLES`) have a folder per atlas label."""
@@ -108,6 +114,10 @@ class Layout:
     def snapshot(self, name: str) -> Path:
         """Manifest of a data snapshot: shards, hashes, splits, schema version."""
         return self.results / "datasets" / name / "manifest.json"
+
+    def frozen(self, name: str) -> Path:
+        """List of the shards a named snapshot froze; they lie beside it."""
+        return self.results / "datasets" / name / "shards.json"
 
     def checkpoint(self, model: str) -> Path:
         """Weights of a trained model; its configuration and history lie beside it."""
@@ -158,10 +168,34 @@ class Layout:
         return self.results / "provenance" / "ledger.parquet"
 
 
+def in_braces(folder: str | Path, numbers: Iterable[int], suffix: str) -> str:
+    """Return the files of these buckets as one short word for bash, which writes them out.
+
+    A shell line is one argument, and Linux takes 128 KiB of it: the paths of a large study would not fit.
+
+    >>> in_braces("results/shards/scans", [0, 1, 2, 4, 999, 1000, 1001], ".parquet")
+    'results/shards/scans/bucket-{{000..002},004,999,{1000..1001}}.parquet'
+    >>> in_braces("my results", [7], ".parquet"), in_braces("results", [], ".parquet")
+    ("'my results'/bucket-007.parquet", '')
+    """
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1 and number != 1000:  # bash pads a range to one width
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    parts = [f"{a:03d}" if a == b else f"{{{a:03d}..{b:03d}}}" for a, b in runs]
+    names = ",".join(parts) if len(parts) < 2 else f"{{{','.join(parts)}}}"
+    return f"{shlex.quote(str(folder))}/bucket-{names}{suffix}" if parts else ""
+
+
 SHARD_TABLES = ("scans", "timeseries", "fc", "flat_clips")
-"""Tables written by the shard stage; ``pfc`` is written by the augment stage."""
+"""Tables written by the shards and clips stages; ``pfc`` is written by the augment stage."""
 
 ATLAS_TABLES = ("timeseries", "fc", "pfc")
 """Tables with one shard per bucket and atlas: their rows have the length of that atlas."""
+
+ROLLING = "latest"
+"""Name of the snapshot that follows every data update."""
 
 MODELS = ("brainmass", "fmri_mae", "fm_app")

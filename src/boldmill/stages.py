@@ -89,17 +89,25 @@ STAGES: dict[str, Stage] = {
         module="boldmill.represent.flatmap_command",
     ),
     "augment": Stage(version=2, reads=("augment",), module="boldmill.represent.augment_command", seeded=True),
+    "clips": Stage(
+        version=1,
+        reads=("shards.clip_frames", "shards.clip_stride", "shards.clip_dtype", "shards.row_group_rows"),
+        module="boldmill.shards.clips_command",
+    ),
     "shards": Stage(
         version=3,
-        reads=(
-            *("shards.clip_frames", "shards.clip_stride", "shards.clip_dtype", "shards.row_group_rows"),
-            *("parcellate.fc_estimator", "parcellate.fisher_z"),
-        ),
+        reads=("shards.row_group_rows", "parcellate.fc_estimator", "parcellate.fisher_z"),
         module="boldmill.shards.command",
     ),
     "snapshot": Stage(
-        version=3, reads=("snapshot", "inclusion"), module="boldmill.shards.snapshot_command", seeded=True
+        version=3,
+        reads=("snapshot", "inclusion"),
+        module="boldmill.shards.snapshot_command",
+        seeded=True,
+        omits=("snapshot.name",),
     ),
+    "freeze_shards": Stage(version=1, reads=(), module="boldmill.shards.freeze_command"),
+    "freeze": Stage(version=1, reads=("snapshot", "inclusion"), module="boldmill.shards.snapshot_command", seeded=True),
     "train_brainmass": Stage(
         version=3, reads=("models.brainmass", "augment"), module="boldmill.train.command", seeded=True
     ),

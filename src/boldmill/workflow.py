@@ -18,8 +18,10 @@ from boldmill.ablation.variants import evaluation_config, variant_config, varian
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.optional import optional_outputs
-from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
+from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout, in_braces
 from boldmill.plan.resources import Resources
+from boldmill.shards.snapshot_paths import SnapshotPaths
+from boldmill.snakemake_line import is_real_run, parse_options
 from boldmill.spaces.flow_needs import fetch_json
 from boldmill.spaces.names import atlas_labels, configured_atlases, for_atlas
 from boldmill.stages import stage_json
@@ -27,40 +29,6 @@ from boldmill.stages import stage_json
 if TYPE_CHECKING:
     from boldmill.config.model import Config
     from boldmill.index.read import Index
-
-# Options of Snakemake that look at the DAG or at its records without running it.
-LOOKING = [
-    "dryrun",
-    "lint",
-    "unlock",
-    "list_rules",
-    "list_target_rules",
-    "print_compilation",
-    "dag",
-    "rulegraph",
-    "filegraph",
-    "d3dag",
-    "summary",
-    "detailed_summary",
-    "archive",
-    "report",
-    "generate_unit_tests",
-    "containerize",
-    "cleanup_metadata",
-    "cleanup_shadow",
-    "list_changes",
-    "list_input_changes",
-    "list_params_changes",
-    "list_untracked",
-    "delete_all_output",
-    "delete_temp_output",
-    "touch",
-    "export_cwl",
-    "conda_create_envs_only",
-    "conda_cleanup_envs",
-    "list_conda_envs",
-    "container_cleanup_images",
-]
 
 OFFLINE = {"NO_ET": "1", "NIPYPE_NO_ET": "1", "HF_HUB_OFFLINE": "1", "TEMPLATEFLOW_AUTOUPDATE": "off"}
 """Libraries that would ask the network when they are imported or called do not in a job."""
@@ -76,6 +44,7 @@ class Plan:
         self.config = config
         self.layout = Layout.at(config.results)
         self.index = index
+        self.snapshots = SnapshotPaths(self.layout, config.snapshot.name)
         self._texts: dict[tuple[Any, ...], str] = {}
 
     def settings(self, stage: str) -> Callable[[Any], str]:
@@ -139,6 +108,15 @@ class Plan:
         bucket = int(wildcards.bucket)
         return [str(self.layout.flat(bucket))] if self._index.subjects_in(bucket) else []
 
+    def frames(self, wildcards: Any) -> list[str]:
+        """Folder of one bucket's flat-map frames, where somebody of it has images to map."""
+        bucket = int(wildcards.bucket)
+        return [str(self.layout.frames(bucket))] if self._index.subjects_in(bucket) else []
+
+    def clips(self) -> list[str]:
+        """Flat clips of every bucket that holds somebody whose images are mapped."""
+        return self.per_preprocessed(partial(self.layout.shard, "flat_clips"))
+
     def optional(self, *names: str) -> list[str]:
         """Tables that are made only where they are configured, by what they hold; without names, all."""
         found = optional_outputs(self.config)
@@ -174,6 +152,11 @@ class Plan:
     def all_shards(self) -> list[str]:
         """Every shard of every table."""
         return [shard for table in (*SHARD_TABLES, "pfc") for shard in self.shards(table)]
+
+    @cached_property
+    def scan_shards(self) -> str:
+        """Every shard of scans, as one short word of a shell line."""
+        return in_braces(self.layout.shard("scans", 0).parent, self.index.buckets() if self.index else [], ".parquet")
 
     def models(self, path: Callable[[str], Path]) -> list[str]:
         """One path per configured model."""
@@ -213,8 +196,14 @@ class Plan:
         return self._texts[key]
 
     def _datasets(self, bucket: str | None) -> frozenset[str] | None:
-        """Data sets whose overrides a job reads: those of its bucket; all where it has none."""
-        return None if bucket is None else self._index.datasets_in(int(bucket))
+        """Data sets whose overrides a job reads: those of its bucket that have any; all where it has no bucket."""
+        if bucket is None:
+            return None
+        return self._index.datasets_in(int(bucket)) & self._overriding if self._overriding else frozenset()
+
+    @cached_property
+    def _overriding(self) -> frozenset[str]:
+        return frozenset(dataset.name for dataset in self.config.datasets if dataset.overrides)
 
     @cached_property
     def _needs_atlas(self) -> bool:
@@ -293,24 +282,6 @@ def refuse_targets(config: Config, targets: Iterable[str]) -> None:
         found, why, fix = needs.get(str(target), ([""], "", ""))
         if not found:
             raise ConfigError("nothing to do", f"snakemake {target}", why, fix)
-
-
-def parse_options(argv: Sequence[str]) -> Any:
-    """Return the options of a Snakemake command line, profiles included."""
-    from snakemake.cli import parse_args
-
-    return parse_args(list(argv))[1]
-
-
-def is_real_run(options: Any) -> bool:
-    """Tell whether a Snakemake call runs jobs.
-
-    >>> is_real_run(parse_options(["--cores", "1", "-n"]))
-    False
-    >>> is_real_run(parse_options(["--cores", "1"]))
-    True
-    """
-    return not any(getattr(options, name, None) for name in LOOKING)
 
 
 def shell_prefix(source: str, results: str, *, own_environment: bool) -> str:

@@ -5,6 +5,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,12 @@ def _load(name: str) -> ModuleType:
 def dag() -> ModuleType:
     """The module of synthetic projects."""
     return _load("project")
+
+
+@pytest.fixture(scope="session")
+def dag_line() -> Any:
+    """The class that knows what follows what."""
+    return _load("follows").Line
 
 
 @pytest.fixture

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
+import traceback
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import nibabel as nib
 import numpy as np
 import yaml
+from snakemake.api import (
+    ConfigSettings,
+    DAGSettings,
+    OutputSettings,
+    ResourceSettings,
+    SnakemakeApi,
+    StorageSettings,
+)
+from snakemake.cli import parse_config
+from snakemake.scheduling.job_scheduler import JobScheduler
+from snakemake.settings.enums import Quietness
+
+import boldmill.workflow
+from boldmill.cli import main
+from boldmill.config.load import load, parse
+from boldmill.stages import STAGES, stage_json
 
 ROOT = Path(__file__).parents[2]
 BASE: dict[str, Any] = {
@@ -49,10 +69,12 @@ class Project:
         root.mkdir(parents=True, exist_ok=True)
         (root / "dataset_description.json").write_text(json.dumps({"Name": dataset, "BIDSVersion": "1.10.0"}))
 
-    def write_participants(self, dataset: str) -> None:
-        people = self.participants[dataset]
-        lines = ["participant_id\tgroup\tage"]
-        lines += [f"sub-{label}\t{row['group']}\t{row['age']}" for label, row in sorted(people.items())]
+    def write_participants(self, dataset: str, *columns: str) -> None:
+        """Write the table of a data set, with further columns."""
+        names = ("group", "age", *columns)
+        lines = ["\t".join(["participant_id", *names])]
+        for label, row in sorted(self.participants[dataset].items()):
+            lines.append("\t".join([f"sub-{label}", *(str(row[name]) for name in names)]))
         (self.folder / dataset / "participants.tsv").write_text("\n".join(lines) + "\n")
 
     def bold(self, dataset: str, subject: str) -> Path:
@@ -87,13 +109,22 @@ class Project:
         return done
 
     def ingest(self) -> None:
-        self.snakemake("ingest")
+        """Run what `snakemake ingest` runs, in a fork."""
+        settings = stage_json(load(self.folder / "config.yaml"), "ingest")
+        words = ["ingest", "--results", self.config["results"], "--config-json", settings]
+        said, status = self._fork(lambda: main(words))
+        assert status == 0 and said == "0", said
 
     def finish(self) -> None:
-        """Pretend that everything ran: write every output, then let Snakemake record it as made with these settings."""
+        """Pretend that everything ran: write every output, then let Snakemake record it as made with these settings.
+
+        Frames are not there: they are temporary, and gone when a run ends.
+        """
         for path in self.outputs():
+            if path.suffix == ".frames":
+                continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"made: {path.name}\n")
+            path.write_text("{}\n" if path.suffix == ".json" else f"made: {path.name}\n")
         self.snakemake("--touch", "--forceall", "all")
 
     def outputs(self) -> list[Path]:
@@ -102,31 +133,76 @@ class Project:
         header = next(i for i, line in enumerate(lines) if line.startswith("output_file"))
         return [self.folder / line.split("\t")[0] for line in lines[header + 1 :] if "\t" in line]
 
-    def jobs(self, *words: str) -> Counter[str]:
-        """Return what a dry run would do: ``{"rule wildcards": count}``, target rules left out."""
-        text = self.snakemake("-n", *words).stdout
-        found: Counter[str] = Counter()
-        for block in re.split(r"^(?=(?:local)?rule )", text, flags=re.MULTILINE):
-            if match := re.match(r"(?:local)?rule (\w+):", block):
-                wildcards = re.search(r"^\s+wildcards: (.+)$", block, flags=re.MULTILINE)
-                values = [item.split("=")[1] for item in wildcards[1].split(", ")] if wildcards else []
-                found[" ".join([match[1], *values])] += 1
-        return Counter({job: n for job, n in found.items() if job not in TARGETS})
+    def jobs(self, *words: str, bump: str = "") -> Counter[str]:
+        """Return what a dry run of the real Snakefile would do: ``{"rule wildcards": count}``, without target rules.
+
+        It runs in a fork of this process, which has Snakemake imported already, and is asked for its DAG in place of
+        its text. ``bump`` names a stage whose version is one higher there.
+        """
+        said, status = self._fork(lambda: _dry_run(self.folder, [*words], bump))
+        if status:
+            raise AssertionError(f"snakemake -n {' '.join(words)} failed\n{said}")
+        return Counter(json.loads(said))
+
+    def refused(self, *words: str, bump: str = "") -> str:
+        """Return why a dry run of the real Snakefile stops."""
+        said, status = self._fork(lambda: _dry_run(self.folder, [*words], bump))
+        assert status, said
+        return said
+
+    def _fork(self, work: Callable[[], Any]) -> tuple[str, int]:
+        """Return what work gave, as JSON, in a process of its own in this folder; or the traceback and 1."""
+        warm_up()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            _answer(writer, self.folder, work)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            said = pipe.read()
+        return said, os.waitpid(child, 0)[1]
 
 
-TARGETS = {
-    *(
-        "all",
-        "preprocess",
-        "parcellate",
-        "flatmap",
-        "augment",
-        "shards",
-        "train",
-        "evaluate",
-        "interpret",
-        "report",
-        "audit",
-    ),
-    *("few_shot", "zero_shot", "ablation", "abide"),
-}
+@cache
+def warm_up() -> None:
+    """Do here what every fork would do again: imports, parsers, the validator of the configuration."""
+    for name in ("smart_open", "pulp", "snakemake.dag", "boldmill.index.read", "boldmill.index.command"):
+        importlib.import_module(name)
+    parse({})
+    boldmill.workflow.parse_options(["-n"])
+
+
+def _answer(writer: int, folder: Path, work: Callable[[], Any]) -> NoReturn:
+    """Write what work gives to a pipe, and end this process."""
+    try:
+        sys.stdout = sys.stderr = nowhere = open(os.devnull, "w")  # noqa: SIM115  as long as the process
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        os.chdir(folder)
+        said, status = json.dumps(work()), 0
+    except BaseException:
+        said, status = traceback.format_exc(), 1
+    with os.fdopen(writer, "w") as pipe:
+        pipe.write(said)
+    os._exit(status)
+
+
+def _dry_run(folder: Path, words: list[str], bump: str) -> list[str]:
+    if bump:
+        STAGES[bump] = replace(STAGES[bump], version=STAGES[bump].version + 1)
+    sys.argv = ["snakemake", "-s", str(ROOT / "Snakefile"), "-n", "--cores", "2", *words]  # the Snakefile reads it
+    JobScheduler.schedule = lambda self: True  # the DAG is all that is asked for
+    args = boldmill.workflow.parse_options(sys.argv[1:])
+    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=2),
+            config_settings=ConfigSettings(configfiles=args.configfile, config=parse_config(args.config)),
+            storage_settings=StorageSettings(),
+            snakefile=args.snakefile,
+            workdir=folder,
+        )
+        asked = DAGSettings(targets=args.targets, forcerun=args.forcerun, forceall=args.forceall)
+        dag = workflow.dag(dag_settings=asked)
+        dag.execute_workflow(executor="dryrun")
+        jobs = [job for job in workflow._workflow.dag.needrun_jobs(exclude_finished=False) if not job.rule.norun]
+    return [" ".join([job.rule.name, *job.wildcards_dict.values()]) for job in jobs]

@@ -174,7 +174,7 @@ def abide_jobs(project, path: Path) -> set[str]:
 
 def expected(n_buckets: int, dataset: str = "abide") -> set[str]:
     buckets = {f"{bucket_of(dataset, name, n_buckets):03d}" for name in PEOPLE}
-    per_bucket = {f"{j}_bucket {b}" for j in ("parcellate", "augment", "shard") for b in buckets}
+    per_bucket = {f"{j}_bucket {b}" for j in ("parcellate", "augment", "clips", "shard") for b in buckets}
     models = {f"{job}_model brainmass" for job in ("train", "evaluate", "interpret", "few_shot", "zero_shot")}
     return per_bucket | models | {"snapshot", "report_page", "cohort_page", "ledger"}
 

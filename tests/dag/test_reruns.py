@@ -1,236 +1,271 @@
-"""What reruns when what changes: the exact set of jobs, asked of the real Snakefile by a dry run."""
+"""What reruns when data, versions or files change: the exact set of jobs, asked of the real Snakefile by a dry run."""
 
 import os
-from collections import Counter
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from boldmill.paths import MODELS
 from boldmill.rng import bucket_of
+from boldmill.stages import STAGES
 
 N_BUCKETS = 3
 SUBJECTS = {("alpha", f"{i:02d}") for i in range(1, 5)} | {("beta", f"{i:02d}") for i in range(1, 3)}
-MODEL_JOBS = {f"{job} {model}" for job in ("train_model", "evaluate_model") for model in MODELS}
-MODEL_JOBS |= {"interpret_model brainmass"}
-AFTER_SHARDS = {"snapshot", "report_page", "ledger"} | MODEL_JOBS
-PAGES = ("pages_bucket",)
-"""Pages of the subjects: made from what preprocessing left, so they follow its manifests only."""
+FIRST = "Schaefer2018-100Parcels7Networks"
 
 
 def bucket(dataset: str, subject: str) -> str:
     return f"{bucket_of(dataset, subject, N_BUCKETS):03d}"
 
 
-BUCKETS = {bucket(*subject) for subject in SUBJECTS}
+BUCKETS = tuple(sorted({bucket(*subject) for subject in SUBJECTS}))
 
 
-def per_bucket(*jobs: str, buckets: set[str] = BUCKETS) -> set[str]:
-    return {f"{job} {number}" for job in jobs for number in buckets}
+@pytest.fixture(scope="session")
+def line(dag_line):
+    """What follows what in the project of these tests."""
+    return dag_line(buckets=BUCKETS)
 
 
-def preprocessed(*who: tuple[str, str]) -> set[str]:
-    """The jobs that preprocess these subjects, or everybody."""
-    return {f"preprocess_bucket {bucket(*one)}" for one in who or SUBJECTS}
+def people(number: str) -> set[tuple[str, str]]:
+    return {who for who in SUBJECTS if bucket(*who) == number}
 
 
-FIRST, SECOND = "Schaefer2018-100Parcels7Networks", "Schaefer2018-400Parcels17Networks"
-REPRESENT = ("parcellate_bucket", "flatmap_bucket", "augment_bucket", "shard_bucket")
-
-
-def downstream(*touched: str, buckets: set[str] = BUCKETS) -> set[str]:
-    """Everything after the subjects of these buckets."""
-    return set(touched) | per_bucket(*REPRESENT, *PAGES, buckets=buckets) | {"cohort_page"} | AFTER_SHARDS
-
-
-def parcellated(*touched: str) -> set[str]:
-    """Everything after an atlas: no flat map, and no page of a subject."""
-    jobs = per_bucket("parcellate_bucket", "augment_bucket", "shard_bucket")
-    return set(touched) | jobs | {"cohort_page"} | AFTER_SHARDS
-
-
-SETTINGS: list[tuple[str, dict[str, Any], set[str]]] = [
-    ("clean.compcor", {"clean": {"compcor": 3}}, downstream(*preprocessed())),
-    ("preprocess.n4_grid", {"preprocess": {"n4_grid": 5.0}}, downstream(*preprocessed())),
-    (
-        "spaces.resolution",
-        {"spaces": {"resolution": 3.0}},
-        downstream(f"atlas {FIRST}", f"operator_parcels {FIRST}", "operator_ribbon", *preprocessed()),
-    ),
-    (
-        "spaces.surface_source",
-        {"spaces": {"surface_source": "templateflow"}},
-        parcellated(f"atlas {FIRST}", f"operator_parcels {FIRST}"),
-    ),
-    (
-        "spaces.further_atlases",
-        {"spaces": {"further_atlases": ["Schaefer2018 400Parcels17Networks"]}},
-        parcellated(f"atlas {SECOND}", f"operator_parcels {SECOND}"),
-    ),
-    (
-        "spaces.flat",
-        {"spaces": {"flat": "hcp"}},
-        per_bucket("flatmap_bucket", "shard_bucket")
-        | {"operator_flat", "operator_ribbon", "operator_meshes"}
-        | AFTER_SHARDS,
-    ),
-    (
-        "flatmap.depths",
-        {"flatmap": {"depths": 3}},
-        per_bucket("flatmap_bucket", "shard_bucket") | {"operator_ribbon"} | AFTER_SHARDS,
-    ),
-    ("flatmap.preset", {"flatmap": {"preset": "v1"}}, per_bucket("flatmap_bucket", "shard_bucket") | AFTER_SHARDS),
-    (
-        "parcellate.fc_estimator",
-        {"parcellate": {"fc_estimator": "ledoit_wolf"}},
-        per_bucket("shard_bucket") | AFTER_SHARDS,
-    ),
-    ("parcellate.fisher_z", {"parcellate": {"fisher_z": True}}, per_bucket("shard_bucket") | AFTER_SHARDS),
-    ("shards.clip_dtype", {"shards": {"clip_dtype": "int8"}}, per_bucket("shard_bucket") | AFTER_SHARDS),
-    (
-        "parcellate.min_coverage",
-        {"parcellate": {"min_coverage": 0.4}},
-        parcellated(),
-    ),
-    (
-        "flatmap.target_tr",
-        {"flatmap": {"target_tr": 0.8}},
-        per_bucket("flatmap_bucket", "shard_bucket") | AFTER_SHARDS,
-    ),
-    (
-        "augment.drop_rate",
-        {"augment": {"drop_rate": 0.3}},
-        per_bucket("augment_bucket") | AFTER_SHARDS,
-    ),
-    ("shards.clip_stride", {"shards": {"clip_stride": 8}}, per_bucket("shard_bucket") | AFTER_SHARDS),
-    ("snapshot.heldout", {"snapshot": {"heldout": 0.5}}, AFTER_SHARDS),
-    (
-        "models.fmri_mae.steps",
-        {"models": {"fmri_mae": {"steps": 7}}},
-        {"train_model fmri_mae", "evaluate_model fmri_mae", "report_page", "ledger"},
-    ),
-    (
-        "evaluate.folds",
-        {"evaluate": {"folds": 3}},
-        {f"evaluate_model {m}" for m in MODELS} | {"interpret_model brainmass", "report_page", "ledger"},
-    ),
-    (
-        "evaluate.bootstrap",
-        {"evaluate": {"bootstrap": 200}},
-        {f"evaluate_model {m}" for m in MODELS} | {"report_page", "ledger"},
-    ),
-    ("interpret.top", {"interpret": {"top": 5}}, {"interpret_model brainmass", "report_page", "ledger"}),
-    ("report.dpi", {"report": {"dpi": 90}}, per_bucket(*PAGES) | {"report_page", "ledger"}),
-    ("project", {"project": "renamed"}, per_bucket(*PAGES) | {"report_page", "cohort_page", "ledger"}),
-    ("inclusion.max_mean_fd", {"inclusion": {"max_mean_fd": 0.3}}, {"cohort_page"} | AFTER_SHARDS),
-    ("clean.strategy", {"clean": {"strategy": "36P"}}, downstream(*preprocessed())),
-    ("preprocess.keep", {"preprocess": {"keep": ["clean"]}}, downstream(*preprocessed())),
-    (
-        "preset",
-        {"preset": "fmriprep_36p"},
-        downstream(*preprocessed()),
-    ),
-]
-
-
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    out = dict(base)
-    for key, value in over.items():
-        out[key] = merged(out.get(key, {}), value) if isinstance(value, dict) else value
-    return out
-
-
-def test_a_setting_reruns_its_stage_and_what_follows(finished) -> None:
-    base = finished.config
-    for name, change, expected in SETTINGS:
-        finished.config = merged(base, change)
-        finished.write_config()
-        assert set(finished.jobs()) == expected, name
-    finished.config = base
-    finished.write_config()
-    assert finished.jobs() == Counter()
-
-
-def test_an_override_reruns_its_data_set_and_the_buckets_it_is_in(finished) -> None:
-    finished.config["datasets"][1]["overrides"] = {"clean": {"compcor": 2}}
-    finished.write_config()
-    mine = {bucket("beta", s) for d, s in SUBJECTS if d == "beta"}
-    assert set(finished.jobs()) == downstream(*per_bucket("preprocess_bucket", buckets=mine), buckets=mine)
-
-
-def touch(project) -> set[str]:
+def touch(project: Any, line: Any) -> set[str]:
     path = project.bold("alpha", "01")
     os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 100))
     return set()
 
 
-def change(project) -> set[str]:
+def change(project: Any, line: Any) -> set[str]:
     project.add_subject("alpha", "01", value=1)
-    return downstream(*preprocessed(("alpha", "01")), buckets={bucket("alpha", "01")})
+    return line.after(f"preprocess_bucket {bucket('alpha', '01')}")
 
 
-def add(project) -> set[str]:
+def sidecar(project: Any, line: Any) -> set[str]:
+    project.bold("alpha", "03").parent.joinpath("sub-03_task-rest_bold.json").write_text('{"RepetitionTime": 2.5}')
+    return line.after(f"preprocess_bucket {bucket('alpha', '03')}")
+
+
+def add(project: Any, line: Any) -> set[str]:
     project.participants["alpha"]["05"] = {"group": "a", "age": 33}
     project.add_subject("alpha", "05")
     project.write_participants("alpha")
-    return downstream(*preprocessed(("alpha", "05")), buckets={bucket("alpha", "05")})
+    return line.after(f"preprocess_bucket {bucket('alpha', '05')}")
 
 
-def remove(project) -> set[str]:
-    project.remove_subject("alpha", "02")
-    project.write_participants("alpha")
-    mine = bucket("alpha", "02")
-    left = {bucket(d, s) for d, s in SUBJECTS - {("alpha", "02")}}
-    return downstream(*per_bucket("preprocess_bucket", buckets={mine} & left), buckets={mine} & left)
+def remove(project: Any, line: Any) -> set[str]:
+    """The bucket has others left."""
+    who = next(who for who in sorted(SUBJECTS) if len(people(bucket(*who))) > 1)
+    project.remove_subject(*who)
+    project.write_participants(who[0])
+    return line.after(f"preprocess_bucket {bucket(*who)}")
 
 
-def phenotype(project) -> set[str]:
+def empty(project: Any, line: Any) -> set[str]:
+    """Nobody of a bucket is left: no job of it, and none of another."""
+    number = min(BUCKETS, key=lambda one: len(people(one)))
+    for who in people(number):
+        project.remove_subject(*who)
+        project.write_participants(who[0])
+    return {"cohort_page", "snapshot", "report_page", "ledger"}
+
+
+def phenotype(project: Any, line: Any) -> set[str]:
+    """No image, parcel series or clip knows it."""
     project.participants["beta"]["01"]["age"] = 99
     project.write_participants("beta")
-    return per_bucket("shard_bucket", buckets={bucket("beta", "01")}) | AFTER_SHARDS
+    return line.after(f"shard_bucket {bucket('beta', '01')}")
 
 
-def sidecar(project) -> set[str]:
-    project.bold("alpha", "03").parent.joinpath("sub-03_task-rest_bold.json").write_text('{"RepetitionTime": 2.5}')
-    return downstream(*preprocessed(("alpha", "03")), buckets={bucket("alpha", "03")})
+def column(project: Any, line: Any) -> set[str]:
+    """Shards carry every column, one that no task names, too."""
+    for row in project.participants["beta"].values():
+        row["iq"] = 100
+    project.write_participants("beta", "iq")
+    return line.after(*{f"shard_bucket {bucket(*who)}" for who in SUBJECTS if who[0] == "beta"})
 
 
-@pytest.mark.parametrize("mutate", [touch, change, add, remove, phenotype, sidecar], ids=lambda f: f.__name__)
-def test_a_data_update_reruns_only_what_it_touches(finished, mutate: Callable[..., set[str]]) -> None:
-    expected = mutate(finished)
+def order(project: Any, line: Any) -> set[str]:
+    """The same table in another order says the same."""
+    path = project.folder / "alpha" / "participants.tsv"
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, *rows[::-1]]) + "\n")
+    return set()
+
+
+def dataset(project: Any, line: Any) -> set[str]:
+    """A new data set reruns the buckets its subjects fall into."""
+    project.participants["gamma"] = {"01": {"group": "a", "age": 20}}
+    project.write_description("gamma")
+    project.add_subject("gamma", "01")
+    project.write_participants("gamma")
+    project.config["datasets"].append({"name": "gamma", "root": "gamma"})
+    project.write_config()
+    return line.after(f"preprocess_bucket {bucket('gamma', '01')}")
+
+
+MUTATIONS = [touch, change, sidecar, add, remove, empty, phenotype, column, order, dataset]
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda f: f.__name__)
+def test_a_data_update_reruns_only_what_it_touches(finished, line, mutate: Callable[..., set[str]]) -> None:
+    """Never freeze and never training: models read the frozen snapshot."""
+    expected = mutate(finished, line)
+    assert not {job for job in expected if job.startswith(("freeze", "train", "evaluate"))}
     finished.ingest()
     assert set(finished.jobs()) == expected
 
 
-def test_nothing_to_do_says_so(finished) -> None:
-    assert "Nothing to be done" in finished.snakemake("-n").stderr + finished.snakemake("-n").stdout
+def test_where_training_follows_every_update_it_does(finished, dag_line) -> None:
+    finished.config["snapshot"] = {"name": "latest"}
+    finished.write_config()
+    follows = dag_line(buckets=BUCKETS, frozen=False)
+    models = {job for job in follows.after("snapshot") if job != "snapshot"}
+    assert set(finished.jobs()) == models  # another manifest than the frozen one
+    finished.finish()
+    assert not finished.jobs()
+    expected = phenotype(finished, follows)
+    finished.ingest()
+    assert set(finished.jobs()) == expected
+    assert {f"train_model {model}" for model in follows.models} < expected
 
 
-def test_a_lost_intermediate_reruns_nothing(finished) -> None:
-    (finished.folder / "results" / "parcellate" / f"bucket-{bucket('alpha', '01')}.json").unlink()
+def test_an_override_reruns_the_buckets_its_data_set_is_in(finished, line) -> None:
+    finished.config["datasets"][1]["overrides"] = {"clean": {"compcor": 2}}
+    finished.write_config()
+    mine = {bucket(*who) for who in SUBJECTS if who[0] == "beta"}
+    assert mine < set(BUCKETS)
+    assert set(finished.jobs()) == line.after(*{f"preprocess_bucket {number}" for number in mine})
+
+
+def test_a_new_name_freezes_the_present_shards_and_trains_on_them(finished, line) -> None:
+    expected = phenotype(finished, line)
+    finished.ingest()
+    finished.config["snapshot"] = {"name": "second"}
+    finished.write_config()
+    assert set(finished.jobs()) == expected | line.after("freeze_shards")
+    assert set(finished.jobs("freeze")) == {job for job in expected if job.startswith(("shard", "snapshot"))} | {
+        "freeze_shards",
+        "freeze",
+    }
+
+
+def test_a_new_setting_beside_new_data_is_not_passed_over(finished, line) -> None:
+    """Snakemake asks no job below a running one for its own settings; models do not lie below the shards."""
+    expected = phenotype(finished, line)
+    finished.ingest()
+    finished.config["models"] = {"brainmass": {"epochs": 3}}
+    finished.write_config()
+    assert set(finished.jobs()) == expected | line.after("train_model brainmass")
+    finished.config = {**finished.config, "models": {}, "snapshot": {"heldout": 0.4}}
+    finished.write_config()
+    assert set(finished.jobs()) == expected | line.after("freeze", "snapshot")
+
+
+OF_STAGE = {
+    **{name: (f"{name}_bucket",) for name in ("preprocess", "parcellate", "flatmap", "clips", "augment", "pages")},
+    **{f"train_{model}": (f"train_model {model}",) for model in ("brainmass", "fmri_mae", "fm_app")},
+    **{name: (f"{name}_model",) for name in ("evaluate", "interpret")},
+    **{f"operator_{name}": (f"operator_{name}",) for name in ("ribbon", "flat", "meshes")},
+    "operator_parcels": (f"operator_parcels {FIRST}",),
+    "atlas": (f"atlas {FIRST}",),
+    "shards": ("shard_bucket",),
+    "cohort": ("cohort_page",),
+    "report": ("report_page",),
+    **{name: (name,) for name in ("templates", "snapshot", "freeze", "ledger")},
+    "freeze_shards": (),  # frozen shards stay as they are, whatever would freeze them now
+    **dict.fromkeys(("few_shot", "zero_shot", "ablation"), ()),  # not configured here
+}
+"""Stage -> the rules that run it."""
+
+
+def test_a_raised_stage_version_reruns_the_stage_and_what_follows(finished, line) -> None:
+    assert set(OF_STAGE) == set(STAGES) - {"ingest"}
+    for stage, rules in OF_STAGE.items():
+        own = {job for rule in rules for job in ([rule] if " " in rule else line.jobs(rule))}
+        assert set(finished.jobs(bump=stage)) == line.after(*own), stage
+    assert "snakemake ingest" in finished.refused(bump="ingest")
+
+
+LOST: list[tuple[str, tuple[str, ...]]] = [
+    ("templates/template.json", ()),
+    (f"atlas/{FIRST}/atlas.json", ()),
+    (f"operators/parcels-{FIRST}.json", ()),
+    ("operators/ribbon.json", ()),
+    ("preprocess/bucket-{b}.json", ()),
+    ("parcellate/bucket-{b}.json", ()),
+    ("flatmap/bucket-{b}.json", ()),
+    ("shards/flat_clips/bucket-{b}.parquet", ("clips_bucket {b}",)),
+    ("shards/scans/bucket-{b}.parquet", ("shard_bucket {b}",)),
+    ("shards/pfc/" + FIRST + "/bucket-{b}.parquet", ("augment_bucket {b}",)),
+    ("datasets/latest/manifest.json", ("snapshot",)),
+    ("datasets/first/manifest.json", ("freeze",)),
+    ("models/fm_app/model.safetensors", ("train_model fm_app",)),
+    ("evaluate/fm_app/metrics.tsv", ("evaluate_model fm_app",)),
+    ("interpret/brainmass/regions.tsv", ("interpret_model brainmass",)),
+    ("reports/bucket-{b}.json", ("pages_bucket {b}",)),
+    ("reports/cohort.html", ("cohort_page",)),
+    ("report/index.html", ("report_page",)),
+    ("provenance/ledger.parquet", ("ledger",)),
+]
+"""A lost file -> the jobs that make it again: none where it is read on the way only, and what it was for is there."""
+
+
+def test_a_lost_file_is_made_again_only_where_it_is_asked_for(finished, line) -> None:
+    number = BUCKETS[0]
+    for name, jobs in LOST:
+        path = finished.folder / "results" / name.replace("{b}", number)
+        content = path.read_bytes()
+        stat = path.stat()
+        path.unlink()
+        assert set(finished.jobs()) == line.after(*(job.replace("{b}", number) for job in jobs)), name
+        path.write_bytes(content)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert not finished.jobs()
 
 
-def test_lost_pages_are_made_again_alone(finished) -> None:
-    mine = bucket("alpha", "01")
-    (finished.folder / "results" / "reports" / f"bucket-{mine}.json").unlink()
-    assert set(finished.jobs()) == {f"pages_bucket {mine}", "ledger"}
+def test_frames_are_gone_when_a_run_ends_and_nobody_misses_them(finished, line) -> None:
+    """Only other clips ask for them; what made the maps is not run again."""
+    assert not list(finished.folder.glob("results/flatmap/*.frames")) and not finished.jobs()
+    finished.config["flatmap"] = {"keep": ["frames"]}
+    finished.write_config()
+    assert not finished.jobs()
+    for number in BUCKETS:
+        (finished.folder / "results" / "flatmap" / f"bucket-{number}.frames").mkdir()
+    finished.config["shards"]["clip_stride"] = 8
+    finished.write_config()
+    kept = set(finished.jobs())
+    assert kept == line.after(*(f"clips_bucket {number}" for number in BUCKETS), kept=True)
+    assert not {job for job in kept if job.startswith("flatmap")}
+    for number in BUCKETS:
+        (finished.folder / "results" / "flatmap" / f"bucket-{number}.frames").rmdir()
+    assert set(finished.jobs()) == line.after(*(f"clips_bucket {number}" for number in BUCKETS))
+    assert not {job for job in finished.jobs() if job.startswith(("preprocess", "parcellate", "operator"))}
 
 
-def test_a_lost_shard_is_made_again(finished) -> None:
-    mine = bucket("alpha", "01")
-    (finished.folder / "results" / "shards" / "pfc" / FIRST / f"bucket-{mine}.parquet").unlink()
-    assert set(finished.jobs()) == {f"augment_bucket {mine}"} | AFTER_SHARDS
+def test_a_stage_up_to_its_name_leaves_no_work_for_the_next(finished, line) -> None:
+    """`snakemake flatmap` cuts the clips, too: else `snakemake shards` would map everything again."""
+    shutil.rmtree(finished.folder / "results" / "flatmap")
+    shutil.rmtree(finished.folder / "results" / "shards" / "flat_clips")
+    wanted = {f"{job}_bucket {number}" for job in ("flatmap", "clips") for number in BUCKETS}
+    assert set(finished.jobs("flatmap")) == wanted
 
 
-def test_a_raised_stage_version_reruns_the_stage(finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The version is part of the tracked value, so a code change that raises it reruns the stage."""
-    from boldmill.config.load import load
-    from boldmill.stages import STAGES, stage_json
+def test_nothing_to_do_says_so(finished) -> None:
+    done = finished.snakemake("-n")
+    assert "Nothing to be done" in done.stderr + done.stdout
 
-    config = load(finished.folder / "config.yaml")
-    before = stage_json(config, "flatmap")
-    old = STAGES["flatmap"]
-    monkeypatch.setitem(STAGES, "flatmap", type(old)(version=old.version + 1, reads=old.reads, module=old.module))
-    assert stage_json(config, "flatmap") != before
+
+def test_a_dry_run_in_a_fork_is_that_of_the_command_line(finished, line) -> None:
+    """The other tests ask a fork that has Snakemake imported; this one asks the program, too."""
+    number = bucket("alpha", "01")
+    (finished.folder / "results" / "shards" / "pfc" / FIRST / f"bucket-{number}.parquet").unlink()
+    text = finished.snakemake("-n").stdout
+    jobs = set(finished.jobs())
+    assert jobs == line.after(f"augment_bucket {number}")
+    table = {words[0]: int(words[1]) for words in map(str.split, text.splitlines()) if words[1:] and words[1].isdigit()}
+    rules = [job.split()[0] for job in jobs]
+    assert {rule: table.get(rule) for rule in rules} == {rule: rules.count(rule) for rule in rules}
+    assert table["total"] == len(jobs) + 1  # all

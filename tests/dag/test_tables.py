@@ -12,8 +12,12 @@ LABEL = "Schaefer2018-100Parcels7Networks"
 ATLAS = (f"atlas {LABEL}", f"operator_parcels {LABEL}")
 TABLES = {"name": "tables", "root": "series.npz", "kind": "tables", "atlas": "HO111"}
 SHARDS = {
-    *(f"{job} {bucket}" for job in ("parcellate_bucket", "augment_bucket", "shard_bucket") for bucket in BUCKETS),
-    "snapshot",
+    *(
+        f"{job} {bucket}"
+        for job in ("parcellate_bucket", "augment_bucket", "clips_bucket", "shard_bucket")
+        for bucket in BUCKETS
+    ),
+    *("snapshot", "freeze_shards", "freeze"),
 }
 
 
@@ -61,7 +65,7 @@ def test_beside_images_tables_join_their_buckets(tables) -> None:
     tables.ingest()
     images = {f"{bucket_of('beta', s, N_BUCKETS):03d}" for s in ("01", "02")}
     jobs = set(tables.jobs("shards"))
-    assert jobs - alone - {f"{j}_bucket {b}" for j in ("parcellate", "augment", "shard") for b in images} == {
+    assert jobs - alone - {f"{j}_bucket {b}" for j in ("parcellate", "augment", "clips", "shard") for b in images} == {
         *("templates", *ATLAS, *(f"preprocess_bucket {bucket}" for bucket in images)),
         *(f"operator_{name}" for name in ("ribbon", "flat", "meshes")),
         *(f"flatmap_bucket {bucket}" for bucket in images),
@@ -74,7 +78,7 @@ def test_another_series_reruns_its_bucket_only(tables) -> None:
     write(tables, p2=1)
     tables.ingest()
     bucket = f"{bucket_of('tables', 'p2', N_BUCKETS):03d}"
-    expected = {f"{job}_bucket {bucket}" for job in ("parcellate", "augment", "shard")}
+    expected = {f"{job}_bucket {bucket}" for job in ("parcellate", "augment", "clips", "shard")}
     assert {job for job in tables.jobs() if "_bucket" in job} == expected
 
 

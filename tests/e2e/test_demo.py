@@ -108,7 +108,7 @@ def test_a_cohort_without_the_effect_shows_none(null) -> None:
 
 
 def test_pre_trained_models_are_tested_on_subjects_they_never_saw(demo) -> None:
-    snapshot = demo.json("results/datasets/latest/manifest.json")
+    snapshot = demo.json("results/datasets/first/manifest.json")
     for model in ("brainmass", "fmri_mae", "fm_app"):
         seen = json.dumps(demo.json(f"results/models/{model}/subjects.json"))
         heldout = [key for key, split in snapshot["subjects"].items() if split == "heldout"]
@@ -119,15 +119,43 @@ def test_pre_trained_models_are_tested_on_subjects_they_never_saw(demo) -> None:
         assert all("were in pre-training" in r["note"] for r in table if r["metric"] == "n/a")
 
 
-def test_flat_maps_are_finite_and_alive(demo) -> None:
-    files = sorted(demo.results.glob("flatmap/*/*.npz"))
-    assert len(files) == 19
-    for path in files:
-        with np.load(path, allow_pickle=False) as flat:
-            frames = flat["frames"].astype(np.float32)
-            assert flat["mask"].shape == (224, 560) and frames.shape[1] == flat["mask"].sum()
+def test_flat_clips_are_finite_and_alive(demo) -> None:
+    """Frames are temporary: what is left of them is clips, stills and movies."""
+    from boldmill.shards.reader import Snapshot
+
+    assert not list(demo.results.glob("flatmap/*.frames"))
+    assert len(list(demo.results.glob("flatmap/*/*.png"))) == 19
+    clips = Snapshot.load(demo.results / "datasets" / "first" / "manifest.json")
+    rows_of, scans = clips.rows("flat_clips"), clips.scans(having="flat_clips")["scan_id"]
+    assert len(scans) == 19 and clips.flat_mask.shape == (224, 560)
+    for scan_id in scans:
+        frames = rows_of.read(rows_of.all_of(scan_id), "values").astype(np.float32).reshape(-1, clips.flat_mask.sum())
         assert np.isfinite(frames).all()
         assert (frames.std(axis=0) > 0).all()
+
+
+def test_new_shards_wait_until_a_snapshot_names_them(demo) -> None:
+    """A changed phenotype reaches the latest snapshot, and no model; the report and `status` say so."""
+    table = demo.folder / "resources" / "demo" / "bids" / "participants.tsv"
+    before = table.read_text()
+    models = {path: path.read_bytes() for path in demo.results.glob("models/*/model.safetensors")}
+    frozen = (demo.results / "datasets" / "first" / "manifest.json").read_bytes()
+    head, first, *others = before.splitlines()
+    *cells, last = first.split("\t")
+    try:
+        table.write_text("\n".join([head, "\t".join([*cells, f"{last}1"]), *others]) + "\n")
+        demo.snakemake("ingest")
+        demo.snakemake()
+        line = "buckets changed since; set snapshot.name to a new name to train on them"
+        assert line in demo.run("boldmill", "status", "--config", "config.yaml", check=False).stdout
+        assert line in (demo.results / "report" / "index.html").read_text()
+        assert {path: path.read_bytes() for path in models} == models
+        assert (demo.results / "datasets" / "first" / "manifest.json").read_bytes() == frozen
+    finally:
+        table.write_text(before)
+        demo.snakemake("ingest")
+        demo.snakemake()
+    assert line not in (demo.results / "report" / "index.html").read_text()
 
 
 def test_every_file_verifies_and_one_flipped_byte_is_named(demo) -> None:

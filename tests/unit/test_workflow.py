@@ -12,8 +12,9 @@ from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.index.read import read_index, settings_digest
 from boldmill.index.write import write_index
+from boldmill.snakemake_line import LOOKING, is_real_run, parse_options
 from boldmill.stages import stage_json
-from boldmill.workflow import LOOKING, Plan, is_real_run, open_plan, parse_options, refuse_targets
+from boldmill.workflow import Plan, open_plan, refuse_targets
 
 
 def test_every_looking_option_is_one_of_snakemakes() -> None:

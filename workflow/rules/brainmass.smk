@@ -3,7 +3,7 @@
 
 rule few_shot_model:
     input:
-        snapshot=rules.snapshot.output,
+        snapshot=plan.snapshots.read,
         checkpoint="<results>/models/{model}/model.safetensors",
     output:
         "<results>/evaluate/{model}/few_shot.tsv",
@@ -27,7 +27,7 @@ rule few_shot_model:
 
 rule zero_shot_model:
     input:
-        snapshot=rules.snapshot.output,
+        snapshot=plan.snapshots.read,
         checkpoint="<results>/models/{model}/model.safetensors",
     output:
         "<results>/evaluate/{model}/zero_shot.tsv",
@@ -51,7 +51,7 @@ rule zero_shot_model:
 
 rule train_ablation:
     input:
-        snapshot=rules.snapshot.output,
+        snapshot=plan.snapshots.read,
         init=plan.first_weights,
     output:
         "<results>/ablation/{variant}/model.safetensors",
@@ -75,7 +75,7 @@ rule train_ablation:
 
 rule evaluate_ablation:
     input:
-        snapshot=rules.snapshot.output,
+        snapshot=plan.snapshots.read,
         checkpoint="<results>/ablation/{variant}/model.safetensors",
     output:
         "<results>/ablation/{variant}/metrics.tsv",
@@ -99,7 +99,7 @@ rule evaluate_ablation:
 
 rule ablation_table:
     input:
-        snapshot=rules.snapshot.output,
+        snapshot=plan.snapshots.read,
         metrics=plan.variants(plan.layout.variant_metrics),
     output:
         plan.layout.ablation,

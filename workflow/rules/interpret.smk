@@ -3,7 +3,7 @@
 
 rule interpret_model:
     input:
-        snapshot=rules.snapshot.output,
+        snapshot=plan.snapshots.read,
         checkpoint="<results>/models/{model}/model.safetensors",
         atlas=plan.drawn_atlas,
         labels=plan.config.interpret.surface_labels,

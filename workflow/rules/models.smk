@@ -3,7 +3,7 @@
 
 rule train_model:
     input:
-        snapshot=rules.snapshot.output,
+        snapshot=plan.snapshots.read,
         init=plan.first_weights,
     output:
         "<results>/models/{model}/model.safetensors",
@@ -27,7 +27,7 @@ rule train_model:
 
 rule evaluate_model:
     input:
-        snapshot=rules.snapshot.output,
+        snapshot=plan.snapshots.read,
         checkpoint="<results>/models/{model}/model.safetensors",
     output:
         "<results>/evaluate/{model}/metrics.tsv",

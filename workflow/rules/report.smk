@@ -52,7 +52,8 @@ rule cohort_page:
 
 rule report_page:
     input:
-        snapshot=rules.snapshot.output,
+        snapshot=plan.snapshots.read,
+        latest=plan.snapshots.rolling,  # tells how many buckets are newer than the frozen ones
         metrics=plan.models(plan.layout.metrics),
         subjects=plan.per_preprocessed(plan.layout.preprocessed),
         parcellated=plan.per_bucket(plan.layout.parcellated),

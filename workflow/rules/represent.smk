@@ -113,12 +113,16 @@ rule parcellate_bucket:
         " --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
+frames = directory("<results>/flatmap/bucket-{bucket}.frames")
+
+
 rule flatmap_bucket:
     input:
         subjects=plan.subjects,
         operators=plan.flat_operators,
     output:
-        "<results>/flatmap/bucket-{bucket}.json",
+        manifest="<results>/flatmap/bucket-{bucket}.json",
+        frames=frames if "frames" in plan.config.flatmap.keep else temp(frames),
     log:
         "<results>/logs/flatmap/bucket-{bucket}.log",
     benchmark:
@@ -133,7 +137,8 @@ rule flatmap_bucket:
         cfg=plan.settings("flatmap"),
     shell:
         "python -m boldmill flatmap --subjects {input.subjects:q} --operators {input.operators:q}"
-        " --results $BOLDMILL_RESULTS --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+        " --results $BOLDMILL_RESULTS --frames {output.frames:q} --out {output.manifest:q}"
+        " --config-json {params.cfg:q} > {log:q} 2>&1"
 
 
 rule augment_bucket:
@@ -164,9 +169,10 @@ rule parcellate:
         plan.per_bucket(plan.layout.parcellated),
 
 
-rule flatmap:
+rule flatmap:  # with the clips: frames are temporary, and a stage that waits for another call would make them again
     input:
         plan.per_preprocessed(plan.layout.flat),
+        plan.clips(),
 
 
 rule augment:

@@ -24,6 +24,7 @@ BENCHES: dict[str, tuple[str, str]] = {
         "boldmill.bench.representations",
         "parcellation, flat maps, pFC, shard reading beside their peers",
     ),
+    "plan": ("boldmill.bench.plan", "dry run, plan and nothing-to-do of a study of 70,000 scans"),
     "brainmass": (
         "boldmill.bench.brainmass",
         "pre-training steps beside the published step and the rate of matrix products",
@@ -40,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=[*BENCHES], help=described)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here too")
     parser.add_argument("--quick", action="store_true", help="smaller inputs and no goals")
-    parser.add_argument("--long", action="store_true", help="also the memory of a run of 1,200 volumes (minutes more)")
+    parser.add_argument(
+        "--long", action="store_true", help="also what takes minutes more (1,200 volumes; jobs per subject)"
+    )
     parser.add_argument("--sizes", nargs="+", choices=["tiny", "S", "B", "L"], help="model sizes (default S B L)")
     parser.add_argument("--repeats", type=int, default=7, help="timings per figure; the median counts (default 7)")
 

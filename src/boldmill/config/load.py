@@ -20,6 +20,7 @@ SHARED = {
         ("flatmap.sampling", "flatmap.depths", "flatmap.regfusion"), "the operators are built once for all data sets"
     ),
     "flatmap.preset": "flat maps of two orders are not to be mixed in one table",
+    "flatmap.keep": "what stays is decided once for all data sets",
     "augment.dtype": "a column of a shard has one type",
 }
 """Keys of those sections that hold for all data sets, and why."""

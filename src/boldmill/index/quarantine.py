@@ -127,6 +127,7 @@ def _of_subjects(layout: Layout, known: dict[str, ScanRow] | None) -> Iterator[Q
 BUCKET_MANIFESTS = {
     "parcellate": "parcellate/bucket-*.json",
     "flatmap": "flatmap/bucket-*.json",
+    "clips": "shards/flat_clips/bucket-*.quarantine.json",
     "augment": "shards/pfc/*/bucket-*.quarantine.json",
     "shards": "shards/scans/bucket-*.quarantine.json",
 }

@@ -49,6 +49,14 @@ class ScanRow(NamedTuple):
         return self.status == "ok"
 
 
+class _Held(NamedTuple):
+    """What a bucket holds: subjects with images, data sets, and whether there are tables."""
+
+    subjects: list[tuple[str, str]]
+    datasets: frozenset[str]
+    tables: bool
+
+
 class Index:
     """All scans, with the questions the workflow asks. Later stages see only scans whose status is ``ok``.
 
@@ -66,6 +74,7 @@ class Index:
 
     def __init__(self, results: Path, scans: list[ScanRow], digest: str = "", n_buckets: int = 0) -> None:
         self.results, self.scans, self.digest, self.n_buckets = results, scans, digest, n_buckets
+        self._by_number: dict[int, _Held] = {}
 
     @cached_property
     def ok(self) -> list[ScanRow]:
@@ -113,15 +122,26 @@ class Index:
 
     def subjects_in(self, bucket: int) -> list[tuple[str, str]]:
         """Return ``(dataset, subject)`` of one bucket with a scan to preprocess, sorted."""
-        return sorted({(scan.dataset, scan.subject) for scan in self.scans_in(bucket) if scan.kind != TABLE})
+        return self._held(bucket).subjects
 
     def datasets_in(self, bucket: int) -> frozenset[str]:
         """Return the data sets with a scan in one bucket."""
-        return frozenset(scan.dataset for scan in self.scans_in(bucket))
+        return self._held(bucket).datasets
 
     def has_tables(self, bucket: int) -> bool:
         """Whether one bucket holds a table of parcel series."""
-        return any(scan.kind == TABLE for scan in self.scans_in(bucket))
+        return self._held(bucket).tables
+
+    def _held(self, bucket: int) -> _Held:
+        """What one bucket holds, looked up once: every rule of a bucket asks."""
+        if bucket not in self._by_number:
+            scans = self.scans_in(bucket)
+            self._by_number[bucket] = _Held(
+                subjects=sorted({(scan.dataset, scan.subject) for scan in scans if scan.kind != TABLE}),
+                datasets=frozenset(scan.dataset for scan in scans),
+                tables=any(scan.kind == TABLE for scan in scans),
+            )
+        return self._by_number[bucket]
 
     def tables_in(self, bucket: int) -> list[str]:
         """Return the ticket paths (with the results folder) of one bucket's tables of parcel series."""

@@ -49,7 +49,8 @@ def of_atlas(manifest: Path, regions: Sequence[Parcel]) -> NDArray[np.int64]:
     unknown = sorted({line[1] for line in lines} ^ set(column))
     if unknown:
         why = f"its regions are not those of the snapshot: {', '.join(unknown[:5])}"
-        raise ConfigError("atlas and snapshot differ", manifest, why, "rebuild the atlas and the shards")
+        fix = "rebuild the atlas and the shards, and set snapshot.name to a new name, so that training follows"
+        raise ConfigError("atlas and snapshot differ", manifest, why, fix)
     columns = np.zeros(max(int(line[0]) for line in lines) + 1, np.int64)
     for line in lines:
         columns[int(line[0])] = column[line[1]]

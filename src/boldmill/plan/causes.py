@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boldmill.plan.past import LISTS, PARTICIPANTS, is_settings, past_of, past_tickets
-from boldmill.plan.words import settings_changes
+from boldmill.plan.words import settings_changes, title
 
 if TYPE_CHECKING:
     from boldmill.plan.dryrun import Job
@@ -48,7 +48,7 @@ class Why:
         return self.scans.get(NEW, frozenset()) | self.scans.get(CHANGED, frozenset())
 
 
-def why(job: Job, tickets: Mapping[str, str], stages: Mapping[str, str], results: Path) -> Why:
+def why(job: Job, tickets: Mapping[str, str], results: Path) -> Why:
     """Return why a job will run.
 
     Parameters
@@ -57,8 +57,6 @@ def why(job: Job, tickets: Mapping[str, str], stages: Mapping[str, str], results
         A job of the dry run.
     tickets : mapping of str to str
         sha256 of every ticket it will read, by scan id; empty where it reads none.
-    stages : mapping of str to str
-        Stage by rule, to name what it follows.
     results : Path
         Results folder.
     """
@@ -82,8 +80,7 @@ def why(job: Job, tickets: Mapping[str, str], stages: Mapping[str, str], results
         phrases.append("its list of inputs changed")
     phrases += ["the command of its rule changed"] if "code" in job.changed else []
     phrases += ["its software environment changed"] if "software" in job.changed else []
-    follows = tuple(sorted({stages.get(rule, rule) for rule in job.after}))
-    return Why(phrases=tuple(dict.fromkeys(phrases)), scans=scans, follows=follows, missing=bool(job.missing))
+    return Why(phrases=tuple(dict.fromkeys(phrases)), scans=scans, follows=tuple(job.after), missing=bool(job.missing))
 
 
 def _scans(now: Mapping[str, str], then: Mapping[str, str] | None) -> dict[str, frozenset[str]]:
@@ -105,8 +102,10 @@ def _subject(scan_id: str) -> str:
     return "_".join(scan_id.split("_")[:2])
 
 
-def in_words(reasons: Iterable[Why]) -> str:
+def in_words(reasons: Iterable[Why], implied: frozenset[str] = frozenset()) -> str:
     """Return the causes of all jobs of a stage as one clause.
+
+    ``implied`` are stages that others it follows wait for anyway: not named.
 
     >>> in_words([Why(phrases=("clean.band_high changed 0.1 -> 0.08",)), Why(missing=True)])
     'clean.band_high changed 0.1 -> 0.08 (1 of 2 jobs); output is missing (1 of 2 jobs)'
@@ -118,8 +117,9 @@ def in_words(reasons: Iterable[Why]) -> str:
     other: Counter[str] = Counter()
     other["not made yet"] = sum(one.first for one in reasons)
     other["output is missing"] = sum(one.missing for one in reasons)
-    for one in reasons:
-        other.update([f"follows {', '.join(one.follows)}"] if one.follows else [])
+    before = sorted({stage for one in reasons for stage in one.follows} - implied)
+    if before:
+        other[f"follows {', '.join(map(title, before))}"] = sum(bool(one.follows) for one in reasons)
 
     def told(count: Counter[str]) -> list[str]:
         of = len(reasons)

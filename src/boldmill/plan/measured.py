@@ -27,7 +27,7 @@ ENOUGH = 3
 MOST = 48
 """Jobs of a stage that are read, evenly over all there are: records of large buckets are long."""
 
-SINGLE = ("templates", "snapshot", "cohort", "report", "ledger")
+SINGLE = ("templates", "snapshot", "freeze_shards", "freeze", "cohort", "report", "ledger")
 FOLDERS = {"operators": "operator_", "train": "train_"}
 """Benchmark folders whose stages are named by folder and file."""
 
@@ -109,7 +109,8 @@ def _benchmarked(path: Path, stage: str, results: Path, resources: Resources) ->
     number = path.stem.removeprefix("bucket-")
     bucket = int(number) if path.stem.startswith("bucket-") and number.isdigit() else None
     record = _record(_output(results, stage, path.stem, bucket))
-    written = None if record is None else sum(item["size"] for item in record["outputs"]) / 2**20
+    stays = [item["size"] for item in record["outputs"] if not item.get("temporary")] if record else []
+    written = None if record is None else sum(stays) / 2**20
     if record is not None:
         memory = max(memory, float(record["peak_rss_mib"]))  # the kernel's own mark; a benchmark looks now and then
     return Seen(work=resources.work(stage, bucket), seconds=seconds, memory_mib=memory or None, disk_mib=written)
@@ -122,7 +123,8 @@ def _output(results: Path, stage: str, name: str, bucket: int | None) -> Path | 
     per_bucket = {"parcellate": layout.parcellated, "flatmap": layout.flat, "pages": layout.pages}
     if stage in per_bucket:
         return per_bucket[stage](bucket)
-    return layout.shard("scans", bucket) if stage == "shards" else None
+    table = {"clips": "flat_clips", "shards": "scans"}.get(stage)
+    return layout.shard(table, bucket) if table else None
 
 
 def _subjects(results: Path, resources: Resources) -> Iterator[Seen]:

@@ -16,6 +16,9 @@ DEMO = "demo cohort: 19 scans of 150 and 652 volumes, 4 mm"
 REAL = "2 real scans of 20 and 78 volumes, 2 mm"
 LONG = "1,200 volumes of 2 mm"
 ABIDE = "690 series of ABIDE, 111 parcels"
+ONE = "a 1 mm T1w with 100 volumes of 3 mm"
+MEASURED_ON = (DEMO, REAL, LONG, ABIDE, ONE)
+"""What the figures were measured on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,8 @@ class Cost:
         Whether threads work on whole subjects at the same time, each with its own memory.
     gpu : bool
         Whether its rule asks for a GPU.
+    tables : bool
+        Whether it works on tables of parcel series too.
     source : str
         What the figures were measured on.
     """
@@ -89,6 +94,7 @@ class Cost:
     table_mib: float = 0.0
     pool: bool = False
     gpu: bool = False
+    tables: bool = True
     source: str
 
     def seconds(self, work: Work, voxels: float = 1.0) -> float:
@@ -129,8 +135,8 @@ COSTS: dict[str, Cost] = {
         job_s=3, subject_s=45, scan_s=15, volume_s=0.12,
         base_mib=1650, longest_mib=1.0,
         subject_mib=36, scan_mib=2,
-        pool=True,
-        source=f"{REAL}; {LONG}; 1 mm T1w with 100 volumes of 3 mm; disk: {DEMO}",
+        pool=True, tables=False,
+        source=f"{REAL}; {LONG}; {ONE}; disk: {DEMO}",
     ),
     "parcellate": Cost(
         job_s=1.5, scan_s=1.9, volume_s=0.05, table_s=0.01,
@@ -139,26 +145,37 @@ COSTS: dict[str, Cost] = {
         source=f"{REAL}; {DEMO}; memory: {LONG}; tables: {ABIDE}",
     ),
     "flatmap": Cost(
-        job_s=1.5, scan_s=2.9, volume_s=0.04, base_mib=350, longest_mib=0.8, volume_mib=0.3,
-        source=f"{REAL}; {DEMO}; memory: {LONG}",
+        job_s=1.5, scan_s=2.9, volume_s=0.04, base_mib=350, longest_mib=0.8, scan_mib=1.4,
+        tables=False,
+        source=f"{REAL}; {DEMO}; memory: {LONG}; disk without frames, which are temporary (0.3 MiB per volume)",
     ),
     "augment": Cost(
         job_s=0.5, scan_s=0.005, table_s=0.004, base_mib=135, row_mib=0.5, scan_mib=0.08, table_mib=0.095,
         source=f"{DEMO}; {ABIDE}",
     ),
+    "clips": Cost(
+        job_s=0.5, volume_s=0.0011, base_mib=290, longest_mib=0.4, volume_mib=0.26,
+        tables=False,
+        source=f"{DEMO} (as part of the shards)",
+    ),
     "shards": Cost(
-        job_s=0.5, scan_s=0.005, volume_s=0.0011, table_s=0.005,
-        base_mib=290, longest_mib=0.4, scan_mib=0.1, volume_mib=0.26, table_mib=0.1,
+        job_s=0.5, scan_s=0.005, table_s=0.005,
+        base_mib=290, scan_mib=0.1, table_mib=0.1,
         source=f"{DEMO}; {ABIDE}",
     ),
-    "pages": Cost(job_s=2, scan_s=1.7, base_mib=205, scan_mib=0.55, source=DEMO),
+    "pages": Cost(job_s=2, scan_s=1.7, base_mib=205, scan_mib=0.55, tables=False, source=DEMO),
     "snapshot": Cost(job_s=0.6, scan_s=0.0005, table_s=0.0005, base_mib=140, row_mib=0.01, source=f"{DEMO}; {ABIDE}"),
+    "freeze_shards": Cost(
+        job_s=0.6, volume_s=0.0004, table_s=0.0005, base_mib=140, row_mib=0.01,
+        source="links; hashing the shards at 0.7 GB/s; memory as for the snapshot",
+    ),
+    "freeze": Cost(job_s=0.6, scan_s=0.0005, table_s=0.0005, base_mib=140, row_mib=0.01, source="as the snapshot"),
     "train_brainmass": Cost(
-        job_s=5, base_mib=530, row_mib=0.65, gpu=True, source=f"{DEMO}; {ABIDE}; time from the operations of a step"
+        job_s=5, base_mib=900, row_mib=0.15, gpu=True, source=f"{DEMO}; {ABIDE}; time from the operations of a step"
     ),
     "train_fmri_mae": Cost(job_s=5, base_mib=780, gpu=True, source=f"{DEMO}; time from the operations of a step"),
     "train_fm_app": Cost(
-        job_s=5, base_mib=530, row_mib=0.5, gpu=True,
+        job_s=5, base_mib=530, row_mib=0.2, gpu=True,
         source=f"{DEMO}; time from the operations of a step",
     ),
     "evaluate": Cost(

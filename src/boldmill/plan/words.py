@@ -80,3 +80,15 @@ def shown(value: Any) -> str:
     """
     text = value if isinstance(value, str) and value else json.dumps(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def title(stage: str) -> str:
+    """Return a stage as a reader says it.
+
+    >>> title("train_fmri_mae"), title("operator_parcels"), title("zero_shot")
+    ('train fmri_mae', 'operator parcels', 'zero-shot')
+    """
+    for head in ("train_", "operator_"):
+        if stage.startswith(head):
+            return f"{head[:-1]} {stage.removeprefix(head)}"
+    return stage.replace("_", "-")

@@ -12,9 +12,10 @@ from typing import Any
 from boldmill.atomic import read_json
 from boldmill.index.quarantine import BUCKET_MANIFESTS
 from boldmill.index.read import TABLE, Index, ScanRow, read_index
-from boldmill.paths import MODELS, Layout
+from boldmill.paths import MODELS, ROLLING, Layout
 from boldmill.provenance.withdrawn import marked
 from boldmill.report.results import Results, read_results
+from boldmill.shards.staleness import staleness
 from boldmill.train.checkpoint import CONFIG, HISTORY, size_note
 
 QC_COLUMNS = ("mean_fd", "max_fd", "mean_dvars", "tsnr", "residual_dof", "bbr_cost", "coverage")
@@ -46,8 +47,8 @@ class Scan:
 class Collected:
     """Everything the page needs.
 
-    ``small`` models show no science, ``withdrawn`` says which models knew people who withdrew consent since, ``read``
-    names the files.
+    ``newer`` says that shards are newer than the snapshot, ``small`` models show no science, ``withdrawn`` says which
+    models knew people who withdrew consent since, ``read`` names the files.
     """
 
     scans: list[Scan]
@@ -55,6 +56,7 @@ class Collected:
     cohort: list[dict[str, Any]]
     sources: dict[str, Any]
     snapshot: dict[str, Any]
+    newer: str
     results: Results = field(default_factory=Results)
     history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     small: list[str] = field(default_factory=list)
@@ -89,9 +91,11 @@ def collect(results: Path, snapshot: Path) -> Collected:
     results_found = read_results(layout)
     beside = [layout.checkpoint(model).with_name(name) for model in models for name in (HISTORY, CONFIG)]
     refused = [layout.index_quarantine]
-    refused += [path for stage in ("augment", "shards") for path in sorted(results.glob(BUCKET_MANIFESTS[stage]))]
+    lists = [BUCKET_MANIFESTS[stage] for stage in ("clips", "augment", "shards")]
+    refused += [path for pattern in lists for path in sorted(results.glob(pattern))]
     read = [
         snapshot,
+        layout.snapshot(ROLLING),
         layout.index,
         *subjects,
         *parcels,
@@ -107,11 +111,12 @@ def collect(results: Path, snapshot: Path) -> Collected:
         cohort=cohort_table(index),
         sources={name: read_json(path) for name, path in sources.items()},
         snapshot=read_json(snapshot),
+        newer=staleness(results, snapshot.parent.name),
         results=results_found,
         history={model: read_history(layout.checkpoint(model).with_name(HISTORY)) for model in models},
         small=[model for model in models if size_note(layout.checkpoint(model))],
         withdrawn=marked(results),
-        read=[path for path in read if path.exists()],
+        read=list(dict.fromkeys(path for path in read if path.exists())),
     )
 
 

@@ -43,6 +43,11 @@ class FlatmapConfig(Section):
         "text files, left and right",
     )
     movie_frames: int = Field(default=40, ge=0, description="frames of the QC movie; 0: none")
+    keep: list[Literal["frames"]] = Field(
+        default=[],
+        description="what stays once it is clips: frames (562 MB per hour of fMRI at 1 s); holds for maps made from "
+        "then on; without, they are made again when the settings of clips change",
+    )
 
     @model_validator(mode="after")
     def _coordinates(self) -> FlatmapConfig:

@@ -4,12 +4,14 @@ Example
 -------
 boldmill flatmap --subjects results/preprocess/demo/sub-01.json \
     --operators results/operators/ribbon.json results/operators/flat.json results/operators/meshes.json \
-    --results results --out results/flatmap/bucket-000.json --config-json "$JSON"
+    --results results --frames results/flatmap/bucket-000.frames --out results/flatmap/bucket-000.json \
+    --config-json "$JSON"
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests, or lists of them")
     parser.add_argument("--operators", type=Path, nargs="*", default=[], help="manifests: ribbon, flat, meshes")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
+    parser.add_argument("--frames", type=Path, help="folder of the frames, written anew (default: <out>.frames)")
     parser.add_argument("--out", type=Path, required=True, help="bucket manifest to write")
     parser.add_argument("--config-json", required=True, help="settings of stage `flatmap` (JSON text)")
 
@@ -51,12 +54,15 @@ def run(args: argparse.Namespace) -> int:
     subjects = listed(args.subjects, args.results)
     with Recorder(settings, out=args.out, inputs=[*args.subjects, *subjects]) as record:
         bench = Bench(args.operators, args.results, record)
+        frames = args.frames or args.out.with_suffix(".frames")
+        shutil.rmtree(frames, ignore_errors=True)
+        frames.mkdir(parents=True)
         for path in tqdm(sorted(subjects), desc="flatmap", unit="subject", disable=None):
             subject = read_json(path)
             config = settings.section("flatmap", FlatmapConfig, subject["dataset"])
             for scan_id, scan in series_of(subject):
                 try:
-                    scans[scan_id] = _one_scan(bench, record, subject["dataset"], scan_id, scan, config)
+                    scans[scan_id] = _one_scan(bench, record, subject["dataset"], scan_id, scan, config, frames)
                 except DataFault as fault:
                     scans[scan_id] = quarantined("flatmap", fault)
         keys = ("name", "mesh", "surface", "mask_sha256", "n_pixels", "n_patches_16", "shape")
@@ -72,7 +78,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one_scan(
-    bench: Bench, record: Recorder, dataset: str, scan_id: str, scan: dict[str, Any], config: FlatmapConfig
+    bench: Bench,
+    record: Recorder,
+    dataset: str,
+    scan_id: str,
+    scan: dict[str, Any],
+    config: FlatmapConfig,
+    frames: Path,
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -94,9 +106,9 @@ def _one_scan(
     found = flat_run(filled, covered, bench.operator("flat"), tr, config.target_tr, preset=config.preset)
     mask, folds = bench.flat_mask()
     layout = Layout.at(bench.results)
-    paths = {
-        key: layout.flat_scan(dataset, scan_id, suffix)
-        for key, suffix in (("frames", ".npz"), ("still", ".png"), ("movie", ".webp"))
+    paths = {"frames": frames / f"{scan_id}.npz"}
+    paths |= {
+        key: layout.flat_scan(dataset, scan_id, suffix) for key, suffix in (("still", ".png"), ("movie", ".webp"))
     }
     save_raw(
         paths["frames"],
@@ -113,8 +125,8 @@ def _one_scan(
         write_movie(paths["movie"], found.frames, mask, folds, config.movie_frames, config.target_tr)
     else:
         del paths["movie"]
-    for path in paths.values():
-        record.add_output(path)
+    for key, path in paths.items():
+        record.add_output(path, temporary=key == "frames")
     return {
         "status": "ok",
         "kind": scan["kind"],

@@ -1,9 +1,11 @@
 """Say what could be freed below the results folder, with sizes; --delete frees it.
 
 Kinds: work (scratch folders), temp (left by killed commands), logs, orphans (outputs of subjects that are no longer
-in the index), series (kept 4D images whose parcel series and flat maps are done: later stages and `boldmill apply`
-make those of raw runs again from their recipes; those of ready-made runs need the preprocess stage again). Without
---what everything is listed, and --delete frees all but `series`.
+in the index), snapshots (frozen ones that neither the configuration nor a model names), series (kept 4D images whose
+parcel series and flat maps are done: later stages and `boldmill apply` make those of raw runs again from their recipes;
+those of ready-made runs need the preprocess stage again). Without --what everything is listed, and --delete frees all
+but `series` and `snapshots`. A frozen shard that no update has rewritten is one file with two names: deleting its
+snapshot frees no room.
 
 Example:
     boldmill clean --results results --what work,logs --delete
@@ -21,9 +23,10 @@ from typing import NamedTuple
 from boldmill.atomic import read_json
 from boldmill.errors import EXIT_OK, ConfigError, nearest
 from boldmill.index.read import Index, read_index
-from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
+from boldmill.paths import ATLAS_TABLES, ROLLING, SHARD_TABLES, Layout
+from boldmill.train.checkpoint import CONFIG
 
-KINDS = ("work", "temp", "logs", "orphans", "series")
+KINDS = ("work", "temp", "logs", "orphans", "snapshots", "series")
 DEFAULT = ("work", "temp", "logs", "orphans")
 _SUBJECT = re.compile(r"([A-Za-z0-9]+)_sub-([A-Za-z0-9]+)(?:[_.]|$)")
 
@@ -51,8 +54,8 @@ def size_of(path: Path) -> int:
     return sum(size_of(child) for child in path.iterdir())
 
 
-def candidates(results: Path) -> list[Candidate]:
-    """Return all that could be freed, sorted by kind and path."""
+def candidates(results: Path, snapshot: str = ROLLING) -> list[Candidate]:
+    """Return all that could be freed, sorted by kind and path; ``snapshot`` is the one the configuration names."""
     layout = Layout.at(results)
     found: set[tuple[str, Path]] = set()
     found.update(("work", path) for path in (results / "work", *results.glob("derivatives/*/work")) if path.is_dir())
@@ -61,6 +64,7 @@ def candidates(results: Path) -> list[Candidate]:
     index = read_index(results) if layout.index.is_file() else None
     if index is not None:
         found.update(("orphans", path) for path in _orphans(layout, index))
+    found.update(("snapshots", path) for path in _snapshots(layout, {snapshot, ROLLING}))
     found.update(("series", path) for path in _series(layout, index))
     return [Candidate(kind, path, size_of(path)) for kind, path in sorted(found)]
 
@@ -68,24 +72,35 @@ def candidates(results: Path) -> list[Candidate]:
 def _orphans(layout: Layout, index: Index) -> Iterator[Path]:
     """Yield outputs of subjects and buckets without a scan that passed ingest."""
     alive = set(index.subjects())
-    for folder in ("derivatives", "preprocess"):
-        for path in layout.results.glob(f"{folder}/*/sub-*"):
+    own = ("sub-*", ".cache/sub-*", "figures/sub-*")
+    for pattern in ("derivatives/*/sub-*", *(f"preprocess/*/{name}" for name in own), "reports/*/sub-*"):
+        for path in layout.results.glob(pattern):
             label = path.name.removeprefix("sub-").split(".")[0].split("_")[0]
-            if (path.parent.name, label) not in alive:
+            if (path.relative_to(layout.results).parts[1], label) not in alive:
                 yield path
-    for folder in ("flatmap", "parcellate"):
-        for path in layout.results.glob(f"{folder}/*/*"):
+    # also frames (flatmap/bucket-*.frames) and arrays of pages (preprocess/*/figures)
+    for pattern in ("flatmap/*/*", "parcellate/*/*", "preprocess/*/figures/*"):
+        for path in layout.results.glob(pattern):
             match = _SUBJECT.match(path.name)
             if match and match.groups() not in alive:
                 yield path
     buckets = set(index.buckets())
     shards = [f"shards/{table}" for table in SHARD_TABLES if table not in ATLAS_TABLES]
     shards += [f"shards/{table}/*" for table in ATLAS_TABLES]
-    for folder in ("flatmap", "parcellate", *shards):
+    for folder in ("preprocess", "reports", "flatmap", "parcellate", *shards):
         for path in layout.results.glob(f"{folder}/bucket-*"):
             number = re.match(r"bucket-(\d+)\.", path.name)
             if number and int(number[1]) not in buckets:
                 yield path
+
+
+def _snapshots(layout: Layout, named: set[str]) -> Iterator[Path]:
+    """Yield folders of frozen snapshots that nothing names: no configuration, and no model by its id."""
+    models = (path for kind in ("models", "ablation") for path in layout.results.glob(f"{kind}/*/{CONFIG}"))
+    used = {read_json(path).get("snapshot") for path in models}
+    for path in layout.results.glob("datasets/*/manifest.json"):
+        if path.parent.name not in named and read_json(path).get("id") not in used:
+            yield path.parent
 
 
 def _series(layout: Layout, index: Index | None) -> Iterator[Path]:
@@ -110,14 +125,15 @@ def run(args: argparse.Namespace) -> int:
     """List, and delete where asked."""
     from boldmill.setup.status import results_of
 
-    results = results_of(args.config, args.results).results
+    asked = results_of(args.config, args.results)
+    results = asked.results
     if not results.is_dir():
         raise ConfigError("no results", results, "there is no such folder", "give --results DIR")
     wanted = tuple(args.what.split(",")) if args.what else (DEFAULT if args.delete else KINDS)
     for kind in wanted:
         if kind not in KINDS:
             raise ConfigError("unknown kind", "--what", f"'{kind}'{nearest(kind, KINDS)}", f"use {', '.join(KINDS)}")
-    chosen = [item for item in candidates(results) if item.kind in wanted]
+    chosen = [item for item in candidates(results, asked.snapshot) if item.kind in wanted]
     for item in chosen:
         print(f"{item.kind:<8} {_human(item.size):>10}  {item.path}")
     total = _human(sum(item.size for item in chosen))

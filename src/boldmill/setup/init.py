@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from boldmill.setup.survey import Survey
 
 WIDTH = 116
-ROW_GOAL = 200  # scans per bucket that make shards of a good size
+BUCKET_SCANS = 64
+"""Scans of a bucket: its preprocessing lasts an hour or two on four cores, its other jobs minutes."""
+
+MIN_BUCKETS = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,10 +65,20 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def buckets_for(n_scans: int) -> int:
+    """Return how many buckets hold about 64 of these scans each, and at least 4.
+
+    >>> buckets_for(10), buckets_for(1000), buckets_for(70_000)
+    (4, 16, 1094)
+    """
+    from boldmill.shards.config import MAX_BUCKETS
+
+    return min(MAX_BUCKETS, max(MIN_BUCKETS, math.ceil(n_scans / BUCKET_SCANS)))
+
+
 def render(surveys: list[Survey], preset: str = "boldmill") -> str:
     """Return the commented configuration of the surveyed data sets."""
     from boldmill.config.model import Config
-    from boldmill.shards.config import MAX_BUCKETS
 
     project = surveys[0].config.name if len(surveys) == 1 else "study"
     n_scans = sum(len(one.scans) for one in surveys)
@@ -75,7 +88,7 @@ def render(surveys: list[Survey], preset: str = "boldmill") -> str:
         **{f"spaces.{key}": value for key, value in PRESETS[preset].get("spaces", {}).items()},
         "results": f"results-{project}",
         **({"models.train": ["brainmass"]} if all(one.config.kind == "tables" for one in surveys) else {}),
-        "shards.n_buckets": min(MAX_BUCKETS, max(4, math.ceil(n_scans / ROW_GOAL))),
+        "shards.n_buckets": buckets_for(n_scans),
     }
     lines = [
         "# boldmill configuration, written by `boldmill init`: science only, machine matters live in profiles/.",

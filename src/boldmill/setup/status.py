@@ -1,4 +1,4 @@
-"""Show how far each stage is, and every quarantined scan with its reason and fix.
+"""Show how far each stage is, whether shards are newer than the snapshot models read, and every quarantined scan.
 
 Exit status: 0 if nothing is quarantined, 3 if at least one scan is, 2 if there is no index yet.
 
@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from boldmill.errors import EXIT_OK, EXIT_QUARANTINED, ConfigError
 from boldmill.index import quarantine
-from boldmill.paths import ATLAS_TABLES, MODELS, SHARD_TABLES, Layout
+from boldmill.paths import ATLAS_TABLES, MODELS, ROLLING, SHARD_TABLES, Layout
+from boldmill.shards.staleness import staleness
 
 
 class Progress(NamedTuple):
@@ -61,7 +62,7 @@ def results_of(config: list[str] | None, results: str | None) -> Counted:
     if not config:
         folder = Path(results or "results")
         made = sorted(path.name for path in (folder / "shards" / ATLAS_TABLES[0]).glob("*") if path.is_dir())
-        return Counted(folder, list(MODELS), "latest", made, {})
+        return Counted(folder, list(MODELS), ROLLING, made, {})
     from boldmill.config.load import load
     from boldmill.optional import optional_outputs
     from boldmill.spaces.names import atlas_labels
@@ -148,6 +149,8 @@ def run(args: argparse.Namespace) -> int:
         unit = UNITS.get(name, "")
         bar = "#" * round(20 * done / total) if total else ""
         print(f"{name:<11} {done:>6} of {total:<6} {unit:<9} |{bar:<20}|".rstrip())
+    if newer := staleness(results, snapshot):
+        print(f"\n{newer}")
     rows = quarantine.collect_quarantine(results)
     if not rows:
         print("\nNo scan is quarantined.")

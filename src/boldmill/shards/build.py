@@ -39,7 +39,7 @@ class Bucket:
     subjects : dict
         ``"<dataset>/<subject>"`` -> subject manifest.
     participants, parcellated, flat : dict
-        Content of the bucket's manifests.
+        Content of the bucket's manifests; empty where a command does not read one.
     digests : dict
         ``"<dataset>/<subject>"`` -> stage -> settings digest.
     read : list
@@ -59,10 +59,29 @@ class Bucket:
     read: list[Path] = field(default_factory=list)
     faults: dict[str, DataFault] = field(default_factory=dict)
 
+    @property
+    def given(self) -> dict[str, dict[str, Any]]:
+        """The manifests of representations that were read, by stage."""
+        return {name: found for name, found in (("parcellate", self.parcellated), ("flatmap", self.flat)) if found}
+
     def path(self, relative: str) -> Path:
         """Return a file named in a manifest, and remember that it was read."""
         path = self.results / relative
         self.read.append(path)
+        return path
+
+    def frames(self, entry: Mapping[str, Any]) -> Path:
+        """Return the flat-map frames of a scan.
+
+        Raises
+        ------
+        BoldmillError
+            They are gone: nothing keeps them once they are clips.
+        """
+        path = self.path(entry["files"]["frames"])
+        if not path.is_file():
+            why = "frames are kept only until they are clips (flatmap.keep)"
+            raise BoldmillError("no flat-map frames", path, why, "run `snakemake -R flatmap_bucket`")
         return path
 
     def refuse(self, scan_id: str, fault: DataFault) -> None:
@@ -84,14 +103,14 @@ class Bucket:
         """
         for scan_id, ticket in sorted(self.tickets.items()):
             if ticket["kind"] == "table":
-                if scan_id not in self.parcellated.get("scans", {}):
+                if "parcellate" in self.given and scan_id not in self.parcellated.get("scans", {}):
                     raise _absent(scan_id, f"the parcellate manifest of bucket {self.number}", "parcellate_bucket")
                 continue
             subject = self.subjects.get(subject_key(ticket))
             if subject is None or (ticket["kind"] != "anat" and scan_id not in subject.get("scans", {})):
                 raise _absent(scan_id, f"the manifest of {subject_key(ticket)}", "preprocess_bucket")
         for scan_id, ticket, _ in self.usable():
-            for name, manifest in (("parcellate", self.parcellated), ("flatmap", self.flat)):
+            for name, manifest in self.given.items():
                 if name == "flatmap" and ticket["kind"] in ("parcels", "table"):
                     continue  # parcel series have nothing to map
                 if ticket["kind"] != "anat" and scan_id not in manifest.get("scans", {}):
@@ -247,27 +266,32 @@ def load_bucket(
     number: int,
     results: Path,
     tickets: list[Path],
-    participants: Path,
     subjects: list[Path],
-    parcellated: Path,
-    flat: Path | None,
+    participants: Path | None = None,
+    parcellated: Path | None = None,
+    flat: Path | None = None,
+    clips: Path | None = None,
 ) -> Bucket:
-    """Read and join the manifests of a bucket, and refuse any that lack one of its scans."""
+    """Read and join the manifests of a bucket, and refuse any that lack one of its scans.
+
+    ``clips`` is a shard that was made before: its settings are part of the digests.
+    """
     from boldmill.shards.lineage import Lineage
 
     lineage = Lineage()
+    shared = [path for path in (clips, parcellated, flat) if path is not None]
     read_tickets = [read_json(path) for path in tickets]
     manifests = {subject_key(m): (path, m) for path in subjects for m in [read_json(path)]}
-    digests = {key: lineage.digests(*filter(None, [parcellated, flat, path])) for key, (path, _) in manifests.items()}
-    of_tables = lineage.digests(parcellated, leave=subjects)
+    digests = {key: lineage.digests(*shared, path) for key, (path, _) in manifests.items()}
+    of_tables = lineage.digests(*filter(None, [parcellated]), leave=subjects)
     digests |= {subject_key(ticket): of_tables for ticket in read_tickets if ticket["kind"] == "table"}
     bucket = Bucket(
         number=number,
         results=results,
         tickets={ticket["scan_id"]: ticket for ticket in read_tickets},
         subjects={key: manifest for key, (_, manifest) in manifests.items()},
-        participants=read_json(participants),
-        parcellated=read_json(parcellated),
+        participants=read_json(participants) if participants else {},
+        parcellated=read_json(parcellated) if parcellated else {},
         flat=read_json(flat) if flat else {},
         digests={key: dict(found) for key, found in digests.items()},
     )
@@ -281,3 +305,8 @@ def _is_number(value: Any) -> bool:
 
 def _absent(scan_id: str, where: str, rule: str) -> BoldmillError:
     return BoldmillError("inputs do not fit together", scan_id, f"{where} lacks it", f"run `snakemake -R {rule}`")
+
+
+def mismatch(where: str | Path, why: str, stage: str) -> BoldmillError:
+    """Return the error of inputs that were not made for each other."""
+    return BoldmillError("inputs do not fit together", where, why, f"run the {stage} stage again for all scans")

@@ -1,17 +1,17 @@
-r"""Write the Parquet shards of one bucket: scans, flat_clips, and timeseries and fc of every atlas.
+r"""Write the Parquet shards of one bucket: scans, and timeseries and fc of every atlas.
 
 The folder of a shard of timeseries or fc is the label of its atlas.
 
 A scan that a stage quarantined is left out of the tables of that stage; a bucket without scans gives empty tables. A
-scan with a fault found here (no FC from so few points, fewer frames than a clip, flat frames that are not finite) is
-left out of the table it concerns, with its reason in `<out-scans>.quarantine.json` (suffix .parquet replaced).
+scan with a fault found here (no FC from so few points) is left out of the table it concerns, with its reason in
+`<out-scans>.quarantine.json` (suffix .parquet replaced).
 
 Example
 -------
 boldmill shards --bucket 3 --tickets results/index/tickets/demo_sub-01_task-rest.json \
     --participants results/index/participants/bucket-003.json --subjects results/preprocess/demo/sub-01.json \
-    --parcellated results/parcellate/bucket-003.json --flat results/flatmap/bucket-003.json --results results \
-    --out-scans results/shards/scans/bucket-003.parquet --out-flat-clips results/shards/flat_clips/bucket-003.parquet \
+    --parcellated results/parcellate/bucket-003.json --clips results/shards/flat_clips/bucket-003.parquet \
+    --results results --out-scans results/shards/scans/bucket-003.parquet \
     --out-timeseries results/shards/timeseries/Schaefer2018-100Parcels7Networks/bucket-003.parquet \
     --out-fc results/shards/fc/Schaefer2018-100Parcels7Networks/bucket-003.parquet --config-json "$(cat shards.json)"
 """
@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boldmill.errors import EXIT_OK, BoldmillError, DataFault
+from boldmill.errors import EXIT_OK, DataFault
 
 if TYPE_CHECKING:
     from boldmill.represent.config import ParcellateConfig
@@ -42,10 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--participants", type=Path, required=True, help="phenotypes of the bucket's subjects")
     parser.add_argument("--subjects", type=Path, nargs="*", default=[], help="subject manifests, or lists")
     parser.add_argument("--parcellated", type=Path, required=True, help="manifest of the parcel series")
-    parser.add_argument("--flat", type=Path, nargs="?", help="manifest of the flat maps; none where all are tables")
+    parser.add_argument("--clips", type=Path, required=True, help="shard of the bucket's flat clips, to count them")
     parser.add_argument("--results", type=Path, required=True, help="results folder")
-    for table in ("scans", "flat-clips"):
-        parser.add_argument(f"--out-{table}", type=Path, required=True, help=f"shard to write: {table}")
+    parser.add_argument("--out-scans", type=Path, required=True, help="shard to write: scans")
     for table in ("timeseries", "fc"):
         words = f"shards to write: {table}, one per atlas"
         parser.add_argument(f"--out-{table}", type=Path, nargs="+", required=True, help=words)
@@ -53,10 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the four shards."""
+    """Write the shards."""
     from boldmill.index.buckets import listed
     from boldmill.provenance.record import Recorder
-    from boldmill.shards.build import load_bucket
+    from boldmill.shards.build import load_bucket, mismatch
+    from boldmill.shards.clips_command import clip_counts
     from boldmill.shards.config import ShardsConfig
     from boldmill.shards.parcel_series import check_atlases
     from boldmill.shards.write import write_quarantine
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     cfg = settings.section("shards", ShardsConfig)
     tickets, subjects = listed(args.tickets, args.results), listed(args.subjects, args.results)
     lists = {*args.tickets, *args.subjects} - {*tickets, *subjects}
-    manifests = [*lists, *tickets, args.participants, *subjects, args.parcellated, *filter(None, [args.flat])]
+    manifests = [*lists, *tickets, args.participants, *subjects, args.parcellated, args.clips]
     with Recorder(settings, out=args.out_scans, inputs=manifests) as record:
         bucket = load_bucket(
             number=args.bucket,
@@ -75,25 +75,24 @@ def run(args: argparse.Namespace) -> int:
             participants=args.participants,
             subjects=subjects,
             parcellated=args.parcellated,
-            flat=args.flat,
+            clips=args.clips,
         )
         for digests in bucket.digests.values():
             digests[settings.stage] = settings.digest
         series_of = {path.parent.name: path for path in args.out_timeseries}
         fc_of = {path.parent.name: path for path in args.out_fc}
         if list(series_of) != list(fc_of):
-            raise _mismatch(args.out_scans, f"atlases {list(series_of)} and {list(fc_of)} of its tables", "shards")
+            raise mismatch(args.out_scans, f"atlases {list(series_of)} and {list(fc_of)} of its tables", "shards")
         check_atlases(bucket.parcellated, [path.parent.name for path in args.out_timeseries], args.parcellated)
-        clips = _write_flat_clips(bucket, args.out_flat_clips, cfg)
         atlases: dict[str, list[str]] = {}
         for label, path in series_of.items():
             for scan_id in _write_series(bucket, label, path, fc_of[label], cfg, settings):
                 atlases.setdefault(scan_id, []).append(label)
-        rows = _write_scans(bucket, args.out_scans, cfg, clips, atlases)
+        rows = _write_scans(bucket, args.out_scans, cfg, clip_counts(args.clips), atlases)
         record.add_output(write_quarantine(args.out_scans, settings.stage, bucket.faults))
         for path in bucket.read:
             record.add_input(path)
-        for path in (*args.out_timeseries, *args.out_fc, args.out_flat_clips):
+        for path in (*args.out_timeseries, *args.out_fc):
             record.add_output(path, own_record=True)
         record.note(bucket=args.bucket, scans=rows, quarantined=len(bucket.faults), atlases=list(series_of))
     return EXIT_OK
@@ -109,7 +108,7 @@ def _write_series(
     from boldmill.atomic import canonical_json
     from boldmill.represent.config import ParcellateConfig
     from boldmill.represent.fc import n_edges
-    from boldmill.shards.build import common, fc_row, read_timeseries, timeseries_row
+    from boldmill.shards.build import common, fc_row, mismatch, read_timeseries, timeseries_row
     from boldmill.shards.parcel_series import parcels_of, series_entry
     from boldmill.shards.write import shard_writer
 
@@ -130,7 +129,7 @@ def _write_series(
             path = bucket.path(entry["timeseries"])
             columns, series = read_timeseries(path)
             if columns != names:
-                raise _mismatch(path, f"its parcels are not those of {atlas} in the manifest", "parcellate")
+                raise mismatch(path, f"its parcels are not those of {atlas} in the manifest", "parcellate")
             base = common(bucket, scan_id, ticket)
             try:
                 fc_out.add(fc_row(base, atlas, series, configs[ticket["dataset"]]))
@@ -154,62 +153,13 @@ def fc_metadata(configs: Mapping[str, ParcellateConfig], default: ParcellateConf
     }
 
 
-def _write_flat_clips(bucket: Bucket, out: Path, cfg: ShardsConfig) -> dict[str, int]:
-    """Write flat_clips; return the number of clips of every scan."""
-    import numpy as np
-    from tqdm import tqdm
-
-    from boldmill import tables
-    from boldmill.atomic import canonical_json
-    from boldmill.shards.build import common, entry_of
-    from boldmill.shards.clips import clip_rows, encode_mask
-    from boldmill.shards.write import shard_writer
-
-    found = [(s, t, e) for s, t, _ in bucket.usable() if (e := entry_of(bucket.flat, s)) is not None]
-    methods = {entry["method"] for _, _, entry in found if entry.get("method")}
-    grid = canonical_json(bucket.flat.get("grid") or {})
-    texts = {"grid": grid, "method": "; ".join(sorted(methods))}
-    mask = None
-    if found:
-        with np.load(bucket.results / found[0][2]["files"]["frames"], allow_pickle=False) as flat:
-            mask = flat["mask"]
-        texts["mask"] = encode_mask(mask)
-    counts: dict[str, int] = {}
-    schema = tables.schema("flat_clips", dtypes={"values": cfg.clip_dtype}, metadata=texts)
-    with shard_writer(out, schema, cfg.row_group_rows) as writer:
-        for scan_id, ticket, entry in tqdm(found, desc="flat clips", unit="scan", disable=None):
-            path = bucket.path(entry["files"]["frames"])
-            with np.load(path, allow_pickle=False) as archive:
-                flat = {name: archive[name] for name in ("frames", "mean", "std", "mask", "tr", "tr_in")}
-            if mask is None or not np.array_equal(flat["mask"], mask):
-                raise _mismatch(path, f"its mask is not that of {found[0][0]}", "flatmap")
-            if not np.isfinite(flat["frames"]).all():
-                fault = ("the frames are not all finite", "look at the series of the scan")
-                bucket.refuse(scan_id, DataFault("cannot use flat maps", scan_id, *fault))
-                continue
-            if len(flat["frames"]) < cfg.clip_frames:
-                fault = (
-                    f"{len(flat['frames'])} frames of {float(flat['tr']):g} s, a clip has {cfg.clip_frames}",
-                    "leave the scan out, or lower shards.clip_frames or flatmap.target_tr",
-                )
-                bucket.refuse(scan_id, DataFault("run too short for a clip", scan_id, *fault))
-                continue
-            base = common(bucket, scan_id, ticket)
-            counts[scan_id] = 0
-            shape = {"length": cfg.clip_frames, "stride": cfg.clip_stride}
-            for row in clip_rows(base, flat, **shape, dtype=cfg.clip_dtype):
-                writer.add(row)
-                counts[scan_id] += 1
-    return counts
-
-
 def _write_scans(
     bucket: Bucket, out: Path, cfg: ShardsConfig, clips: dict[str, int], atlases: dict[str, list[str]]
 ) -> int:
     """Write scans; return the number of rows. Morphometry is of the first configured atlas."""
     from boldmill import tables
     from boldmill.atomic import canonical_json
-    from boldmill.shards.build import morphometry_of, phenotype_descriptions, scan_row, subject_key
+    from boldmill.shards.build import mismatch, morphometry_of, phenotype_descriptions, scan_row, subject_key
     from boldmill.shards.parcel_series import parcels_of
     from boldmill.shards.write import shard_writer
 
@@ -224,7 +174,7 @@ def _write_scans(
     for key, found in features.items():
         if found is not None and (found[0] != names or len(found[1]) != parcels):
             why = f"its morphometry has {found[1].shape} values, {first} has {parcels} parcels"
-            raise _mismatch(key, why, "parcellate")
+            raise mismatch(key, why, "parcellate")
     sizes = {"n_parcels": parcels, "n_features": tables.MORPHOMETRY_FEATURES} if parcels else {}
     texts = {
         "atlas": first,
@@ -246,7 +196,3 @@ def _write_scans(
                 )
             )
     return len(scans)
-
-
-def _mismatch(where: str | Path, why: str, stage: str) -> BoldmillError:
-    return BoldmillError("inputs do not fit together", where, why, f"run the {stage} stage again for all scans")

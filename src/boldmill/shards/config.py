@@ -8,15 +8,15 @@ from pydantic import Field, model_validator
 
 from boldmill.config.base import Section
 
-MAX_BUCKETS = 512
-"""One shard path per bucket travels on the command line of the snapshot, and Linux takes 128 KiB."""
+MAX_BUCKETS = 4096
+"""About 260,000 scans of 64 in a bucket: a dry run then takes a minute or two."""
 
 
 class ShardsConfig(Section):
     """Parquet shards; bucket = stable hash of the subject."""
 
     n_buckets: int = Field(
-        default=64, ge=1, le=MAX_BUCKETS, description="buckets; about 200 scans each is good, at most 512"
+        default=64, ge=1, le=MAX_BUCKETS, description="buckets; about 64 scans each is good, at most 4096"
     )
     clip_frames: int = Field(default=16, ge=2, description="frames of one flat clip")
     clip_stride: int = Field(default=16, ge=1, description="frames between starts of consecutive clips")
@@ -27,9 +27,14 @@ class ShardsConfig(Section):
 
 
 class SnapshotConfig(Section):
-    """A named, frozen list of shards with the split of every subject."""
+    """The data that training and evaluation read, frozen by name, with the split of every subject."""
 
-    name: str = Field(default="latest", pattern=r"^[A-Za-z0-9._-]+$", description="folder below results/datasets")
+    name: str = Field(
+        default="first",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="the shards of the day this name first appears are frozen below results/datasets/<name>; training "
+        "takes newer data when the name changes, or follows every update where it is latest",
+    )
     heldout: float = Field(
         default=0.3, ge=0, lt=1, description="share of subjects never seen in pre-training, by stable hash"
     )

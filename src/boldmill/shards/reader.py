@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from boldmill.atomic import read_json, sha256_file
 from boldmill.errors import BoldmillError, ConfigError, DataFault, nearest
 from boldmill.paths import ATLAS_TABLES
+from boldmill.shards import intact
 from boldmill.shards.rows import TableRows
 from boldmill.tables import SCHEMA_VERSION
 from boldmill.tables import columns as columns_of
@@ -49,6 +50,7 @@ class Snapshot:
         self.manifest, self.folder = manifest, folder
         self._rows: dict[tuple[str, str], TableRows] = {}
         self._metadata: dict[tuple[str, str], list[dict[bytes, bytes]]] = {}
+        self._intact: set[tuple[str, str]] = set()
 
     @classmethod
     def load(cls, path: str | Path) -> Snapshot:
@@ -59,7 +61,7 @@ class Snapshot:
         ConfigError
             No manifest, or one of another schema version.
         BoldmillError
-            A shard it names does not exist, or has another size (:meth:`verify` compares every byte).
+            A shard it names does not exist, or has another size; its bytes are compared when its table is first read.
         """
         try:
             manifest = read_json(path)
@@ -79,7 +81,8 @@ class Snapshot:
             size = snapshot._path(shard).stat().st_size
             if size != shard["size"]:
                 why = f"its sha256 cannot be that of the snapshot: {size} bytes, not {shard['size']}"
-                raise BoldmillError("shard changed", snapshot._path(shard), why, "take a new snapshot")
+                fix = "take a new snapshot (snapshot.name)"
+                raise BoldmillError("shard changed", snapshot._path(shard), why, fix)
         return snapshot
 
     @property
@@ -101,9 +104,7 @@ class Snapshot:
         """Hash every shard and raise :class:`BoldmillError` for the first that changed since the snapshot."""
         for shard in self.manifest["shards"]:
             if sha256_file(self._path(shard)) != shard["sha256"]:
-                raise BoldmillError(
-                    "shard changed", self._path(shard), "its sha256 is not that of the snapshot", "take a new snapshot"
-                )
+                raise intact.changed(self._path(shard))
 
     @property
     def atlases(self) -> list[str]:
@@ -111,10 +112,19 @@ class Snapshot:
         return list(self.manifest["atlases"])
 
     def paths(self, table: str, atlas: str | None = None) -> list[Path]:
-        """Return the shards of a table that have rows, by bucket; of one atlas, where the table is one of parcels."""
-        label = self._atlas(table, atlas)
-        shards = (s for s in self.manifest["shards"] if s["table"] == table and s.get("atlas", "") == label)
-        return [self._path(shard) for shard in shards if shard["rows"]]
+        """Return the shards of a table that have rows, by bucket; of one atlas, where the table is one of parcels.
+
+        Raises
+        ------
+        BoldmillError
+            A shard is not the one the manifest names: its sha256 differs (:mod:`boldmill.shards.intact`).
+        """
+        place = (table, self._atlas(table, atlas))
+        named = [s for s in self.manifest["shards"] if (s["table"], s.get("atlas", "")) == place and s["rows"]]
+        if place not in self._intact:
+            intact.check(self.folder, named)
+            self._intact.add(place)
+        return [self._path(shard) for shard in named]
 
     def rows(self, table: str, atlas: str | None = None) -> TableRows:
         """Return random access to the rows of a table; of one atlas, where the table is one of parcels."""

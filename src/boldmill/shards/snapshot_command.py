@@ -1,6 +1,10 @@
-r"""Freeze shards into a named snapshot: their hashes, the split of every subject, and the scans left out.
+r"""Write a snapshot of shards: their hashes, the split of every subject, and the scans left out.
 
-Training and evaluation read nothing but the snapshot. Splits are made over all subjects, before the quality filter, so
+The snapshot `latest` is of the shards as they are, and follows every data update (`--scans`, `--atlases`). A named one
+is of the shards that were frozen under its name (`--frozen`, :mod:`boldmill.shards.freeze_command`): its splits and its
+inclusion rules follow the settings, its data never change.
+
+Training and evaluation read nothing but a snapshot. Splits are made over all subjects, before the quality filter, so
 that another threshold moves nobody between splits. A scan that an inclusion rule leaves out keeps its row and its
 reason (`excluded`); one whose figure is unknown is kept and named (`unchecked`).
 
@@ -11,6 +15,8 @@ Example
 -------
 boldmill snapshot --scans results/shards/scans/bucket-*.parquet --atlases Schaefer2018-100Parcels7Networks HO111 \
     --out results/datasets/latest/manifest.json --config-json "$(cat snapshot.json)"
+boldmill snapshot --frozen results/datasets/first/shards.json --out results/datasets/first/manifest.json \
+    --config-json "$(cat freeze.json)"
 """
 
 from __future__ import annotations
@@ -29,8 +35,11 @@ SCHEMA = 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--scans", type=Path, nargs="+", required=True, help="shards of scans, one per bucket")
-    parser.add_argument("--atlases", nargs="+", required=True, help="labels of the atlases, the one models read first")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--scans", type=Path, nargs="+", help="shards of scans, one per bucket")
+    source.add_argument("--frozen", type=Path, help="list of frozen shards (`boldmill freeze`)")
+    words = "labels of the atlases, the one models read first (with --scans)"
+    parser.add_argument("--atlases", nargs="+", default=[], help=words)
     parser.add_argument("--out", type=Path, required=True, help="manifest to write")
     parser.add_argument("--config-json", required=True, help="settings of the stage (canonical JSON)")
 
@@ -38,20 +47,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the manifest."""
     from boldmill.atomic import write_json
+    from boldmill.paths import ROLLING
     from boldmill.provenance.record import Recorder
     from boldmill.quality.config import InclusionConfig
     from boldmill.shards.config import SnapshotConfig
+    from boldmill.shards.freeze_command import read_frozen
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
     cfg = settings.section("snapshot", SnapshotConfig)
+    if args.frozen is None:
+        cfg = cfg.model_copy(update={"name": ROLLING})
 
     def rules(dataset: str) -> InclusionConfig:
         return settings.section("inclusion", InclusionConfig, dataset)
 
     with Recorder(settings, out=args.out) as record:
-        shards = beside(args.scans, args.atlases)
-        manifest = take(shards, args.atlases, args.out.parent, cfg, rules, settings.seed)
+        if args.frozen is None:
+            shards = beside(args.scans, args.atlases)
+            manifest = take(shards, args.atlases, args.out.parent, cfg, rules, settings.seed)
+        else:
+            record.add_input(args.frozen)
+            held = read_frozen(args.frozen)
+            if args.frozen.resolve().parent != args.out.resolve().parent:
+                why = f"its shards lie in {args.frozen.parent}"
+                raise ConfigError("cannot take a snapshot", args.out, why, "write the manifest beside the list")
+            shards = [args.frozen.parent / shard["path"] for shard in held["shards"]]
+            manifest = take(shards, held["atlases"], args.out.parent, cfg, rules, settings.seed, held["shards"])
         for shard in manifest["shards"]:
             path = Path(os.path.normpath(args.out.parent / shard["path"]))
             record.add_input(path, {"path": path.as_posix(), "size": shard["size"], "sha256": shard["sha256"]})
@@ -79,14 +101,23 @@ def beside(scans: Sequence[Path], atlases: Sequence[str]) -> list[Path]:
 
 
 def take(
-    shards: Sequence[Path], atlases: Sequence[str], folder: Path, cfg: Any, rules: Any, seed: int
+    shards: Sequence[Path],
+    atlases: Sequence[str],
+    folder: Path,
+    cfg: Any,
+    rules: Any,
+    seed: int,
+    known: Sequence[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Return the manifest of a snapshot; paths of shards are relative to ``folder``, where it will lie."""
+    """Return the manifest of a snapshot; paths of shards are relative to ``folder``, where it will lie.
+
+    ``known`` are the entries of frozen shards, hashed when they were frozen.
+    """
     from boldmill.atomic import canonical_json, sha256_text
     from boldmill.shards.splits import Person, assign
     from boldmill.tables import SCHEMA_VERSION
 
-    listed = sorted((_describe(path, folder) for path in shards), key=_place)
+    listed = sorted(known or (_describe(path, folder) for path in shards), key=_place)
     twice = [key for key, n in Counter(map(_place, listed)).items() if n > 1]
     if twice:
         raise BoldmillError(

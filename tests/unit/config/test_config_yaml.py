@@ -120,8 +120,8 @@ def test_every_key_is_read_by_a_stage_and_every_key_read_is_there() -> None:
     read = {key for stage in STAGES.values() for key in stage.reads}
     assert all(any(k == key or k.startswith(f"{key}.") for k in keys) for key in read)
     untracked = {k for k in keys if not any(k == key or k.startswith(f"{key}.") for key in read)}
-    # a place, part of every seeded stage, and two that set which jobs there are
-    assert untracked == {"results", "seed", "models.train", "spaces.further_atlases"}
+    # a place, part of every seeded stage, two that set which jobs there are, and one that sets what stays of them
+    assert untracked == {"results", "seed", "models.train", "spaces.further_atlases", "flatmap.keep"}
 
 
 def test_columns_of_a_filter_are_the_users_own_and_its_limits_are_checked() -> None:

@@ -19,8 +19,8 @@ from boldmill.config.model import Config
 from boldmill.paths import ATLAS_TABLES, SHARD_TABLES, Layout
 from boldmill.represent import augment_command
 from boldmill.rng import bucket_of, generator
+from boldmill.shards import clips_command, snapshot_command
 from boldmill.shards import command as shards_command
-from boldmill.shards import snapshot_command
 from boldmill.stages import stage_json
 
 DATASET = "toy"
@@ -162,16 +162,15 @@ def _bucket(
     at_flat = _write_json(root / "flatmap" / f"bucket-{bucket:03d}.json", flat)
     out = {table: Layout.at(root).shard(table, bucket, ATLAS if table in ATLAS_TABLES else "")
            for table in (*SHARD_TABLES, "pfc")}  # fmt: skip
-    common = ["--parcellated", str(at_parcels), "--results", str(root), "--tickets", *map(str, tickets)]
-    _call(
-        shards_command,
-        [*common, "--bucket", str(bucket), "--participants", str(joined), "--flat", str(at_flat),
-         "--subjects", *map(str, manifests), "--out-scans", str(out["scans"]),
-         "--out-timeseries", str(out["timeseries"]), "--out-fc", str(out["fc"]),
-         "--out-flat-clips", str(out["flat_clips"])],
-        stage_json(cfg, "shards"),
-    )  # fmt: skip
-    _call(augment_command, [*common, "--out", str(out["pfc"])], stage_json(cfg, "augment"))
+    common = ["--results", str(root), "--tickets", *map(str, tickets)]
+    who = [*common, "--bucket", str(bucket), "--subjects", *map(str, manifests)]
+    words = [*who, "--flat", str(at_flat), "--out", str(out["flat_clips"])]
+    _call(clips_command, words, stage_json(cfg, "clips"))
+    words = [*who, "--parcellated", str(at_parcels), "--participants", str(joined), "--clips", str(out["flat_clips"])]
+    words += [word for name in ("scans", "timeseries", "fc") for word in (f"--out-{name}", str(out[name]))]
+    _call(shards_command, words, stage_json(cfg, "shards"))
+    words = [*common, "--parcellated", str(at_parcels), "--out", str(out["pfc"])]
+    _call(augment_command, words, stage_json(cfg, "augment"))
     return out["scans"]
 
 

@@ -168,28 +168,29 @@ def test_no_file_is_newer_than_before(whole: Path) -> None:
 
 
 def test_a_frozen_snapshot_is_cut_too_and_stays_one_file_with_its_shards(whole: Path) -> None:
-    """Frozen shards are hard links of the present ones, and others are older than those."""
-    frozen = RESULTS / "datasets" / "first"
-    manifest = read_json(LAYOUT.snapshot("latest"))
-    bucket = f"bucket-{bucket_of(*WHO.split('/'), 2):03d}.parquet"
-    for shard in manifest["shards"]:
-        source = LAYOUT.snapshot("latest").parent / shard["path"]
-        target = frozen / "shards" / source.resolve().relative_to((RESULTS / "shards").resolve())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if shard["table"] == "scans":
-            shutil.copyfile(source, target)
-        else:
-            os.link(source, target)
-        shard["path"] = target.relative_to(frozen).as_posix()
-    write_json(frozen / "manifest.json", {**manifest, "name": "first"})
+    """Frozen shards are hard links of the present ones, and others are older than those; it can be split anew."""
+    settings = json.dumps({"stage": "freeze_shards", "version": 1, "config": {}, "overrides": {}})
+    words = ["--snapshot", str(LAYOUT.snapshot("latest")), "--out", str(LAYOUT.frozen("first"))]
+    assert main(["freeze", *words, "--config-json", settings]) == 0
+    config = {"snapshot": {"name": "first"}, "inclusion": {}}
+    settings = json.dumps({"stage": "freeze", "version": 1, "config": config, "overrides": {}, "seed": 1})
+    split = ["snapshot", "--frozen", str(LAYOUT.frozen("first")), "--out", str(LAYOUT.snapshot("first"))]
+    assert main([*split, "--config-json", settings]) == 0
+    frozen = LAYOUT.frozen("first").parent
+    for source in (RESULTS / "shards" / "scans").glob("*.parquet"):  # as if an update had rewritten them since
+        content = source.read_bytes()
+        source.unlink()
+        source.write_bytes(content)
     assert forget() == 0
     assert names(RESULTS) == set()
-    for shard in read_json(frozen / "manifest.json")["shards"]:
+    for shard in read_json(LAYOUT.snapshot("first"))["shards"]:
         path = frozen / shard["path"]
         assert (sha256_file(path), path.stat().st_size) == (shard["sha256"], shard["size"])
-    fc = Path("fc") / LABEL / bucket
+    fc = Path("fc") / LABEL / f"bucket-{bucket_of(*WHO.split('/'), 2):03d}.parquet"
     assert (frozen / "shards" / fc).samefile(RESULTS / "shards" / fc)
-    Snapshot.load(frozen / "manifest.json").verify()
+    Snapshot.load(LAYOUT.snapshot("first")).verify()
+    assert read_json(LAYOUT.frozen("first"))["shards"] == read_json(LAYOUT.snapshot("first"))["shards"]
+    assert main([*split, "--config-json", settings]) == 0
 
 
 def test_models_are_marked_and_say_so(whole: Path) -> None:

@@ -69,9 +69,11 @@ def stages(n_buckets: int = 2) -> None:
         call("parcellate", "--subjects", "--tables", lists, "--operators", "--results", RESULTS, "--out", out)
         shard = {name: layout.shard(name, bucket, LABEL) for name in ("pfc", "timeseries", "fc")}
         call("augment", "--tickets", lists, "--parcellated", out, "--results", RESULTS, "--out", shard["pfc"])
-        call("shards", "--bucket", bucket, "--tickets", lists, "--participants", layout.participants(bucket),
-             "--subjects", "--parcellated", out, "--flat", "--results", RESULTS,
-             "--out-scans", layout.shard("scans", bucket), "--out-flat-clips", layout.shard("flat_clips", bucket),
+        clips, who = layout.shard("flat_clips", bucket), ("--bucket", bucket, "--tickets", lists, "--subjects")
+        call("clips", *who, "--flat", "--results", RESULTS, "--out", clips)
+        call("shards", *who, "--participants", layout.participants(bucket),
+             "--parcellated", out, "--clips", clips, "--results", RESULTS,
+             "--out-scans", layout.shard("scans", bucket),
              "--out-timeseries", shard["timeseries"], "--out-fc", shard["fc"])  # fmt: skip
     scans = [layout.shard("scans", bucket) for bucket in index.buckets()]
     call("snapshot", "--scans", *scans, "--atlases", LABEL, "--out", layout.snapshot("latest"))

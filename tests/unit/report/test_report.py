@@ -154,6 +154,14 @@ def tree(results: Path, size: str = "tiny") -> Path:
     return results
 
 
+def snapshots(layout: Layout, frozen: str) -> None:
+    """Write a frozen snapshot beside the latest one; they differ in one bucket of two."""
+    for name, changed in (("latest", "0"), (frozen, "1")):
+        hashes = {"bucket-000": "0", "bucket-001": changed}
+        found = [{"table": "scans", "bucket": bucket, "sha256": sha256} for bucket, sha256 in hashes.items()]
+        write_json(layout.snapshot(name), {"id": "abc123", "name": name, "shards": found})
+
+
 def report(results: Path, **config: Any) -> str:
     settings = stage_json(parse({"project": f"study {HOSTILE}", "report": config}), "report")
     out = Layout.at(results).report
@@ -304,3 +312,20 @@ def test_tables_alone_are_reported_without_template_or_flat_maps(tmp_path: Path)
     (scan,) = found.scans
     assert (scan.kind, scan.flags, scan.timeseries) == ("table", ["f"], tmp_path / "parcellate/ts.tsv")
     assert found.sources == {} and found.quarantine[0]["scan_id"] == refused
+
+
+def test_the_page_says_when_shards_are_newer_than_the_snapshot(tmp_path: Path) -> None:
+    from boldmill.report.collect import collect
+
+    results = tree(tmp_path)
+    layout = Layout.at(results)
+    snapshots(layout, "first")
+    found = collect(results, layout.snapshot("first"))
+    assert found.newer.startswith("snapshot first: 1 of 2 buckets changed since; set snapshot.name to a new name")
+    assert layout.snapshot("latest") in found.read
+    assert collect(results, layout.snapshot("latest")).newer == ""
+    assert found.newer not in report(results)  # the page of the latest snapshot
+    settings = stage_json(parse({}), "report")
+    words = ["report", "--results", str(results), "--snapshot", str(layout.snapshot("first"))]
+    assert main([*words, "--out", str(layout.report), "--config-json", settings]) == 0
+    assert f"{found.newer}." in layout.report.read_text()

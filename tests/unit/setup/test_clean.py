@@ -31,6 +31,10 @@ def used(tree):
     put("work/scratch.nii")
     put("logs/a.log")
     put("shards/fc/Toy/.tmp-1-aa-bucket-000.parquet")
+    for name in ("latest", "first", "second", "third"):
+        put(f"datasets/{name}/manifest.json", json.dumps({"id": f"id of {name}"}).encode())
+    put("models/brainmass/config.json", json.dumps({"snapshot": "id of first"}).encode())
+    put("ablation/full/config.json", json.dumps({"snapshot": "id of second"}).encode())
     import shutil
 
     shutil.rmtree(tree.root / "sub-02")
@@ -41,7 +45,7 @@ def used(tree):
 def listing(capsys, tree, *words):
     assert main(["clean", "--results", str(tree.results), *words]) == 0
     lines = capsys.readouterr().out.splitlines()
-    starts = ("work", "temp", "logs", "orphans", "series")
+    starts = ("work", "temp", "logs", "orphans", "snapshots", "series")
     rows = [line.split() for line in lines if line.startswith(starts)]
     return {(row[0], row[-1].removeprefix(f"{tree.results}/")) for row in rows}, lines[-1]
 
@@ -62,6 +66,7 @@ def test_lists_everything_and_deletes_nothing(used, capsys):
         ("orphans", f"flatmap/bucket-{bucket:03d}.json"),
         ("orphans", f"parcellate/bucket-{bucket:03d}.json"),
         ("orphans", f"shards/fc/Toy/bucket-{bucket:03d}.parquet"),
+        ("snapshots", "datasets/third"),  # models were trained on the first and the second
         ("series", "derivatives/ds/sub-01/func/clean.nii.gz"),
     }
     assert "nothing was deleted" in last
@@ -78,7 +83,8 @@ def test_delete_spares_series_unless_named_and_all_that_is_alive(used, capsys):
     assert (r / "derivatives/ds/sub-01/func/clean.nii.gz").exists()
     assert (r / f"flatmap/ds/{rows['01'].scan_id}.npz").exists()
     assert (r / "preprocess/ds/sub-01.json").exists()
-    assert listing(capsys, tree)[0] == {("series", "derivatives/ds/sub-01/func/clean.nii.gz")}
+    left = {("series", "derivatives/ds/sub-01/func/clean.nii.gz"), ("snapshots", "datasets/third")}
+    assert listing(capsys, tree)[0] == left
     listing(capsys, tree, "--what", "series", "--delete")
     assert not (r / "derivatives/ds/sub-01/func/clean.nii.gz").exists()
 
@@ -87,6 +93,15 @@ def test_series_stay_while_their_flat_maps_are_not_done(used, capsys):
     tree, rows = used
     (tree.results / f"flatmap/bucket-{rows['01'].bucket:03d}.json").unlink()
     assert not {row for row in listing(capsys, tree)[0] if row[0] == "series"}
+
+
+def test_unused_snapshots_go_only_when_named_and_the_configured_one_stays(used, capsys, tmp_path):
+    tree, _ = used
+    config = tmp_path / "my.yaml"
+    config.write_text("snapshot: {name: third}\n")
+    assert not {row for row in listing(capsys, tree, "--config", str(config))[0] if row[0] == "snapshots"}
+    listing(capsys, tree, "--what", "snapshots", "--delete")
+    assert sorted(path.name for path in (tree.results / "datasets").iterdir()) == ["first", "latest", "second"]
 
 
 def test_links_are_removed_not_followed(used, capsys, tmp_path):

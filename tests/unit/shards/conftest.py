@@ -27,12 +27,9 @@ def settings(stage: str, *, seed: int = 7, **config: Any) -> str:
     return canonical_json({"stage": stage, "version": 1, "config": config, "overrides": {}, "seed": seed})
 
 
-SHARDS = settings(
-    "shards",
-    shards={"n_buckets": 3, "clip_frames": 4, "clip_stride": 4, "row_group_rows": 3},
-    parcellate={"fc_estimator": "pearson"},
-    flatmap={"target_tr": 1.0},
-)
+CUT = {"n_buckets": 3, "clip_frames": 4, "clip_stride": 4, "row_group_rows": 3}
+CLIPS = settings("clips", shards=CUT)
+SHARDS = settings("shards", shards=CUT, parcellate={"fc_estimator": "pearson"})
 AUGMENT = settings("augment", augment={"n_views": 3, "min_timepoints": 20})
 SNAPSHOT = settings("snapshot", snapshot={}, inclusion={})
 
@@ -140,7 +137,7 @@ class Cohort:
         return {"status": "ok", "tr": 2.0, "n_volumes": volumes, "atlases": atlases}
 
     def _flat(self, scan_id: str, frames: int) -> dict[str, Any]:
-        path = self.layout.flat_scan("toy", scan_id)
+        path = self.frames(scan_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         rng = generator("flat", scan_id)
         pixels = int(MASK.sum())
@@ -156,22 +153,43 @@ class Cohort:
         files = {"frames": path.relative_to(self.results).as_posix()}
         return {"status": "ok", "tr": 1.0, "n_frames": frames, "method": "as published", "files": files}
 
+    def frames(self, scan_id: str) -> Path:
+        """Flat-map frames of a scan."""
+        name = scan_id.removeprefix("toy_sub-").split("_")[0]
+        return self.layout.frames(bucket_of("toy", name, self.n_buckets)) / f"{scan_id}.npz"
+
     def series(self, scan_id: str, volumes: int = 40) -> np.ndarray:
         series = generator("series", scan_id).standard_normal((volumes, PARCELS)).astype(np.float32)
         series[:, 2] = np.nan
         return series
 
-    def shard_words(self, bucket: int) -> list[str]:
+    def who(self, bucket: int) -> list[str]:
+        """Options that name the tickets and the subjects of a bucket."""
         names = self.buckets[bucket]
+        words = ["--bucket", str(bucket), "--results", str(self.results)]
+        words += ["--tickets", *(str(self.layout.ticket(s)) for n in names for s in self.tickets[n])]
+        return [*words, "--subjects", *(str(self.layout.subject("toy", n)) for n in names)]
+
+    def clips_words(self, bucket: int) -> list[str]:
+        words = ["clips", *self.who(bucket), "--flat", str(self.layout.flat(bucket)), "--config-json", CLIPS]
+        return [*words, "--out", str(self.layout.shard("flat_clips", bucket))]
+
+    def shard_words(self, bucket: int) -> list[str]:
         layout = self.layout
-        words = ["shards", "--bucket", str(bucket), "--results", str(self.results), "--config-json", SHARDS]
-        words += ["--tickets", *(str(layout.ticket(s)) for n in names for s in self.tickets[n])]
-        words += ["--subjects", *(str(layout.subject("toy", n)) for n in names)]
-        words += ["--participants", str(layout.participants(bucket))]
-        words += ["--parcellated", str(layout.parcellated(bucket)), "--flat", str(layout.flat(bucket))]
-        for table in SHARD_TABLES:
-            words += [f"--out-{table.replace('_', '-')}", *map(str, self.shards_of(table, bucket))]
+        words = ["shards", *self.who(bucket), "--config-json", SHARDS]
+        words += ["--participants", str(layout.participants(bucket)), "--parcellated", str(layout.parcellated(bucket))]
+        words += ["--clips", str(layout.shard("flat_clips", bucket))]
+        for table in ("scans", *ATLAS_TABLES[:2]):
+            words += [f"--out-{table}", *map(str, self.shards_of(table, bucket))]
         return words
+
+    def words_of(self, table: str, bucket: int) -> list[str]:
+        """The command that writes a table."""
+        return {"pfc": self.augment_words, "flat_clips": self.clips_words}.get(table, self.shard_words)(bucket)
+
+    def make(self, bucket: int) -> int:
+        """Run clips, then shards; return the first exit status that is not 0."""
+        return main(self.clips_words(bucket)) or main(self.shard_words(bucket))
 
     def shard(self, table: str, bucket: int, atlas: str = FIRST) -> Path:
         return self.layout.shard(table, bucket, atlas if table in ATLAS_TABLES else "")
@@ -188,7 +206,7 @@ class Cohort:
     def build(self, *, snapshot: str = SNAPSHOT) -> Path:
         """Run shards, augment and snapshot; return the path of the manifest."""
         for bucket in range(self.n_buckets):
-            assert main(self.shard_words(bucket)) == 0
+            assert self.make(bucket) == 0
             assert main(self.augment_words(bucket)) == 0
         return self.snapshot(snapshot)
 

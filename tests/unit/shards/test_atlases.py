@@ -29,6 +29,7 @@ def settings(**parcellate: Any) -> str:
 
 
 def shard(cohort: Any, bucket: int, config: str) -> int:
+    assert main(cohort.clips_words(bucket)) == 0
     words = cohort.shard_words(bucket)
     words[words.index("--config-json") + 1] = config
     return main(words)
@@ -101,6 +102,7 @@ def test_a_scan_without_one_atlas_goes_on_with_the_other(make_cohort, tmp_path) 
 
 def test_an_atlas_without_a_shard_to_write_is_refused(make_cohort, tmp_path, capsys) -> None:
     cohort = make_cohort(tmp_path, {"01": {}}, n_buckets=1)
+    assert main(cohort.clips_words(0)) == 0
     for words in (cohort.shard_words(0), cohort.augment_words(0)):
         assert main([word for word in words if SECOND not in word]) == 1
         assert "it has series of ['Toy-4', 'Toy-6']" in capsys.readouterr().err
@@ -185,7 +187,8 @@ def add_table(cohort: Any, bucket: int, status: str = "ok") -> str:
 
 
 def table_words(cohort: Any, bucket: int) -> tuple[list[str], list[str], list[str]]:
-    """Return the words of shards, augment and snapshot, with the table's ticket and atlas."""
+    """Write the clips; return the words of shards, augment and snapshot, with the table's ticket and atlas."""
+    assert main(cohort.clips_words(bucket)) == 0
     ticket = str(cohort.layout.ticket(f"tab_sub-x{bucket}"))
     shards, augment = cohort.shard_words(bucket), cohort.augment_words(bucket)
     shards.insert(shards.index("--tickets") + 1, ticket)

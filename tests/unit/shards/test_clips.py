@@ -39,9 +39,9 @@ def test_float16_is_exact(frames: np.ndarray) -> None:
 def test_the_documented_lines_bring_the_original_units_back(make_cohort, tmp_path, dtype: str) -> None:
     cohort = make_cohort(tmp_path, {"01": {"frames": 10}}, n_buckets=1)
     cohort.build()
-    words = cohort.shard_words(0)
-    config = {"shards": {"clip_frames": 4, "clip_stride": 4, "clip_dtype": dtype}, "parcellate": {}}
-    text = canonical_json({"stage": "shards", "version": 1, "config": config, "overrides": {}})
+    words = cohort.clips_words(0)
+    config = {"shards": {"clip_frames": 4, "clip_stride": 4, "clip_dtype": dtype}}
+    text = canonical_json({"stage": "clips", "version": 1, "config": config, "overrides": {}})
     words[words.index("--config-json") + 1] = text
     assert main(words) == 0
     cohort.snapshot()
@@ -52,7 +52,7 @@ def test_the_documented_lines_bring_the_original_units_back(make_cohort, tmp_pat
     rows = pq.read_table(cohort.shard("flat_clips", 0)).to_pylist()
     first = rows[0]
     assert {(row["tr"], row["tr_in"], row["scale"]) for row in rows} == {(1.0, 2.0, first["scale"])}
-    flat = np.load(cohort.layout.flat_scan("toy", scan))
+    flat = np.load(cohort.frames(scan))
     for row in rows:
         kind = {"int8": "i1", "float16": "<f2"}[dtype]
         z = np.frombuffer(row["values"], kind).reshape(row["n_frames"], -1) * np.float32(row["scale"])

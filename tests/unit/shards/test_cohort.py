@@ -90,7 +90,7 @@ def change_scan(cohort: Any, scan: str) -> None:
         head, *lines = path.read_text().splitlines()
         values = rng.standard_normal((len(lines), len(head.split("\t"))))
         path.write_text("\n".join([head, *("\t".join(f"{v:.7g}" for v in row) for row in values)]) + "\n")
-    path = cohort.layout.flat_scan("toy", scan)
+    path = cohort.frames(scan)
     with np.load(path) as archive:
         flat = dict(archive)
     flat["frames"] = flat["frames"][::-1] * np.float16(0.5)
@@ -124,13 +124,15 @@ def test_a_thousand_scans_change_by_bucket_and_survive_kills(make_cohort, tmp_pa
 def kill_writers(cohort: Any, bucket: int, old: Path, writers: Writers) -> None:
     """Kill writers of the changed bucket at random moments; what stands at a final path is always whole."""
     shards = cohort.results / "shards"
-    commands = [(cohort.shard_words(bucket), SHARD_TABLES), (cohort.augment_words(bucket), ("pfc",))]
+    own = ("flat_clips", "pfc")
+    commands = [(cohort.shard_words(bucket), tuple(t for t in SHARD_TABLES if t not in own))]
+    commands += [(cohort.words_of(table, bucket), (table,)) for table in own]
     whole = {path: sha256_file(path) for table in TABLES for path in cohort.shards_of(table, bucket)}
     takes = [min(writers.run(words)[2] for _ in range(2)) for words, _ in commands]
     moments = generator("kill", 20).random(KILLS)
     killed = torn = 0
     for turn, moment in enumerate(moments):
-        which = int(turn % 3 == 2)
+        which = turn % 3
         words, written = commands[which]
         outs = [path for table in written for path in cohort.shards_of(table, bucket)]
         allowed = {}

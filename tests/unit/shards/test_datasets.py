@@ -157,7 +157,7 @@ def test_without_shuffling_clips_come_sorted(snapshot, clips) -> None:
 
 
 def frames_of(cohort, scan: str) -> np.ndarray:
-    return np.load(cohort.layout.flat_scan("toy", scan))["frames"]
+    return np.load(cohort.frames(scan))["frames"]
 
 
 @pytest.mark.parametrize("how", [{}, {"workers": 2}, {"device": "cpu"}])

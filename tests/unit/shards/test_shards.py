@@ -25,6 +25,9 @@ from boldmill.shards.write import FILTERED, shard_writer
 from boldmill.stages import Settings
 
 ALL = (*SHARD_TABLES, "pfc")
+STAGE_OF = {"fc": "shards", "pfc": "augment", "flat_clips": "clips"}
+LATER = {"parcellate", "augment", "shards"}
+"""Stages that flat clips owe nothing to."""
 
 
 @pytest.mark.parametrize("table", ALL)
@@ -63,7 +66,7 @@ def test_a_short_scan_is_listed_beside_the_pfc_shard(cohort) -> None:
 def test_the_same_input_gives_the_same_bytes(cohort, table: str) -> None:
     before = {bucket: sha256_file(cohort.shard(table, bucket)) for bucket in range(3)}
     for bucket in range(3):
-        assert main(cohort.augment_words(bucket) if table == "pfc" else cohort.shard_words(bucket)) == 0
+        assert main(cohort.words_of(table, bucket)) == 0
         assert sha256_file(cohort.shard(table, bucket)) == before[bucket]
 
 
@@ -99,7 +102,7 @@ def test_pandas_reads_every_table_and_two_lines_decode_a_row(cohort) -> None:
     reference = np.corrcoef(expected.astype(np.float64), rowvar=False)[upper]
     np.testing.assert_allclose(np.stack(frames["fc"].loc[[scan], "values"])[0], reference, atol=1e-7)
     clips = frames["flat_clips"].loc[[scan]]
-    flat = np.load(cohort.layout.flat_scan("toy", scan))
+    flat = np.load(cohort.frames(scan))
     got = np.concatenate([np.frombuffer(c["values"], "<f2").reshape(c["n_frames"], -1) for _, c in clips.iterrows()])
     np.testing.assert_array_equal(got, flat["frames"][:8])
     np.testing.assert_array_equal(np.frombuffer(clips.iloc[0]["mean"], "<f4"), flat["mean"])
@@ -214,12 +217,11 @@ def test_digests_of_all_upstream_stages_are_in_every_row(make_cohort, tmp_path) 
     manifests = [layout.subject("toy", name) for name in own]
     shared["parcellate"] = record("parcellate", layout.parcellated(0), *manifests)
     shared["flatmap"] = record("flatmap", layout.flat(0), *manifests)
-    assert main(cohort.shard_words(0)) == 0
+    assert cohort.make(0) == 0
     assert main(cohort.augment_words(0)) == 0
-    for table, stage in (("fc", "shards"), ("pfc", "augment")):
-        expected = {**shared, stage: read_json(prov_path(cohort.shard(table, 0)))["settings_digest"]}
-        if stage == "augment":
-            del expected["flatmap"]
+    own_of = {s: read_json(prov_path(cohort.shard(t, 0)))["settings_digest"] for t, s in STAGE_OF.items()}
+    for table, left in (("fc", {"augment"}), ("pfc", {"flatmap", "clips", "shards"}), ("flat_clips", LATER)):
+        expected = {stage: digest for stage, digest in (shared | own_of).items() if stage not in left}
         for row in pq.read_table(cohort.shard(table, 0), columns=["subject", "stage_digests"]).to_pylist():
             assert tables.pairs(row["stage_digests"]) == {**expected, "preprocess": own[row["subject"]]}
 
@@ -255,24 +257,27 @@ def test_every_output_has_a_record_that_names_the_files_read(cohort) -> None:
     for table in ALL:
         record = read_json(prov_path(cohort.shard(table, bucket)))
         inputs = {Path(i["path"]).name for i in record["inputs"]}
-        assert f"{cohort.tickets['00'][0]}_Toy-6.tsv" in inputs
+        read = f"{cohort.tickets['00'][0]}.npz" if table == "flat_clips" else f"{cohort.tickets['00'][0]}_Toy-6.tsv"
+        assert read in inputs
         assert f"{cohort.shard(table, bucket)}" in {o["path"] for o in record["outputs"]}
 
 
 def test_faults_found_here_are_listed_and_stop_nobody(make_cohort, tmp_path) -> None:
     cohort = make_cohort(tmp_path, {"01": {"volumes": 2}, "02": {}, "03": {}}, n_buckets=1)
     (short,), (broken,), (good,) = (cohort.tickets[n] for n in ("01", "02", "03"))
-    path = cohort.layout.flat_scan("toy", broken)
+    path = cohort.frames(broken)
     with np.load(path) as archive:
         arrays = dict(archive)
     arrays["frames"][3, 5] = np.inf
     np.savez(path, **arrays)
-    assert main(cohort.shard_words(0)) == 0
-    sidecar = read_json(cohort.shard("scans", 0).with_suffix(".quarantine.json"))
-    assert sidecar["stage"] == "shards"
-    assert {s: e["status"] for s, e in sidecar["scans"].items()} == {short: "quarantined", broken: "quarantined"}
-    assert "fewer than 3" in sidecar["scans"][short]["reason"]
-    assert "finite" in sidecar["scans"][broken]["reason"]
+    assert cohort.make(0) == 0
+    for table, stage, scan, reason in (
+        ("scans", "shards", short, "fewer than 3"),
+        ("flat_clips", "clips", broken, "finite"),
+    ):
+        sidecar = read_json(cohort.shard(table, 0).with_suffix(".quarantine.json"))
+        assert sidecar["stage"] == stage and list(sidecar["scans"]) == [scan]
+        assert sidecar["scans"][scan]["status"] == "quarantined" and reason in sidecar["scans"][scan]["reason"]
     ids = {t: set(pq.read_table(cohort.shard(t, 0))["scan_id"].to_pylist()) for t in SHARD_TABLES}
     assert ids["timeseries"] == ids["fc"] == {broken, good}
     assert ids["flat_clips"] == {short, good}
@@ -285,7 +290,7 @@ def test_a_series_with_other_parcels_is_refused(make_cohort, tmp_path) -> None:
     cohort = make_cohort(tmp_path, {"01": {"scans": 2}}, n_buckets=1)
     path = tmp_path / "parcels" / f"{cohort.tickets['01'][1]}_Toy-4.tsv"
     path.write_text(path.read_text().replace("p3", "q3", 1))
-    assert main(cohort.shard_words(0)) == 1
+    assert cohort.make(0) == 1
     assert main(cohort.augment_words(0)) == 1
     assert not cohort.shard("scans", 0).exists()
 
@@ -350,6 +355,25 @@ def test_a_series_is_read_as_pandas_reads_it(tmp_path) -> None:
     np.testing.assert_array_equal(found, expected.to_numpy())
 
 
+def test_lost_frames_are_named_with_what_makes_them_again(make_cohort, tmp_path, capsys) -> None:
+    cohort = make_cohort(tmp_path, {"01": {}}, n_buckets=1)
+    cohort.frames(cohort.tickets["01"][0]).unlink()
+    assert main(cohort.clips_words(0)) == 1
+    said = capsys.readouterr().err
+    assert "no flat-map frames" in said and "snakemake -R flatmap_bucket" in said
+
+
+def test_clips_know_nothing_of_phenotypes_and_parcels(make_cohort, tmp_path) -> None:
+    """So no change of those asks for frames that are gone."""
+    cohort = make_cohort(tmp_path, {"01": {}, "02": {"status": "quarantined"}}, n_buckets=1)
+    assert cohort.make(0) == 0
+    before = sha256_file(cohort.shard("flat_clips", 0))
+    cohort.layout.participants(0).write_text("{}")
+    cohort.layout.parcellated(0).write_text("{}")
+    assert main(cohort.clips_words(0)) == 0
+    assert sha256_file(cohort.shard("flat_clips", 0)) == before
+
+
 def test_masks_survive_their_text() -> None:
     mask = np.random.default_rng(0).random((7, 11)) > 0.4
     assert np.array_equal(decode_mask(encode_mask(mask)), mask)
@@ -363,16 +387,17 @@ def test_clips_lie_inside_the_run(frames: int) -> None:
 
 def test_a_run_shorter_than_a_clip_is_listed_with_its_reason(cohort) -> None:
     bucket = next(b for b, names in cohort.buckets.items() if "07" in names)
-    sidecar = read_json(cohort.shard("scans", bucket).with_suffix(".quarantine.json"))
+    sidecar = read_json(cohort.shard("flat_clips", bucket).with_suffix(".quarantine.json"))
     assert set(cohort.tickets["07"]) == set(sidecar["scans"])
     assert "3 frames of 1 s, a clip has 4" in sidecar["scans"][cohort.tickets["07"][0]]["reason"]
 
 
 def test_two_faults_of_one_scan_are_both_told(make_cohort, tmp_path) -> None:
     cohort = make_cohort(tmp_path, {"01": {"volumes": 2, "frames": 3}}, n_buckets=1)
-    assert main(cohort.shard_words(0)) == 0
-    (entry,) = read_json(cohort.shard("scans", 0).with_suffix(".quarantine.json"))["scans"].values()
-    assert "3 frames" in entry["reason"] and "fewer than 3 time points" in entry["reason"]
+    assert cohort.make(0) == 0
+    for table, reason in (("flat_clips", "3 frames"), ("scans", "fewer than 3 time points")):
+        (entry,) = read_json(cohort.shard(table, 0).with_suffix(".quarantine.json"))["scans"].values()
+        assert reason in entry["reason"]
 
 
 @pytest.mark.parametrize("stage", ["preprocess", "parcellate", "flatmap"])
@@ -383,7 +408,7 @@ def test_a_scan_no_stage_says_anything_of_is_not_dropped_silently(make_cohort, t
     manifest = read_json(path[stage])
     del manifest["scans"][cohort.tickets["01"][1]]
     write_json(path[stage], manifest)
-    assert main(cohort.shard_words(0)) == 1
+    assert cohort.make(0) == 1
     said = capsys.readouterr().err
     assert cohort.tickets["01"][1] in said and f"snakemake -R {stage}_" in said
 

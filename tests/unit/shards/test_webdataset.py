@@ -52,7 +52,7 @@ def tars(cohort, tmp_path_factory) -> list[Path]:
 
 
 def frames_of(cohort, scan: str) -> np.ndarray:
-    return np.load(cohort.layout.flat_scan("toy", scan))["frames"]
+    return np.load(cohort.frames(scan))["frames"]
 
 
 def npy(values: np.ndarray, **how: Any) -> bytes:
@@ -76,7 +76,7 @@ def test_a_sample_is_a_run_with_the_published_members(cohort, tars) -> None:
         f"{key}.{suffix}" for suffix in ("bold.npy", "mean.npy", "meta.json", "std.npy")
     }
     scan = "toy_sub-01_task-rest_run-2"
-    with np.load(cohort.layout.flat_scan("toy", scan)) as flat:
+    with np.load(cohort.frames(scan)) as flat:
         bold = np.load(io.BytesIO(found[f"{key}.bold.npy"]))
         assert bold.dtype == np.float16
         np.testing.assert_array_equal(bold, flat["frames"][:8])  # two clips of four of ten frames

@@ -9,8 +9,9 @@ import pytest
 
 from boldmill.config.load import load, parse
 from boldmill.errors import ConfigError
+from boldmill.snakemake_line import LOOKING, is_real_run, parse_options
 from boldmill.stages import STAGES, stage_json
-from boldmill.workflow import LOOKING, is_real_run, open_plan, parse_options, shell_prefix
+from boldmill.workflow import open_plan, shell_prefix
 
 ROOT = Path(__file__).parents[3]
 
