@@ -31,6 +31,7 @@ from boldmill.errors import EXIT_FAILURE, EXIT_OK
 from boldmill.provenance.claims import WEIGHTS
 from boldmill.provenance.current import Current
 from boldmill.provenance.ledger import Ledger
+from boldmill.provenance.lifetimes import is_frozen
 from boldmill.provenance.withdrawn import note as withdrawn
 
 NOT_PASSED_ON = "ingest"
@@ -134,7 +135,8 @@ def _behind(ledger: Ledger, stale: set[str]) -> dict[str, str]:
     made_from: dict[str, set[str]] = {}
     edges = table.filter(pc.is_valid(table.column("by"))).group_by(["by", "record"]).aggregate([])
     for source, reader in zip(edges.column("by").to_pylist(), edges.column("record").to_pylist(), strict=True):
-        made_from.setdefault(source, set()).add(reader)
+        if not is_frozen(reader):
+            made_from.setdefault(source, set()).add(reader)
     found: dict[str, str] = {}
     todo = sorted(stale)
     while todo:
