@@ -73,6 +73,7 @@ def test_a_scan_is_told_from_one_whose_name_it_begins_with() -> None:
     living = Living(index, {"demo_sub-01_task-rest_run-2": "gone"})  # type: ignore[arg-type]
     assert living.why_not("demo", "01", "sub-01_task-rest_desc-x_bold.nii.gz") is None
     assert living.why_not("demo", "01", "sub-01_task-rest_run-2_desc-x_bold.nii.gz") == "its scan left the index: gone"
+    assert living.why_not("demo", "01", "sub-01_task-rest_run-21_desc-x_bold.nii.gz") is None
     assert living.why_not("demo", "01", "demo_sub-01_task-rest.npz") is None
     assert living.why_not("demo", "01", "sub-01_desc-preproc_T1w.nii.gz") is None
     assert living.why_not("demo", "010", "sub-010.json") == "its subject is not in the index"
