@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "snapshot": ("stage", "boldmill.shards.snapshot_command", "write shards and splits into a manifest"),
     "freeze": ("stage", "boldmill.shards.freeze_command", "keep the shards of a snapshot under a name"),
     "train": ("stage", "boldmill.train.command", "train one model on a snapshot"),
+    "launch": ("stage", "boldmill.cluster.launch_command", "train on all GPUs of a job; stop in time and go on"),
     "evaluate": ("stage", "boldmill.evaluate.command", "evaluate one model against its baselines"),
     "interpret": ("stage", "boldmill.interpret.command", "explain a trained model: regions, edges, pictures"),
     "cohort": ("stage", "boldmill.quality.cohort_command", "write the cohort page: quality, outliers, inclusion"),
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     except BrokenPipeError:  # the reader went away (`boldmill ... | head`)
         return EXIT_OK
-    except OSError as error:
+    except Exception as error:
         fault = disk_fault(error, "the disk")
         if fault is None:
             raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -62,12 +63,18 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 """Errors that are about the disk, not about what is written."""
 
 
-def disk_fault(error: OSError, where: str | Path) -> MachineFault | None:
-    """Return the fault of a full or failing disk in words, or None for any other error."""
-    if error.errno not in DISK:
+def disk_fault(error: Exception, where: str | Path) -> MachineFault | None:
+    """Return the fault of a full or failing disk in words, or None for any other error.
+
+    Libraries that write by themselves (safetensors) raise errors of their own that only quote the system's.
+    """
+    if isinstance(error, OSError) and error.errno in DISK:
+        why, where = error.strerror or str(error), error.filename or where
+    elif any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+        why = " ".join(str(error).split())
+    else:
         return None
-    why = error.strerror or str(error)
-    return MachineFault("cannot write", error.filename or where, why, "free space there (`boldmill clean`), then rerun")
+    return MachineFault("cannot write", where, why, "free space there (`boldmill clean`), then rerun")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boldmill.ablation.variants import evaluation_config, variant_config, variant_of
+from boldmill.cluster.signals import ignore_warning
 from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.optional import optional_outputs
@@ -231,6 +232,8 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
         Snakemake's command line without the program name: tells a real run from a look, and whether only targets are
         asked for that need no index (``ingest``, ``fetch``).
     """
+    if not main_process:
+        ignore_warning()  # this Snakemake runs one rule of a cluster job, whose trainer the warning is for
     config = parse(raw)
     if not config.datasets:
         raise ConfigError("nothing to do", "config.yaml", "`datasets` is empty", "name a data set, or `boldmill init`")

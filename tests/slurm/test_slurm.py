@@ -2,9 +2,7 @@
 
 import importlib.util
 import json
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -28,21 +26,6 @@ evaluate: {folds: 2, repeats: 1, bootstrap: 100, permutations: 99, max_clips: 1}
 """
 
 
-def slurm_answers() -> bool:
-    if shutil.which("sbatch") is None:
-        return False
-    return subprocess.run(["sinfo", "-h"], capture_output=True, check=False).returncode == 0
-
-
-@pytest.fixture(scope="module")
-def cluster() -> None:
-    if not slurm_answers():
-        reason = "no SLURM answers here (sbatch, sinfo); `bash .ci/slurm.sh` starts a one-node SLURM on Debian as root"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def ran(cluster: None, tmp_path_factory: pytest.TempPathFactory):
     """The tiny cohort through SLURM; the profile's waits are cut short, nothing else is changed."""
@@ -58,6 +41,7 @@ def ran(cluster: None, tmp_path_factory: pytest.TempPathFactory):
     # No accounting database on this node, and seconds instead of minutes between looks at the queue.
     quick = ["--slurm-no-account", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"]
     quick += ["--seconds-between-status-checks", "2", "--slurm-status-command", "squeue", "--verbose"]
+    quick += ["--max-threads", "2"]  # of the node
     line.done = line.run("snakemake", "--profile", "slurm", *quick, "--configfile", "tiny.yaml")
     return line
 

@@ -64,13 +64,16 @@ rule train_ablation:
     threads: 2
     resources:
         gpu=1,
+        nodes=1,
+        ranks=0,
         mem_mb=plan.memory("train_brainmass"),
         runtime=plan.minutes("train_brainmass"),
     params:
         cfg=plan.settings("train_brainmass"),
     shell:
-        "python -m boldmill train --model brainmass --snapshot {input.snapshot:q} --threads {threads}"
-        " --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+        "exec python -m boldmill launch --gpus {resources.gpu} --nodes {resources.nodes} --ranks {resources.ranks}"
+        " --threads {threads} -- train --model brainmass --snapshot {input.snapshot:q}"
+        " --out {output:q} --config-json {params.cfg:q} >> {log:q} 2>&1"
 
 
 rule evaluate_ablation:

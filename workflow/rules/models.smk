@@ -16,13 +16,16 @@ rule train_model:
     threads: 2
     resources:
         gpu=1,
+        nodes=1,
+        ranks=0,
         mem_mb=plan.memory("train_{model}"),
         runtime=plan.minutes("train_{model}"),
     params:
         cfg=plan.settings("train_{model}"),
     shell:
-        "python -m boldmill train --model {wildcards.model} --snapshot {input.snapshot:q} --threads {threads}"
-        " --out {output:q} --config-json {params.cfg:q} > {log:q} 2>&1"
+        "exec python -m boldmill launch --gpus {resources.gpu} --nodes {resources.nodes} --ranks {resources.ranks}"
+        " --threads {threads} -- train --model {wildcards.model} --snapshot {input.snapshot:q}"
+        " --out {output:q} --config-json {params.cfg:q} >> {log:q} 2>&1"
 
 
 rule evaluate_model:

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from boldmill.paths import MODELS
+from boldmill.provenance.lifetimes import is_frozen
 from boldmill.stages import STAGES, stage_json
 
 if TYPE_CHECKING:
@@ -44,11 +45,17 @@ class Current:
         """
         if stage not in STAGES:
             return ()  # a command of its own, which no configuration drives
+        if is_frozen(path) or self._other_snapshot(stage, path):
+            return ()
         place = _place(path)
         key = (stage, place, settings)
         if key not in self._said:
             self._said[key] = tuple(self._judge(stage, place, settings))
         return self._said[key]
+
+    def _other_snapshot(self, stage: str, path: str) -> bool:
+        """Return whether a manifest is of a frozen snapshot that the configuration does not name: it stays as it is."""
+        return stage == "freeze" and self.config is not None and PurePath(path).parent.name != self.config.snapshot.name
 
     def _judge(self, stage: str, place: str, settings: str) -> Iterator[str]:
         recorded = json.loads(settings)

@@ -220,10 +220,14 @@ def _group_rows(path: Path, table: str) -> int:
     from boldmill.provenance.record import prov_path
 
     try:
-        settings = json.loads(json.loads(prov_path(path).read_text(encoding="utf-8"))["settings"])
-        return int(settings["config"]["shards"]["row_group_rows"])
-    except (OSError, ValueError, KeyError, TypeError):
+        record = json.loads(prov_path(path).read_text(encoding="utf-8"))
+        shards = json.loads(record["settings"])["config"].get("shards", {})
+        if "row_group_rows" in shards:
+            return int(shards["row_group_rows"])
+        of = [Path(item["path"]) for item in record["inputs"] if item["path"].endswith(path.suffix)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ROW_GROUP_ROWS
+    return _group_rows(of[0], table) if len(of) == 1 else ROW_GROUP_ROWS  # a frozen shard was made from another
 
 
 def _is_array(kind: Any) -> bool:

@@ -21,6 +21,7 @@ from typing import Any
 from boldmill.errors import EXIT_OK, BoldmillError
 from boldmill.paths import Layout
 from boldmill.provenance.fold import INPUTS, fold
+from boldmill.provenance.lifetimes import FROZEN, is_frozen
 from boldmill.provenance.record import Recorder
 from boldmill.stages import Settings
 
@@ -117,14 +118,19 @@ class Ledger:
         return list(table.filter(pc.equal(table.column("record"), record)).column("path").to_pylist())
 
     def older_inputs(self) -> Iterator[tuple[str, str]]:
-        """Yield (record, input) where the input is an output that has been made again since, with other content."""
+        """Yield (record, input) where the input is an output that has been made again since, with other content.
+
+        Frozen shards are left out (:mod:`boldmill.provenance.lifetimes`).
+        """
         import pyarrow.compute as pc
 
         paths, inputs = self.outputs.table.column("path"), self.inputs.table
         place = pc.index_in(inputs.column("path"), value_set=paths.combine_chunks())
         now = self.outputs.table.column("sha256").take(place)
         older = inputs.filter(pc.fill_null(pc.not_equal(now, inputs.column("sha256")), False))
-        yield from zip(older.column("record").to_pylist(), older.column("path").to_pylist(), strict=True)
+        for record, path in zip(older.column("record").to_pylist(), older.column("path").to_pylist(), strict=True):
+            if not is_frozen(record):
+                yield record, path
 
     def readers_of(self, paths: Iterable[str]) -> Iterator[tuple[str, str, str]]:
         """Yield (record, input, sha256 as it read it) of every record that read one of ``paths``."""
@@ -139,7 +145,9 @@ class Ledger:
         """Yield (path, sha256) of every input that is nobody's output; twice where readers saw two contents."""
         import pyarrow.compute as pc
 
-        inputs = self.inputs.table.select(["path", "sha256"])
+        inputs = self.inputs.table
+        frozen = pc.match_substring_regex(inputs.column("record"), FROZEN)  # their sources may be gone for good
+        inputs = inputs.filter(pc.invert(frozen)).select(["path", "sha256"])
         known = pc.is_in(inputs.column("path"), value_set=self.outputs.table.column("path").combine_chunks())
         raw = inputs.filter(pc.invert(known)).group_by(["path", "sha256"]).aggregate([]).sort_by("path")
         yield from zip(raw.column("path").to_pylist(), raw.column("sha256").to_pylist(), strict=True)

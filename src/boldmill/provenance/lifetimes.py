@@ -1,8 +1,16 @@
-"""Outputs that outlive their sources are no mismatch: frozen shards are made from shards that later updates rewrite."""
+"""Outputs that outlive their sources, which is no mismatch.
+
+Frozen shards are made from shards that later updates rewrite: that is what they are frozen for. They are never stale,
+and neither are the models that read them.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+FROZEN = r"(?:^|/)datasets/[^/]+/shards[./]"
+"""What the path of a frozen shard, of the list of them, or of the record of either looks like."""
 
 
 def is_frozen(path: str | Path) -> bool:
@@ -13,6 +21,4 @@ def is_frozen(path: str | Path) -> bool:
     >>> is_frozen("results/datasets/first/shards.json"), is_frozen("results/shards/fc/Toy/bucket-000.parquet")
     (True, False)
     """
-    parts = Path(path).parts
-    places = [number for number, part in enumerate(parts[:-2]) if part == "datasets"]
-    return any(parts[number + 2].split(".")[0] == "shards" for number in places)
+    return re.search(FROZEN, Path(path).as_posix()) is not None

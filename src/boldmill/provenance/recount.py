@@ -25,7 +25,9 @@ def is_snapshot(results: Path, path: Path) -> bool:
 def recount(
     results: Path, person: Person, before: Callable[[Path], str], changed: Changed
 ) -> dict[str, dict[str, Any]]:
-    """Bring every manifest up to date and return path -> identity ``before``, and ``snapshot`` and ``counts`` now.
+    """Bring every manifest, and every list of frozen shards, up to date.
+
+    Returned are path -> identity ``before``, and what its record notes now (``snapshot``, ``counts`` or ``shards``).
 
     Parameters
     ----------
@@ -47,14 +49,17 @@ def recount(
             write_json(path, left)
         changed.rewrote(path, digest)
         facts[shown(path)] = {"before": manifest["id"], "snapshot": left["id"], "counts": left["counts"]}
+    renamed = {str(fact["before"]): str(fact["snapshot"]) for fact in facts.values()}
     for path in sorted((results / "datasets").glob("*/shards.json")):  # what a frozen snapshot is made from again
-        held = read_json(path)
-        shards = [one for one in (_shard(path.parent, shard, changed) for shard in held["shards"]) if one]
-        if shards != held["shards"]:
+        listed = read_json(path)
+        kept = [one for one in (_shard(path.parent, shard, changed) for shard in listed["shards"]) if one]
+        left = {**listed, "shards": kept, "snapshot": renamed.get(listed["snapshot"], listed["snapshot"])}
+        if left != listed:
             digest = before(path)
             with same_time(path):
-                write_json(path, {**held, "shards": shards})
+                write_json(path, left)
             changed.rewrote(path, digest)
+            facts[shown(path)] = {"before": listed["snapshot"], "snapshot": left["snapshot"], "shards": len(kept)}
     return facts
 
 

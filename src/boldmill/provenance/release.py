@@ -143,6 +143,9 @@ class _Ledger:
             if record not in self.records:
                 self.records[record] = ledger.outputs.table.slice(number, 1).to_pylist()[0]
         self.records = dict(sorted(self.records.items(), key=lambda item: (item[1]["ended"], item[0])))
+        marks = ledger.outputs.column("temporary")
+        self.temporary = {path for path, gone in zip(columns[0], marks, strict=True) if gone}
+        """Outputs that were removed once they had been read: no release lists them."""
         names = ("record", "path", "sha256", "size")
         self.inputs = list(zip(*(ledger.inputs.column(name) for name in names), strict=True))
         ingest = [json.loads(row["settings"]) for row in self.records.values() if row["stage"] == "ingest"]
@@ -215,6 +218,8 @@ class _Ledger:
             if path not in self.written and sha256 and not path.endswith(SUFFIX) and record in self.records:
                 add(path, sha256, size, self.records[record]["ended"], ("", None, ""))
         for path, (sha256, size, record) in self.written.items():
+            if path in self.temporary:
+                continue
             row = self.records[record]
             add(path, sha256, size, row["ended"], (row["stage"], row["stage_version"], row["settings_digest"]))
         return [rows[key] for key in sorted(rows)]

@@ -65,7 +65,8 @@ def carry_out(results: Path, person: Person, holdings: Iterable[Holding], *, dat
             work.cut(results / holding.path)
     work.empty_buckets()
     facts = recount(results, person, work.before, work.changed)
-    identities = {str(fact.pop("before")): str(fact["snapshot"]) for fact in facts.values()}
+    pairs = [(str(fact.pop("before")), str(fact["snapshot"])) for fact in facts.values()]
+    identities = {old: new for old, new in pairs if old != new}
     for holding in holdings:
         if holding.action in (DELETE, AGAIN):
             work.delete(results / holding.path)
@@ -199,7 +200,7 @@ class _Work:
         for path in sorted(self.results.rglob("bucket-*")):
             number = re.match(r"bucket-(\d+)\.", path.name)
             kind = path.relative_to(self.results).parts[0]
-            if not number or kind in ("datasets", "logs", "benchmarks", "index") or not path.is_file():
+            if not number or kind in ("datasets", "logs", "benchmarks", "index"):
                 continue
             of_images = kind in ("preprocess", "flatmap", "reports")
             if int(number[1]) not in (images if of_images else alive):

@@ -136,7 +136,8 @@ def _behind(ledger: Ledger, stale: set[str]) -> dict[str, str]:
     made_from: dict[str, set[str]] = {}
     edges = table.filter(pc.is_valid(table.column("by"))).group_by(["by", "record"]).aggregate([])
     for source, reader in zip(edges.column("by").to_pylist(), edges.column("record").to_pylist(), strict=True):
-        made_from.setdefault(source, set()).add(reader)
+        if not is_frozen(reader):
+            made_from.setdefault(source, set()).add(reader)
     found: dict[str, str] = {}
     todo = sorted(stale)
     while todo:

@@ -65,12 +65,13 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
         with safe_open(path, framework="pt", device="cpu") as handle:
             header = (handle.metadata() or {}).get(HEADER)
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError) as error:
+        parsed = None if header is None else json.loads(header)
+    except (OSError, SafetensorError, ValueError) as error:
         raise ConfigError("cannot read the checkpoint", path, str(error), "give a whole model.safetensors") from error
-    if header is None:
+    if parsed is None:
         raise ConfigError("not a boldmill checkpoint", path, "its header names no architecture",
                           "give a model.safetensors that `boldmill train` wrote")  # fmt: skip
-    return tensors, json.loads(header)
+    return tensors, parsed
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt", device="cpu") as handle:
             return dict(json.loads((handle.metadata() or {}).get(HEADER, "{}")))
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, ValueError):
         return {}
 
 

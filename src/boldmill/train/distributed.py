@@ -176,13 +176,6 @@ def from_first(value: Any) -> Any:
     return box[0]
 
 
-def same_on_all(value: int, what: str) -> None:
-    """Raise :class:`MachineFault` where ranks differ in ``value``."""
-    if any_rank(from_first(value) != value)[0]:
-        raise MachineFault("ranks disagree", what, f"rank {rank()} of {size()} has {value}",
-                           "give all ranks the same files (a shared file system)")  # fmt: skip
-
-
 def told_once(error: BoldmillError) -> BoldmillError:
     """Return an error that all ranks raise: itself on the first, which tells it; :class:`Elsewhere` on the others."""
     return error if is_first() else Elsewhere(error.what, error.where, error.why, error.fix)

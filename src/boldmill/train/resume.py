@@ -54,6 +54,7 @@ class Checkpoints:
     def __init__(self, folder: Path, identity: Mapping[str, Any], keep: int = 2) -> None:
         self.folder, self.identity, self.keep = folder, dict(identity), keep
         self.fingerprint = sha256_text(canonical_json(self.identity))
+        self._damaged: set[Path] = set()
 
     def load(self, module: torch.nn.Module, optimiser: torch.optim.Optimizer) -> Position:
         """Restore ``module`` and ``optimiser`` in place from the newest whole state of this run; else step 0.
@@ -126,7 +127,7 @@ class Checkpoints:
 
     def _prune(self, newest: Path) -> None:
         """Remove all but the last states of this run: also damaged ones that it went back from, and other runs'."""
-        done = [path for path in self._newest_first() if path.name <= newest.name]
+        done = [path for path in self._newest_first() if path.name <= newest.name and path not in self._damaged]
         of_this = [path for path in done if read_header(path).get("fingerprint") == self.fingerprint]
         for path in self._newest_first():
             if path not in of_this[: self.keep]:
@@ -139,6 +140,7 @@ class Checkpoints:
                 tensors, header = _read(path)
             except (ConfigError, _Damaged) as error:
                 why = error.why if isinstance(error, ConfigError) else str(error)
+                self._damaged.add(path)
                 _say(f"{path}: damaged and not used ({why}): the state before it is, where there is one")
                 continue
             if header["fingerprint"] != self.fingerprint:

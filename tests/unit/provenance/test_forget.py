@@ -28,7 +28,7 @@ from boldmill.provenance.record import Recorder, describe_output, prov_path, ren
 from boldmill.provenance.verify import verify
 from boldmill.rng import bucket_of
 from boldmill.shards.reader import Snapshot
-from boldmill.stages import Settings
+from boldmill.stages import Settings, stage_json
 from boldmill.train.checkpoint import checkpoint_note
 
 RESULTS = Path("results")
@@ -167,45 +167,47 @@ def test_no_file_is_newer_than_before(whole: Path) -> None:
             assert path.stat().st_mtime_ns == time, path
 
 
-def test_a_frozen_snapshot_is_cut_too_and_stays_one_file_with_its_shards(whole: Path) -> None:
-    """Frozen shards are hard links of the present ones, and others are older than those; it can be split anew."""
-    settings = json.dumps({"stage": "freeze_shards", "version": 1, "config": {}, "overrides": {}})
-    words = ["--snapshot", str(LAYOUT.snapshot("latest")), "--out", str(LAYOUT.frozen("first"))]
-    assert main(["freeze", *words, "--config-json", settings]) == 0
-    config = {"snapshot": {"name": "first"}, "inclusion": {}}
-    settings = json.dumps({"stage": "freeze", "version": 1, "config": config, "overrides": {}, "seed": 1})
-    split = ["snapshot", "--frozen", str(LAYOUT.frozen("first")), "--out", str(LAYOUT.snapshot("first"))]
-    assert main([*split, "--config-json", settings]) == 0
-    frozen = LAYOUT.frozen("first").parent
-    for source in (RESULTS / "shards" / "scans").glob("*.parquet"):  # as if an update had rewritten them since
-        content = source.read_bytes()
-        source.unlink()
-        source.write_bytes(content)
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_frozen_snapshot_is_cut_too_and_stays_one_file_with_its_shards(
+    whole: Path, project: ModuleType, linked: bool
+) -> None:
+    """Frozen shards are hard links of the present ones, or copies, where a disk has no links."""
+    frozen = LAYOUT.snapshot("first").parent
+    fc = Path("fc") / LABEL / f"bucket-{bucket_of(*WHO.split('/'), 2):03d}.parquet"
+    for path in frozen.rglob("*.parquet"):
+        live = RESULTS / path.relative_to(frozen)
+        path.unlink()  # the project was copied, and its links with it
+        os.link(live, path) if linked else shutil.copy2(live, path)
+    before = {name: read_json(LAYOUT.snapshot(name))["id"] for name in ("latest", "first")}
     assert forget() == 0
-    assert names(RESULTS) == set()
-    for shard in read_json(LAYOUT.snapshot("first"))["shards"]:
+    assert names(RESULTS) == set() and problems() == []
+    after = {name: read_json(LAYOUT.snapshot(name))["id"] for name in ("latest", "first")}
+    assert after["first"] != before["first"]
+    listed = read_json(LAYOUT.frozen("first"))
+    assert listed["snapshot"] == after["latest"] and listed["shards"] == read_json(LAYOUT.snapshot("first"))["shards"]
+    for shard in listed["shards"]:
         path = frozen / shard["path"]
         assert (sha256_file(path), path.stat().st_size) == (shard["sha256"], shard["size"])
-    fc = Path("fc") / LABEL / f"bucket-{bucket_of(*WHO.split('/'), 2):03d}.parquet"
-    assert (frozen / "shards" / fc).samefile(RESULTS / "shards" / fc)
+    assert (frozen / "shards" / fc).samefile(RESULTS / "shards" / fc) == linked
+    assert (frozen / "shards" / fc).read_bytes() == (RESULTS / "shards" / fc).read_bytes()
     Snapshot.load(LAYOUT.snapshot("first")).verify()
-    assert read_json(LAYOUT.frozen("first"))["shards"] == read_json(LAYOUT.snapshot("first"))["shards"]
-    assert main([*split, "--config-json", settings]) == 0
+    mark = read_json(LAYOUT.checkpoint("brainmass").with_name("withdrawn.json"))
+    assert mark["snapshots"] == {before[name]: after[name] for name in before}
+    settings = stage_json(project.config(), "freeze")
+    words = ["--frozen", str(LAYOUT.frozen("first")), "--out", str(LAYOUT.snapshot("first"))]
+    assert main(["snapshot", *words, "--config-json", settings]) == 0  # it can be split anew
 
 
 def test_models_are_marked_and_say_so(whole: Path) -> None:
     weights = LAYOUT.checkpoint("brainmass")
-    digest, read = sha256_file(weights), sha256_file(LAYOUT.snapshot("latest"))
-    identity = read_json(LAYOUT.snapshot("latest"))["id"]
+    digest, read = sha256_file(weights), sha256_file(LAYOUT.snapshot("first"))
     assert "withdrew" not in checkpoint_note(weights)
     forget()
     assert sha256_file(weights) == digest
     assert "trained on 1 person who withdrew consent since" in checkpoint_note(weights)
     assert list(withdrawn.marked(RESULTS)) == ["models/brainmass"]
-    mark = read_json(weights.with_name("withdrawn.json"))
-    assert mark["snapshots"] == {identity: read_json(LAYOUT.snapshot("latest"))["id"]}
     record = read_json(prov_path(weights))
-    assert record["withdrawn"][0]["read"] == {LAYOUT.snapshot("latest").as_posix(): read}  # what it was trained on
+    assert record["withdrawn"][0]["read"] == {LAYOUT.snapshot("first").as_posix(): read}  # what it was trained on
     assert WHO not in read_json(weights.with_name("subjects.json"))["subjects"]
 
 
@@ -310,10 +312,11 @@ def test_the_last_person_of_a_bucket_takes_its_files(project: ModuleType, tmp_pa
     bucket = bucket_of("one", "bea", 64)
     assert read_index(RESULTS).scans_in(bucket)[0].subject == "bea" and len(read_index(RESULTS).scans_in(bucket)) == 1
     forget()
-    assert not [p for p in RESULTS.rglob(f"bucket-{bucket:03d}.*") if p.parts[1] not in ("logs", "benchmarks")]
+    assert not [p for p in RESULTS.rglob(f"bucket-{bucket:03d}.*") if p.parts[1] != "datasets"]
     shards = {shard["bucket"] for shard in read_json(LAYOUT.snapshot("latest"))["shards"]}
     assert f"bucket-{bucket:03d}" not in shards
-    Snapshot.load(LAYOUT.snapshot("latest")).verify()
+    for name in ("latest", "first"):  # a frozen one keeps the shard, without rows
+        Snapshot.load(LAYOUT.snapshot(name)).verify()
     assert problems() == []
 
 
@@ -401,7 +404,7 @@ def test_a_release_that_lists_them_is_named(whole: Path, capsys: pytest.CaptureF
 def test_the_audit_says_that_a_model_knew_them(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`stale` fails for it, `leakage` says it, and the snapshot it was trained on is still found under its new name."""
     config = LAYOUT.checkpoint("brainmass").with_name("config.json")
-    write_json(config, {"model": "brainmass", "snapshot": read_json(LAYOUT.snapshot("latest"))["id"]})
+    write_json(config, {"model": "brainmass", "snapshot": read_json(LAYOUT.snapshot("first"))["id"]})
     assert not list(checkpoint_claims(RESULTS))
     forget()
     assert not list(checkpoint_claims(RESULTS))

@@ -71,18 +71,24 @@ def stages(n_buckets: int = 2) -> None:
         call("augment", "--tickets", lists, "--parcellated", out, "--results", RESULTS, "--out", shard["pfc"])
         clips, who = layout.shard("flat_clips", bucket), ("--bucket", bucket, "--tickets", lists, "--subjects")
         call("clips", *who, "--flat", "--results", RESULTS, "--out", clips)
-        call("shards", *who, "--participants", layout.participants(bucket),
-             "--parcellated", out, "--clips", clips, "--results", RESULTS,
+        call("shards", "--bucket", bucket, "--tickets", lists, "--participants", layout.participants(bucket),
+             "--subjects", "--parcellated", out, "--clips", clips, "--results", RESULTS,
              "--out-scans", layout.shard("scans", bucket),
              "--out-timeseries", shard["timeseries"], "--out-fc", shard["fc"])  # fmt: skip
     scans = [layout.shard("scans", bucket) for bucket in index.buckets()]
-    call("snapshot", "--scans", *scans, "--atlases", LABEL, "--out", layout.snapshot("latest"))
+    latest, frozen = layout.snapshot("latest"), layout.frozen("first")
+    call("snapshot", "--scans", *scans, "--atlases", LABEL, "--out", latest)
+    settings = stage_json(made, "freeze_shards")
+    assert main(["freeze", "--snapshot", str(latest), "--out", str(frozen), "--config-json", settings]) == 0
+    settings = stage_json(made, "freeze")
+    out = str(layout.snapshot("first"))
+    assert main(["snapshot", "--frozen", str(frozen), "--out", out, "--config-json", settings]) == 0
 
 
 def model(name: str = "brainmass") -> None:
     """Weights, the list of who was trained on, predictions, metrics, with records."""
     layout = Layout.at(RESULTS)
-    manifest = layout.snapshot("latest")
+    manifest = layout.snapshot("first")
     trained = [who for who, split in read_json(manifest)["subjects"].items() if split == "train"]
     weights = layout.checkpoint(name)
     settings = Settings(json.dumps({"stage": f"train_{name}", "version": 1, "config": {}, "overrides": {}}))

@@ -31,12 +31,18 @@ if TYPE_CHECKING:
 
 
 def total_in_pieces(
-    model: BrainMass, views: tuple[Tensor, Tensor], mask_clf: Tensor, mask_rec: Tensor, weights: Weights, most: int
+    model: BrainMass,
+    views: tuple[Tensor, Tensor],
+    mask_clf: Tensor,
+    mask_rec: Tensor,
+    weights: Weights,
+    most: int,
+    part: float = 1.0,
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield pieces of what :func:`boldmill.models.brainmass.losses.total` returns; they add up to it.
+    """Yield pieces of ``part`` times what :func:`boldmill.models.brainmass.losses.total` returns; they add up to it.
 
-    The caller goes backward through a piece's ``loss`` before it asks for the next one. Arguments as for ``total``;
-    ``most`` scans go through the blocks at a time.
+    The caller goes backward through a piece's ``loss``, as it is, before it asks for the next one. Arguments as for
+    ``total``; ``most`` scans go through the blocks at a time, ``part`` is this rank's share of the global batch.
     """
     first, second = views
     pieces = [slice(start, start + most) for start in range(0, len(first), most)]
@@ -52,6 +58,7 @@ def total_in_pieces(
                 target.append(model.target_readouts(first[piece], second[piece]))
         leaves = [torch.cat(one).requires_grad_() for one in zip(*read, strict=True)]
         lra = aligned(model, leaves, [torch.cat(one) for one in zip(*target, strict=True)], first.dtype)
+        lra = lra * part
         yield {"loss": weights.lra * lra, "lra": lra}
         grads = [leaf.grad for leaf in leaves if leaf.grad is not None]
     onward = _random_state(first.device)
@@ -67,11 +74,10 @@ def total_in_pieces(
             terms += [one - one.detach() for one in sums]
         found: dict[str, Tensor] = {}
         if passes := masked_passes(first[piece], mask_clf[piece], mask_rec[piece], weights):
-            part = len(first[piece]) / len(first)
             with products(first.device, model.online.precision):
                 encoded = dict(zip(passes, model.encode_all(list(passes.values())), strict=True))
             for name, (weight, loss) in masked_losses(model, passes, encoded, weights).items():
-                found[name] = loss * part
+                found[name] = loss * (part * len(first[piece]) / len(first))
                 terms.append(weight * found[name])
         onward = _random_state(first.device)
         yield {"loss": torch.stack(terms).sum(), **found}

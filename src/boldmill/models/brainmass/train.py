@@ -70,9 +70,9 @@ class BrainMassTask:
         if most >= len(scans):
             yield share(self._total(scans, epoch, epoch), len(scans), len(picked))
             return
-        masks = self._masks(scans, epoch)
-        for piece in total_in_pieces(self.module, self.views.pair(scans, epoch), *masks, self.weights, most):
-            yield share(piece, len(scans), len(picked))
+        views, masks = self.views.pair(scans, epoch), self._masks(scans, epoch)
+        part = len(scans) / len(picked)
+        yield from total_in_pieces(self.module, views, *masks, self.weights, most, part)
 
     def _masks(self, scans: list[str], key: int | str) -> tuple[Tensor, Tensor]:
         rois, device = self.module.arch.rois, self.module.cls_token.device

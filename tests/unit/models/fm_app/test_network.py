@@ -141,3 +141,14 @@ def test_transfer_loss_weighs_parcels_by_the_map():
     assert transfer_loss(target, learner, focused).item() == pytest.approx(1.0)
     focused = torch.roll(focused, 1, dims=1)
     assert transfer_loss(target, learner, focused).item() == 0
+
+
+def test_a_balanced_map_does_not_depend_on_its_batch():
+    """Maps need different numbers of rounds; each stops by itself, so pieces of a batch train as the whole does."""
+    from boldmill.models.fm_app.active_map import sinkhorn
+
+    logits = torch.randn(6, 9, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits = logits * torch.tensor([0.01, 0.1, 1.0, 3.0, 5.0, 8.0], dtype=torch.float64)[:, None, None]
+    whole = sinkhorn(logits)
+    alone = torch.cat([sinkhorn(one[None]) for one in logits])
+    torch.testing.assert_close(whole, alone, atol=1e-12, rtol=0)

@@ -1,0 +1,109 @@
+"""What the job's own SLURM says about it, and the one thing asked of it: to start the job again.
+
+SLURM may be slow or away for a moment; then nothing is known and the job goes on without.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+
+SECONDS = 20
+"""How long an answer is waited for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job as ``scontrol show job`` tells it.
+
+    Parameters
+    ----------
+    number : str
+        SLURM job id.
+    state : str
+        E.g. ``RUNNING``, ``COMPLETING``, ``TIMEOUT``.
+    may_requeue : bool
+        Whether SLURM may start it again (``--requeue``, or the site's JobRequeue).
+    restarts : int
+        How often it was started again.
+    nodes : str
+        Node list, e.g. ``gpu[01-02]``.
+    """
+
+    number: str
+    state: str
+    may_requeue: bool
+    restarts: int
+    nodes: str
+
+
+def own_job() -> str:
+    """Return the id of the job this process runs in, empty outside SLURM."""
+    return os.environ.get("SLURM_JOB_ID", "")
+
+
+def show(number: str) -> Job | None:
+    """Return a job, or None where SLURM does not answer or knows it no more."""
+    return parse_job(_ask("scontrol", "show", "job", "-o", number))
+
+
+def parse_job(text: str) -> Job | None:
+    """Read one line of ``scontrol show job -o``.
+
+    >>> parse_job("JobId=7 JobName=x JobState=RUNNING Requeue=1 Restarts=2 NodeList=n[1-2] Partition=gpu").restarts
+    2
+    """
+    fields = dict(re.findall(r"(\w+)=(\S*)", text))
+    if "JobId" not in fields:
+        return None
+    return Job(
+        number=fields["JobId"],
+        state=fields.get("JobState", ""),
+        may_requeue=fields.get("Requeue") == "1",
+        restarts=int(fields.get("Restarts", "0")),
+        nodes=fields.get("NodeList", ""),
+    )
+
+
+def seconds_left(number: str) -> float | None:
+    """Return the seconds to a job's time limit, None where there is no limit or no answer."""
+    return parse_time(_ask("squeue", "-h", "-j", number, "-O", "TimeLeft:30"))
+
+
+def parse_time(text: str) -> float | None:
+    """Return seconds of SLURM's ``[days-][[hours:]minutes:]seconds``; None for words such as UNLIMITED.
+
+    >>> parse_time("1-02:03:04"), parse_time("9:58"), parse_time("UNLIMITED")
+    (93784.0, 598.0, None)
+    """
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+(?::\d+){0,2})", text.strip())
+    if not found:
+        return None
+    seconds = 0
+    for part in found[2].split(":"):
+        seconds = seconds * 60 + int(part)
+    return float(int(found[1] or 0) * 86400 + seconds)
+
+
+def first_host(nodes: str) -> str:
+    """Return the first host of a node list, empty where SLURM does not answer."""
+    return _ask("scontrol", "show", "hostnames", nodes).partition("\n")[0].strip()
+
+
+def requeue(number: str) -> bool:
+    """Ask SLURM to end a job and start it again under the same id; whether it agreed."""
+    try:
+        words = ["scontrol", "requeue", number]
+        return subprocess.run(words, capture_output=True, check=False, timeout=SECONDS).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _ask(*words: str) -> str:
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
