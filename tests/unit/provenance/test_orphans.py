@@ -10,6 +10,7 @@ from boldmill.index.read import read_index
 from boldmill.paths import Layout
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.orphans import Living, orphans
+from boldmill.provenance.verify import verify
 
 RESULTS = Path("results")
 LAYOUT = Layout.at(RESULTS)
@@ -34,6 +35,13 @@ def test_a_file_nobody_recorded_and_what_a_killed_command_left(project) -> None:
         "results/shards/.tmp-1-abc-x.parquet": "left by a command that was killed",
     }
     assert main(["audit", "orphans"]) == 1
+
+
+def test_the_state_of_an_interrupted_training_is_named_but_no_stranger_to_verify(project) -> None:
+    state = LAYOUT.checkpoint("brainmass").with_name("resume-0000012.safetensors")
+    write_text(state, "x")
+    assert found() == {str(state): "state of a training that did not end: the same command goes on from it"}
+    assert verify(RESULTS).findings == []
 
 
 def test_a_removed_subject_is_named_with_its_tombstone_down_to_the_rows(project) -> None:
