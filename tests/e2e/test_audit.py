@@ -62,9 +62,9 @@ def problems(line, *words: str) -> dict[str, list[str]]:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def audited(demo):
-    """The demo with a ledger of all that was written so far."""
+    """The demo with a ledger of all that was written so far; whole before the tests and after them."""
     demo.snakemake("audit", "--forcerun", "ledger")
     assert problems(demo) == {}
     yield demo
