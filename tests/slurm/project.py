@@ -26,7 +26,9 @@ def load(path: Path) -> ModuleType:
 def project(folder: Path, steps: int) -> Path:
     """Write a snapshot, its settings, and the configuration of ``train.smk`` into a folder."""
     synth = load(ROOT / "tests" / "unit" / "models" / "synth.py")
-    config = synth.config(models={"brainmass": {"epochs": steps, "batch": 4, "warmup_epochs": 1}})
+    config = synth.config(
+        snapshot={"name": "latest"}, models={"brainmass": {"epochs": steps, "batch": 4, "warmup_epochs": 1}}
+    )
     synth.snapshot(folder / "results", config, n_subjects=9)
     content = {"source": str(ROOT / "src"), "project": config.model_dump(mode="json")}
     (folder / "project.json").write_text(json.dumps(content))
