@@ -84,7 +84,7 @@ STAGES: dict[str, Stage] = {
     "operator_meshes": Stage(version=1, reads=("spaces.flat",), module=_OPERATORS),
     "parcellate": Stage(version=3, reads=("parcellate.min_coverage",), module="boldmill.represent.parcellate_command"),
     "flatmap": Stage(
-        version=3,
+        version=4,
         reads=("flatmap.preset", "flatmap.target_tr", "flatmap.movie_frames"),
         module="boldmill.represent.flatmap_command",
     ),
@@ -95,12 +95,12 @@ STAGES: dict[str, Stage] = {
         module="boldmill.shards.clips_command",
     ),
     "shards": Stage(
-        version=3,
+        version=4,
         reads=("shards.row_group_rows", "parcellate.fc_estimator", "parcellate.fisher_z"),
         module="boldmill.shards.command",
     ),
     "snapshot": Stage(
-        version=3,
+        version=4,
         reads=("snapshot", "inclusion"),
         module="boldmill.shards.snapshot_command",
         seeded=True,
@@ -146,8 +146,8 @@ STAGES: dict[str, Stage] = {
     ),
     "cohort": Stage(version=2, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
     "pages": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
-    "report": Stage(version=4, reads=("project", "preset", "report"), module="boldmill.report.command"),
-    "ledger": Stage(version=1, reads=(), module="boldmill.provenance.ledger"),
+    "report": Stage(version=5, reads=("project", "preset", "report"), module="boldmill.report.command"),
+    "ledger": Stage(version=2, reads=(), module="boldmill.provenance.ledger"),
 }
 
 
