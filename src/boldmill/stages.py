@@ -112,7 +112,7 @@ STAGES: dict[str, Stage] = {
         version=3, reads=("models.brainmass", "augment"), module="boldmill.train.command", seeded=True
     ),
     "train_fmri_mae": Stage(version=2, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
-    "train_fm_app": Stage(version=2, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
+    "train_fm_app": Stage(version=3, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
     "evaluate": Stage(
         version=3,
         reads=("evaluate",),

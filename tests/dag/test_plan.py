@@ -31,8 +31,9 @@ def bucket(dataset: str, subject: str) -> int:
 def finish_with_records(project) -> None:
     """Pretend that everything ran, with the records that the commands of a bucket write."""
     for path in project.outputs():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"made: {path.name}\n")
+        if path.suffix != ".frames":  # temporary, and gone when a run ends
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}\n" if path.suffix == ".json" else f"made: {path.name}\n")
     before = Path.cwd()
     os.chdir(project.folder)
     try:
@@ -90,12 +91,8 @@ def because(project, *words: str, source: Path = ROOT) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in text.split("\n\n")[0].splitlines())
 
 
-AFTER_SHARDS = {
-    **{f"train {model}": "1 job, because follows snapshot" for model in TRAINED},
-    "evaluate": "3 jobs, because follows train brainmass, train fm_app, train fmri_mae",
-    "interpret": "1 job, because follows train brainmass",
-    "report": "1 job, because follows evaluate, interpret",
-}
+FROZEN = "nothing (snapshot first is frozen; shards are newer: name a new snapshot to train on them)"
+AFTER_SHARDS = {"report": "1 job, because follows snapshot", **{f"train {model}": FROZEN for model in TRAINED}}
 
 
 def scans(n: int) -> str:
@@ -119,8 +116,9 @@ def test_a_changed_setting_is_named_with_both_values(done) -> None:
         "preprocess": "6 scans in 3 jobs, because clean.band_high changed 0.1 -> 0.08",
         "parcellate": "6 scans in 3 jobs, because follows preprocess",
         "flatmap": "6 scans in 3 jobs, because flatmap.target_tr changed 1.0 -> 0.8; follows preprocess",
+        "clips": "6 scans in 3 jobs, because follows flatmap",
         "augment": "6 scans in 3 jobs, because follows parcellate",
-        "shards": "6 scans in 3 jobs, because follows flatmap, parcellate",
+        "shards": "6 scans in 3 jobs, because follows clips, parcellate",
         "pages": "6 scans in 3 jobs, because follows preprocess",
         "cohort": "1 job, because follows parcellate",
         "snapshot": "1 job, because follows augment, shards",
@@ -145,7 +143,7 @@ def test_a_changed_raw_file_is_one_scan(done) -> None:
     assert found["preprocess"] == "1 scan in 1 job, because raw files of 1 scan changed"
     n = in_bucket(bucket("alpha", "01"))
     assert found["parcellate"] == f"{scans(n)} in 1 job, because follows preprocess"
-    assert found["shards"] == f"{scans(n)} in 1 job, because raw files of 1 scan changed; follows flatmap, parcellate"
+    assert found["shards"] == f"{scans(n)} in 1 job, because raw files of 1 scan changed; follows clips, parcellate"
 
 
 def test_a_new_subject_is_one_scan_more(done) -> None:
@@ -172,6 +170,29 @@ def test_phenotypes_are_read_by_the_shards_alone(done) -> None:
     found = because(done)
     assert found["shards"] == f"{scans(n)} in 1 job, because participants.tsv changed"
     assert "preprocess" not in found and found["snapshot"] == "1 job, because follows shards"
+
+
+def test_a_new_name_of_the_snapshot_trains_on_it(done) -> None:
+    done.config["snapshot"] = {"name": "second"}
+    done.write_config()
+    assert because(done) == {
+        "freeze-shards": "1 job, because not made yet",
+        "freeze": "1 job, because not made yet",
+        **{f"train {model}": "1 job, because follows freeze" for model in TRAINED},
+        "evaluate": "3 jobs, because follows train brainmass, train fm_app, train fmri_mae",
+        "interpret": "1 job, because follows train brainmass",
+        "report": "1 job, because follows evaluate, interpret",
+        "ledger": "1 job, because follows report",
+    }
+
+
+def test_a_setting_of_clips_needs_the_frames_again(done) -> None:
+    done.config["shards"]["clip_stride"] = 8
+    done.write_config()
+    found = because(done)
+    assert found["flatmap"] == "6 scans in 3 jobs, because its temporary output is needed again"
+    assert found["clips"] == "6 scans in 3 jobs, because shards.clip_stride changed 16 -> 8; follows flatmap"
+    assert "preprocess" not in found
 
 
 def test_a_lost_output_is_missing(done) -> None:

@@ -12,7 +12,7 @@ from boldmill.setup.init import BUCKET_SCANS
 
 ONCE = (
     *("templates", "atlas", "operator_parcels", "operator_ribbon", "operator_flat", "operator_meshes"),
-    *("cohort_page", "snapshot", "interpret_model", "report_page", "ledger"),
+    *("cohort_page", "snapshot", "freeze_shards", "freeze", "interpret_model", "report_page", "ledger"),
 )
 
 
@@ -40,7 +40,7 @@ def test_the_dry_run_has_a_few_jobs_per_bucket_and_is_quick(large: Path) -> None
     took = command(["snakemake", "-s", str(snakefile()), "--cores", "2", "-n", "--quiet", "rules"], large)
     expected = dict.fromkeys(ONCE, 1) | {"train_model": 3, "evaluate_model": 3}
     expected |= dict.fromkeys(("preprocess_bucket", "flatmap_bucket", "pages_bucket"), images)
-    expected |= dict.fromkeys(("parcellate_bucket", "augment_bucket", "shard_bucket"), buckets)
+    expected |= dict.fromkeys(("parcellate_bucket", "augment_bucket", "clips_bucket", "shard_bucket"), buckets)
     assert job_counts(took.text) == expected
     assert took.cpu_s < SECONDS and took.gib < GIB  # wall time is a bench's: other tests share the cores here
 

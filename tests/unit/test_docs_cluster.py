@@ -36,6 +36,7 @@ def commands() -> list[str]:
     """Every command of the page: lines of code blocks, and spans between backticks that start like one."""
     text = DOC.read_text(encoding="utf-8")
     lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    lines = [line for line in lines if not re.match(r"\w+: ", line) and "SLURM job" not in line]  # settings; output
     spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text)]
     lines += [span for span in spans if re.match(r"(boldmill|snakemake) [a-z-]", span)]
     parts = [part.strip() for line in lines for part in re.split(r"&&|\|(?= )", line)]

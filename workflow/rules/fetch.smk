@@ -5,6 +5,7 @@
 rule fetch:
     log:
         "<results>/logs/fetch.log",
+    retries: 0
     localrule: True
     conda:
         "../../envs/core.yaml"

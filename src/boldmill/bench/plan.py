@@ -1,8 +1,8 @@
 """How long a dry run, a plan and a dry run with nothing to do take for a large study, and how much memory.
 
 70,000 made-up scans in 30 data sets, in buckets as `boldmill init` deals them. The peer is Snakemake on a Snakefile of
-one rule; with ``--long`` also on one with six jobs per subject in place of six per bucket. Every figure is that of a
-whole command; CPU seconds beside wall seconds, because a busy machine changes the latter only.
+one rule; with ``--long`` also on one with seven jobs per subject, not per bucket. Every figure is that of a whole
+command; CPU seconds beside wall seconds, because a busy machine changes the latter only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from boldmill.plan.command import snakefile
 
 OPTIONS = ("quick", "long")
 SCANS, QUICK_SCANS = 70_000, 3_000
-JOBS_A_BUCKET = 6
+JOBS_A_BUCKET = 7
 NOTHING, QUICK_NOTHING = 10_000, 500
 """Jobs of the finished project."""
 
@@ -33,7 +33,7 @@ ONE_RULE = 'rule all:\n    output: "made"\n    shell: "touch {output}"\n'
 
 PER_SUBJECT = """
 SUBJECTS = [line.strip() for line in open("subjects.txt")]
-STAGES = ["preprocess", "parcellate", "flatmap", "augment", "shards", "pages"]
+STAGES = ["preprocess", "parcellate", "flatmap", "augment", "clips", "shards", "pages"]
 rule all:
     input: expand("made/{stage}/{subject}", stage=STAGES, subject=SUBJECTS)
 rule preprocess:
@@ -42,7 +42,7 @@ rule preprocess:
 rule other:
     input: "made/preprocess/{subject}"
     output: "made/{stage}/{subject}"
-    wildcard_constraints: stage="parcellate|flatmap|augment|shards|pages"
+    wildcard_constraints: stage="parcellate|flatmap|augment|clips|shards|pages"
     shell: "touch {output}"
 """
 

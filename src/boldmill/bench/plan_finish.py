@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from boldmill.plan.dag import open_dag
+from boldmill.plan.dag import is_temporary, open_dag
 
 
 def finish(words: list[str]) -> int:
@@ -24,6 +24,8 @@ def finish(words: list[str]) -> int:
             for job in level:
                 if job in needed and job.output:
                     for path in job.output:
+                        if is_temporary(path):  # gone when a run ends
+                            continue
                         Path(path).parent.mkdir(parents=True, exist_ok=True)
                         Path(path).write_text("made\n")
                     workflow.async_run(_record(workflow.persistence, job))

@@ -61,7 +61,7 @@ def why(job: Job, tickets: Mapping[str, str], results: Path) -> Why:
         Results folder.
     """
     past = past_of(job)
-    if job.missing and not past.known:
+    if (job.missing or job.temporary) and not past.known:
         return Why(first=True)
     phrases: list[str] = ["asked for (forced)"] if "forced" in job.changed else []
     if is_settings(past.settings) and is_settings(job.settings):
@@ -80,6 +80,8 @@ def why(job: Job, tickets: Mapping[str, str], results: Path) -> Why:
         phrases.append("its list of inputs changed")
     phrases += ["the command of its rule changed"] if "code" in job.changed else []
     phrases += ["its software environment changed"] if "software" in job.changed else []
+    if job.temporary and not (phrases or scans or job.after or job.missing):
+        phrases.append("its temporary output is needed again")
     return Why(phrases=tuple(dict.fromkeys(phrases)), scans=scans, follows=tuple(job.after), missing=bool(job.missing))
 
 

@@ -22,12 +22,15 @@ from boldmill.errors import EXIT_OK, ConfigError
 from boldmill.plan.table import COSTS, GPU_TFLOPS
 
 if TYPE_CHECKING:
+    from boldmill.config.model import Config
     from boldmill.index.read import Index
     from boldmill.plan.causes import Why
     from boldmill.plan.dryrun import DryRun, Job
     from boldmill.plan.estimate import Machine, Row
 
 NVIDIA = Path("/dev/nvidiactl")
+TRAINING = {"all", "train", "evaluate", "interpret", "report", "audit"}
+"""Targets that a training may belong to."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +109,7 @@ def make(args: argparse.Namespace) -> Planned:
     return Planned(
         run=found,
         reasons=reasons,
-        stages=told(found, reasons, rows),
+        stages=[*told(found, reasons, rows), *held_back(found, config, args.targets)],
         rows=rows,
         total=everything,
         machine=machine,
@@ -188,14 +191,32 @@ def told(found: DryRun, reasons: dict[int, Why], rows: list[Row]) -> list[dict[s
     ]
 
 
+def held_back(found: DryRun, config: Config, targets: list[str]) -> list[dict[str, Any]]:
+    """Return the trainings that do not run although there is newer data, because their snapshot is frozen."""
+    from boldmill.paths import ROLLING, Layout
+    from boldmill.shards.staleness import staleness
+
+    name, stages = config.snapshot.name, {job.stage for job in found.jobs}
+    if name == ROLLING or (targets and not TRAINING & set(targets)):
+        return []
+    if not Layout.at(config.results).snapshot(name).is_file():
+        return []
+    if "snapshot" not in stages and not staleness(config.results, name):
+        return []
+    because = f"snapshot {name} is frozen; shards are newer: name a new snapshot to train on them"
+    trained = [f"train_{model}" for model in config.models.train]
+    return [{"stage": one, "jobs": 0, "scans": 0, "because": because} for one in trained if one not in stages]
+
+
 def lines(planned: Planned) -> list[str]:
     """Return what will run and why, one line per stage."""
     from boldmill.plan.render import stage_line
     from boldmill.plan.words import title
 
-    if not planned.stages:
-        return ["Nothing to do: every output is there and up to date."]
-    return [stage_line(title(one["stage"]), one["scans"], one["jobs"], one["because"]) for one in planned.stages]
+    found = [] if planned.run.jobs else ["Nothing to do: every output is there and up to date."]
+    return found + [
+        stage_line(title(one["stage"]), one["scans"], one["jobs"], one["because"]) for one in planned.stages
+    ]
 
 
 def as_json(planned: Planned) -> dict[str, Any]:

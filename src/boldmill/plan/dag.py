@@ -128,7 +128,8 @@ def _jobs(workflow: Any) -> dict[str, Any]:
                 "wildcards": dict(job.wildcards_dict),
                 "output": [str(path) for path in job.output],
                 "inputs": sorted(str(path) for path in reason.updated_input - reason.updated_input_run),
-                "missing": sorted(str(path) for path in reason.missing_output),
+                "missing": sorted(str(path) for path in reason.missing_output if not is_temporary(path)),
+                "temporary": any(map(is_temporary, reason.missing_output)),
                 "changed": sorted(name for name, on in flags.items() if on),
                 "after": sorted(after),
                 "settings": texts.number(settings),
@@ -138,6 +139,11 @@ def _jobs(workflow: Any) -> dict[str, Any]:
             }
         )
     return {"jobs": jobs, "settings": list(texts.numbers)}
+
+
+def is_temporary(path: Any) -> bool:
+    """Return whether an output of Snakemake's is removed once it was read."""
+    return bool(path.flags.get("temp"))
 
 
 def _settings(job: Any) -> str:

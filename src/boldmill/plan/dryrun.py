@@ -43,7 +43,9 @@ class Job:
     inputs : tuple of str
         Inputs that are newer than the outputs, where that alone is the reason.
     missing : tuple of str
-        Outputs that are not there and are wanted.
+        Outputs that are not there and are wanted, temporary ones left out.
+    temporary : bool
+        Whether a temporary output is wanted again.
     changed : frozenset of str
         Further reasons of Snakemake: ``params``, ``input`` (another set of files), ``code``, ``software``, ``forced``.
     after : tuple of str
@@ -61,6 +63,7 @@ class Job:
     output: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    temporary: bool = False
     changed: frozenset[str] = frozenset()
     after: tuple[str, ...] = ()
     settings: str = ""

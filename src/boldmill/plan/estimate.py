@@ -52,6 +52,8 @@ class Row:
         Peak of the largest job.
     disk_mib : float
         What stays on the disk.
+    temporary_mib : float
+        What is there for a while beside it.
     wall_s : float
         Time from the first to the last of them, where they are alone.
     busy_s : float
@@ -69,6 +71,7 @@ class Row:
     disk_mib: float
     wall_s: float
     busy_s: float
+    temporary_mib: float = 0.0
     measured: int = 0
 
 
@@ -144,6 +147,8 @@ def estimate(
     for stage, held in by_stage.items():
         of = factors.get(stage, Factors())
         each = [spent(job, work, of, resources.voxels, machine) for job, work in held]
+        passing = sum(COSTS[stage].temporary_mib * work.volumes for _, work in held)
+        kept = passing if "frames" in resources.config.flatmap.keep else 0.0
         rows.append(
             Row(
                 stage=stage,
@@ -154,7 +159,8 @@ def estimate(
                 cpu_s=sum(one.cpu_s for one in each),
                 gpu_s=sum(one.gpu_s for one in each),
                 memory_mib=max(one.memory_mib for one in each),
-                disk_mib=sum(one.disk_mib for one in each),
+                disk_mib=sum(one.disk_mib for one in each) + kept,
+                temporary_mib=passing - kept,
                 wall_s=makespan([one.wall_s for one in each], slots(held[0][0], machine)),
                 busy_s=sum(one.wall_s * max(1, job.threads) for one, (job, _) in zip(each, held, strict=True)),
                 measured=of.jobs,
@@ -210,4 +216,5 @@ def total(rows: Sequence[Row], wall: float) -> Row:
         gpu_s=math.fsum(row.gpu_s for row in rows),
         memory_mib=max((row.memory_mib for row in rows), default=0.0),
         disk_mib=math.fsum(row.disk_mib for row in rows),
+        temporary_mib=math.fsum(row.temporary_mib for row in rows),
     )

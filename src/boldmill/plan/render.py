@@ -22,7 +22,11 @@ def stage_line(title: str, scans: int, jobs: int, why: str) -> str:
     'preprocess: 412 scans in 16 jobs, because clean.band_high changed 0.1 -> 0.08'
     >>> stage_line("snapshot", 0, 1, "follows shards")
     'snapshot: 1 job, because follows shards'
+    >>> stage_line("train brainmass", 0, 0, "snapshot first is frozen")
+    'train brainmass: nothing (snapshot first is frozen)'
     """
+    if not jobs:
+        return f"{title}: nothing ({why})"
     return f"{title}: {count(scans, 'scan') + ' in ' if scans else ''}{count(jobs, 'job')}, because {why}"
 
 
@@ -130,6 +134,10 @@ def notes(rows: Sequence[Row], machine: Machine) -> list[str]:
         lines.append(
             "GPU-hours are an assumption, not a measurement: operations counted from the settings, at "
             f"{machine.tflops:g} TFLOP/s sustained per GPU (--gpu-tflops), and the time of the rest as on a core."
+        )
+    if passing := sum(row.temporary_mib for row in rows):
+        lines.append(
+            f"Up to {size(passing)} more for a while: frames of flat maps, removed as they become clips (flatmap.keep)."
         )
     lines.append(
         "Disk is what stays. What is remembered of earlier runs (steps, unchanged subjects) is not counted as saved. "

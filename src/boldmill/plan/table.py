@@ -70,6 +70,8 @@ class Cost:
         Peak memory: of any job, per volume of the longest scan, and per scan or table of the job.
     subject_mib, scan_mib, volume_mib, table_mib : float
         Disk that stays, per subject, scan, volume and table.
+    temporary_mib : float
+        Disk per volume until the next stage has read it, or for good where the configuration keeps it.
     pool : bool
         Whether threads work on whole subjects at the same time, each with its own memory.
     gpu : bool
@@ -92,6 +94,7 @@ class Cost:
     scan_mib: float = 0.0
     volume_mib: float = 0.0
     table_mib: float = 0.0
+    temporary_mib: float = 0.0
     pool: bool = False
     gpu: bool = False
     tables: bool = True
@@ -145,17 +148,16 @@ COSTS: dict[str, Cost] = {
         source=f"{REAL}; {DEMO}; memory: {LONG}; tables: {ABIDE}",
     ),
     "flatmap": Cost(
-        job_s=1.5, scan_s=2.9, volume_s=0.04, base_mib=350, longest_mib=0.8, scan_mib=1.4,
+        job_s=1.5, scan_s=2.9, volume_s=0.04, base_mib=350, longest_mib=0.8, scan_mib=1.4, temporary_mib=0.3,
         tables=False,
-        source=f"{REAL}; {DEMO}; memory: {LONG}; disk without frames, which are temporary (0.3 MiB per volume)",
+        source=f"{REAL}; {DEMO}; memory: {LONG}",
     ),
     "augment": Cost(
         job_s=0.5, scan_s=0.005, table_s=0.004, base_mib=135, row_mib=0.5, scan_mib=0.08, table_mib=0.095,
         source=f"{DEMO}; {ABIDE}",
     ),
     "clips": Cost(
-        job_s=0.5, volume_s=0.0011, base_mib=290, longest_mib=0.4, volume_mib=0.26,
-        tables=False,
+        job_s=0.5, volume_s=0.0011, base_mib=290, longest_mib=0.4, volume_mib=0.26, tables=False,
         source=f"{DEMO} (as part of the shards)",
     ),
     "shards": Cost(

@@ -22,7 +22,7 @@ from boldmill.atomic import read_json, sha256_file, sha256_text, write_json
 from boldmill.errors import MachineFault
 from boldmill.index.buckets import listed, subject_list
 from boldmill.paths import Layout
-from boldmill.provenance.record import Recorder, environment, prov_path
+from boldmill.provenance.record import Recorder, environment, prov_path, shown
 from boldmill.stages import Settings
 
 Subject = tuple[str, str]
@@ -84,23 +84,27 @@ def run_bucket(bucket: Path, out: Path, plan: Plan, workers: int) -> int:
 
 def is_current(manifest: Path, tickets: Sequence[Path], plan: Plan) -> bool:
     """Whether a subject's manifest was made of these tickets, settings and packages, and every output is unchanged."""
-    record = prov_path(manifest)
-    if not (manifest.is_file() and record.is_file()):
+    try:
+        known = read_json(prov_path(manifest))
+        return _is_of(known, tickets, plan) and _is_whole(known)
+    except (OSError, ValueError, KeyError, TypeError):  # no record, or a damaged one: made again
         return False
-    known = read_json(record)
+
+
+def _is_of(known: dict[str, Any], tickets: Sequence[Path], plan: Plan) -> bool:
     if sha256_text(known["settings"]) != sha256_text(subject_settings(plan.settings, tickets)):
         return False
     if known["environment"]["packages_digest"] != environment()["packages_digest"]:
         return False
     read = {item["path"]: item["sha256"] for item in known["inputs"]}
-    from boldmill.provenance.record import shown
-
     wanted = [*tickets, plan.template]
     if any(read.get(shown(path)) != sha256_file(path) for path in wanted):
         return False
-    if {path for path in read if "/tickets/" in path} != {shown(path) for path in tickets}:
-        return False
-    return all(Path(o["path"]).is_file() and sha256_file(o["path"]) == o["sha256"] for o in known["outputs"])
+    return {path for path in read if "/tickets/" in path} == {shown(path) for path in tickets}
+
+
+def _is_whole(known: dict[str, Any]) -> bool:
+    return all(sha256_file(item["path"]) == item["sha256"] for item in known["outputs"])
 
 
 def subject_settings(settings: Settings, tickets: Sequence[Path]) -> str:

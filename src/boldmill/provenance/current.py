@@ -91,7 +91,8 @@ class Current:
             if name not in self._atlases:
                 return set()
             config = config.model_copy(update={"spaces": for_atlas(config.spaces, name)})
-        return {stage_json(config, stage, owner) for owner in (None, *(dataset.name for dataset in config.datasets))}
+        owners = [None, *([dataset.name] for dataset in config.datasets)]
+        return {stage_json(config, stage, owner) for owner in owners}
 
     @cached_property
     def _atlases(self) -> list[str]:

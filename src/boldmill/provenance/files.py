@@ -15,6 +15,8 @@ CACHES = (".cache", ".snakemake")
 """Folders that only save time: deleting one changes no output."""
 CACHE_FILES = ("index/hashes.parquet", "index/hashes_tables.json")
 TEMPORARY = ".tmp-"
+STATE = "resume*.safetensors"
+"""State of a training that is under way or was interrupted, and goes on from it; no output yet."""
 
 
 def walk(folder: Path, *, skip: tuple[str, ...] = ()) -> Iterator[tuple[Path, os.stat_result]]:
@@ -45,13 +47,19 @@ def artefacts(results: Path) -> Iterator[Path]:
     """Yield every file that some command must have recorded; records, caches and leftovers are none."""
     caches = {results / name for name in CACHE_FILES}
     for path, _ in _below(results):
-        if not (path.name.endswith(SUFFIX) or path.name.startswith(TEMPORARY) or path in caches):
+        none = path.name.endswith(SUFFIX) or path.name.startswith(TEMPORARY) or path.match(STATE)
+        if not none and path not in caches:
             yield path
 
 
 def leftovers(results: Path) -> Iterator[Path]:
     """Yield the temporary files of killed commands."""
     yield from (path for path, _ in _below(results) if path.name.startswith(TEMPORARY))
+
+
+def states(results: Path) -> Iterator[Path]:
+    """Yield the saved states of trainings that did not end."""
+    yield from (path for path, _ in _below(results) if path.match(STATE))
 
 
 def _below(results: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from boldmill.errors import EXIT_FAILURE, EXIT_OK
 from boldmill.index.read import Index, read_index
 from boldmill.paths import Layout
-from boldmill.provenance.files import artefacts, leftovers
+from boldmill.provenance.files import artefacts, leftovers, states
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.record import shown
 
@@ -107,6 +107,8 @@ def orphans(results: Path, recorded: Iterable[str], index: Index | None) -> list
     known = set(recorded)
     living = Living(index, tombstones(results)) if index is not None else None
     found = [Orphan(shown(path), "left by a command that was killed") for path in leftovers(results)]
+    waiting = "state of a training that did not end: the same command goes on from it"
+    found += [Orphan(shown(path), waiting) for path in states(results) if shown(path) not in known]
     for path in artefacts(results):
         why = _why(path.relative_to(results), living) if living else None
         if why is None and shown(path) not in known:

@@ -3,9 +3,9 @@
 Compared are the records in the ledger with the present configuration (its value of every key a stage reads), with the
 stage versions of this code, and with the inputs on disk: a raw file counts as changed where its size differs, or its
 content, which is read only if the file is younger than its reader. What was made from something stale is stale too;
-only the index is no reason by itself: `snakemake ingest` rewrites just the tickets whose content changed. A model that
-was trained on somebody who withdrew consent since is stale. Other versions of packages are counted, but are no reason,
-because no stage is made again for them.
+only the index is no reason by itself: `snakemake ingest` rewrites just the tickets whose content changed. Frozen shards
+do not follow the shards they were made of. A model that was trained on somebody who withdrew consent since is stale.
+Other versions of packages are counted, but are no reason, because no stage is made again for them.
 
 Exit status: 0 nothing is stale, 1 something is, 2 the command line or the configuration is wrong.
 
@@ -87,7 +87,8 @@ def _reasons_of_inputs(ledger: Ledger) -> dict[str, list[str]]:
     """Return record -> what changed of its own inputs since."""
     found: dict[str, list[str]] = {}
     for record, path in ledger.older_inputs():
-        found.setdefault(record, []).append(f"made again since: {path}")
+        if not is_frozen(record):
+            found.setdefault(record, []).append(f"made again since: {path}")
     changed = dict(_changed_raw(ledger))
     for record, path, sha256 in ledger.readers_of(changed):
         state, now = changed[path]
@@ -142,7 +143,7 @@ def _behind(ledger: Ledger, stale: set[str]) -> dict[str, str]:
     while todo:
         source = todo.pop(0)
         for reader in sorted(made_from.get(source, ())):
-            if reader not in found and reader != source:
+            if reader not in found and reader != source and not is_frozen(reader):
                 found[reader] = source
                 todo.append(reader)
     return found

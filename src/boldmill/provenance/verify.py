@@ -44,6 +44,7 @@ from boldmill.provenance.files import artefacts
 from boldmill.provenance.fold import INPUTS, Folded, fold
 from boldmill.provenance.hashing import JOURNAL, Found, Journal, look_at_all
 from boldmill.provenance.ledger import Ledger, read_table
+from boldmill.provenance.lifetimes import is_frozen
 from boldmill.provenance.record import DIGEST, SUFFIX, own_digest, prov_path, shown
 
 COARSE_NS = (100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
@@ -234,16 +235,17 @@ def _changes(
     import pyarrow.compute as pc
 
     same = table.filter(pc.is_in(table.column("sha256"), value_set=_strings(f.sha256 or "" for f in changed.values())))
-    owners: dict[str, str] = {}
+    owners: dict[str, list[str]] = {}
     for path, sha256 in zip(same.column("path").to_pylist(), same.column("sha256").to_pylist(), strict=True):
-        owners.setdefault(sha256, path)
+        owners.setdefault(sha256, []).append(path)
     for name, found in changed.items():
         old = recorded[name][0] if name in recorded else min(wanted[name])
         said = f"content changed: recorded {old[:12]}, found {str(found.sha256)[:12]}"
-        owner = owners.get(str(found.sha256))
-        if owner is not None:
-            other = changed.get(owner)
-            swapped = other is not None and other.sha256 == old
+        alike = owners.get(str(found.sha256), [])
+        swapped = [path for path in alike if path in changed and changed[path].sha256 == old]
+        beside = [path for path in swapped or alike if Path(path).parent == Path(name).parent]
+        if alike:  # frozen shards hold the same bytes as those they were made of: name the one beside it
+            owner = (beside or swapped or alike)[0]
             said += f"; swapped with {owner}" if swapped else f"; it holds what {owner} should"
         yield Finding(name, said)
 
@@ -257,7 +259,7 @@ def _unknown(results: Path, recorded: dict[str, Any]) -> Iterator[Finding]:
 
 def _stale(truth: Ledger, raw: dict[str, str | None]) -> Iterator[Finding]:
     """Yield what was made from an older content of an output, or of a raw file of which readers saw several."""
-    found = [(record, path) for record, path in truth.older_inputs()]
+    found = [(record, path) for record, path in truth.older_inputs() if not is_frozen(record)]
     found += [(record, path) for record, path, sha256 in truth.readers_of(raw) if sha256 != raw[path]]
     for record, path in found:
         yield Finding(record.removesuffix(SUFFIX), f"stale: it was made from an older {path}")

@@ -166,6 +166,7 @@ def file_system(path: Path, mounts: str | None = None) -> str:
 
 def visible(name: str, path: Path, *, several: bool, kind: str | None = None) -> Check:
     """Whether compute nodes can see a folder, as far as its file system tells."""
+    path = path.absolute()
     kind = kind or file_system(path)
     if kind in SHARED or not several:
         return Check("ok", f"shared {name}", f"{path} ({kind}{'' if several else ', one node only'})")
@@ -176,6 +177,7 @@ def visible(name: str, path: Path, *, several: bool, kind: str | None = None) ->
 
 def inodes(name: str, path: Path, free: int | None = None, total: int | None = None) -> Check:
     """Files that can still be made where the results go."""
+    path = path.absolute()
     while not path.exists():
         path = path.parent
     stat = os.statvfs(path)

@@ -85,10 +85,10 @@ def test_changed_content_changes_one_ticket_only(tree):
     tree.ingest()
     before = tree.snapshot()
     tree.bold("01", seed=99)
-    tree.ingest()
+    bucket = next(row.bucket for row in tree.ingest() if row.subject == "01")
     after = tree.snapshot()
     changed = {name for name in after if after[name] != before.get(name)}
-    assert changed == {"tickets/ds_sub-01_task-rest.json", "runs.parquet"}
+    assert changed == {"tickets/ds_sub-01_task-rest.json", f"buckets/bucket-{bucket:03d}.json", "runs.parquet"}
 
 
 def test_new_subject_changes_no_old_ticket_and_one_bucket(tree):

@@ -102,9 +102,10 @@ def test_root_sidecar_change_reaches_the_tickets_it_applies_to(tree):
     tree.ingest()
     before = tree.snapshot()
     tree.write("task-rest_bold.json", {"RepetitionTime": 2.0, "EchoTime": 0.03})
-    tree.ingest()
+    bucket = next(row.bucket for row in tree.ingest() if row.subject == "01")
     after = tree.snapshot()
     assert {name for name in after if after[name] != before[name]} == {
         "tickets/ds_sub-01_task-rest.json",
+        f"buckets/bucket-{bucket:03d}.json",
         "runs.parquet",
     }

@@ -55,7 +55,11 @@ def test_a_row_adds_up_the_table_over_its_jobs(resources: Resources) -> None:
     assert row.cpu_s == pytest.approx(expected) and row.gpu_s == 0 and row.measured == 0
     assert (row.jobs, row.scans) == (2, 5)
     assert row.memory_mib == pytest.approx(cost.base_mib + 300 * cost.longest_mib)  # of the longest scan
-    assert row.disk_mib == pytest.approx(900 * cost.volume_mib)
+    assert row.disk_mib == pytest.approx(5 * cost.scan_mib)
+    assert row.temporary_mib == pytest.approx(900 * cost.temporary_mib) and cost.temporary_mib > 0
+    resources.config = parse({"flatmap": {"keep": ["frames"]}})
+    (kept,) = estimate(jobs, {}, resources, {}, Machine(cores=2))
+    assert kept.temporary_mib == 0 and kept.disk_mib == pytest.approx(row.disk_mib + row.temporary_mib)
     assert row.wall_s == pytest.approx(max(expected / 2, cost.job_s + 3 * cost.scan_s + 600 * cost.volume_s))
 
 

@@ -97,9 +97,10 @@ def test_a_damaged_output_and_another_setting_are_not_reused(mill: Mill) -> None
     run(mill)
     before = started(mill)
     (mill.results / "preprocess/ds/sub-03.json").write_text("{}\n")
+    prov_path(mill.results / "preprocess/ds/sub-01.json").write_text('{"inputs": []')  # damaged
     run(mill)
     after = started(mill)
-    assert [s for s in PEOPLE if before[s] != after[s]] == ["03"]
+    assert [s for s in PEOPLE if before[s] != after[s]] == ["01", "03"]
     mill.config = mill.config.model_copy(update={"seed": 7})
     run(mill)
     assert all(before[s] != started(mill)[s] for s in PEOPLE)

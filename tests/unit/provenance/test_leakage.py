@@ -41,7 +41,8 @@ def test_a_relative_of_a_tested_subject_counts(project) -> None:
     project.families["04"] = "F1"
     project.shards(1)
     project.ledger()
-    assert found()[0].overlap == ["demo/04"]
+    tables = {one.table: one.overlap for one in found()}
+    assert tables == {"its own snapshot": ["demo/04"], str(LAYOUT.metrics("brainmass")): ["demo/04"]}
 
 
 def test_the_same_raw_bytes_under_another_name_count(project) -> None:

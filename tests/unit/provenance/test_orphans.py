@@ -10,6 +10,7 @@ from boldmill.index.read import read_index
 from boldmill.paths import Layout
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.orphans import Living, orphans
+from boldmill.provenance.verify import verify
 
 RESULTS = Path("results")
 LAYOUT = Layout.at(RESULTS)
@@ -34,6 +35,13 @@ def test_a_file_nobody_recorded_and_what_a_killed_command_left(project) -> None:
         "results/shards/.tmp-1-abc-x.parquet": "left by a command that was killed",
     }
     assert main(["audit", "orphans"]) == 1
+
+
+def test_the_state_of_an_interrupted_training_is_named_but_no_stranger_to_verify(project) -> None:
+    state = LAYOUT.checkpoint("brainmass").with_name("resume-0000012.safetensors")
+    write_text(state, "x")
+    assert found() == {str(state): "state of a training that did not end: the same command goes on from it"}
+    assert verify(RESULTS).findings == []
 
 
 def test_a_removed_subject_is_named_with_its_tombstone_down_to_the_rows(project) -> None:
@@ -73,6 +81,7 @@ def test_a_scan_is_told_from_one_whose_name_it_begins_with() -> None:
     living = Living(index, {"demo_sub-01_task-rest_run-2": "gone"})  # type: ignore[arg-type]
     assert living.why_not("demo", "01", "sub-01_task-rest_desc-x_bold.nii.gz") is None
     assert living.why_not("demo", "01", "sub-01_task-rest_run-2_desc-x_bold.nii.gz") == "its scan left the index: gone"
+    assert living.why_not("demo", "01", "sub-01_task-rest_run-21_desc-x_bold.nii.gz") is None
     assert living.why_not("demo", "01", "demo_sub-01_task-rest.npz") is None
     assert living.why_not("demo", "01", "sub-01_desc-preproc_T1w.nii.gz") is None
     assert living.why_not("demo", "010", "sub-010.json") == "its subject is not in the index"

@@ -12,7 +12,9 @@ from boldmill.config.load import load
 from boldmill.paths import Layout
 from boldmill.provenance.current import Current
 from boldmill.provenance.ledger import Ledger
+from boldmill.provenance.record import Recorder
 from boldmill.provenance.stale import find
+from boldmill.provenance.verify import verify
 
 RESULTS = Path("results")
 LAYOUT = Layout.at(RESULTS)
@@ -90,6 +92,27 @@ def test_an_output_made_again_makes_its_readers_stale(project) -> None:
     found = stale()
     assert found["shards"] == {f"made again since: {LAYOUT.subject('demo', '01')}"}
     assert "preprocess" not in found
+
+
+def test_frozen_shards_and_what_was_trained_on_them_do_not_follow(project) -> None:
+    shard, kept = LAYOUT.shard("fc", 0, "atlas"), RESULTS / "datasets" / "first" / "shards" / "fc.parquet"
+    with Recorder(project.settings("freeze_shards"), out=kept.parent.with_suffix(".json"), inputs=[shard]) as record:
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(shard.read_bytes())
+        record.add_output(kept)
+        write_json(kept.parent.with_suffix(".json"), [])
+    project.families["01"] = "F9"  # rewrites shards of scans
+    project.bold("01").write_text("another bold")
+    project.preprocess("01")
+    project.shards(0)
+    shard.write_bytes(shard.read_bytes() + b"x")
+    with Recorder(project.settings("shards"), out=shard):
+        pass
+    project.ledger()
+    listed = find(Ledger.load(RESULTS), Current(load("config.yaml"))).files
+    assert str(LAYOUT.snapshot("latest")) in listed
+    assert not [path for path in listed if path.startswith("results/datasets/first")]
+    assert not [f for f in verify(RESULTS).findings if f.path.startswith("results/datasets/first")]
 
 
 def test_a_lost_intermediate_is_no_reason(project) -> None:

@@ -153,6 +153,12 @@ def test_an_edited_record_is_named(project) -> None:
     assert "the record was edited: it no longer has its own digest" in problems()[str(record)]
 
 
+def test_an_edited_record_of_the_ledger_is_named(project) -> None:
+    record = prov_path(LAYOUT.ledger)
+    record.write_text(record.read_text().replace('"host": "', '"host": "x'))
+    assert problems() == {str(record): ["the record was edited: it no longer has its own digest"]}
+
+
 def test_a_file_forged_together_with_its_record_is_named(project) -> None:
     victim = LAYOUT.subject("demo", "01")
     with Recorder(project.settings("preprocess"), out=victim):

@@ -60,7 +60,9 @@ def test_every_rule_tracks_one_value() -> None:
         for block in re.split(r"^rule ", rules.read_text(), flags=re.MULTILINE)[1:]:
             if "shell:" in block:
                 params = re.search(r"    params:\n((?:        .+\n)+)", block)
-                assert params and params[1].strip().startswith("cfg=plan.settings("), block.splitlines()[0]
+                assert params and params[1].strip().startswith(("cfg=plan.settings(", "cfg=plan.fetch,")), (
+                    block.splitlines()[0]
+                )
                 assert len(params[1].splitlines()) == 1, block.splitlines()[0]
 
 
