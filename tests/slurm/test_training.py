@@ -145,7 +145,7 @@ def disturbed(cluster: None, undisturbed: Path, tmp_path_factory: pytest.TempPat
         lose_node(node, run.job)
         run.again()
         seen.append(run.history())
-        status = run.snakemake.wait(timeout=300)
+        status = run.snakemake.wait(timeout=600)
     finally:
         subprocess.run(["scancel", run.job], check=False)
         if not daemon(node):
