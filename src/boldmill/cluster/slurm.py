@@ -46,7 +46,7 @@ def own_job() -> str:
 
 def show(number: str) -> Job | None:
     """Return a job, or None where SLURM does not answer or knows it no more."""
-    return parse_job(_ask("scontrol", "show", "job", "-o", number))
+    return parse_job(ask("scontrol", "show", "job", "-o", number))
 
 
 def parse_job(text: str) -> Job | None:
@@ -69,7 +69,7 @@ def parse_job(text: str) -> Job | None:
 
 def seconds_left(number: str) -> float | None:
     """Return the seconds to a job's time limit, None where there is no limit or no answer."""
-    return parse_time(_ask("squeue", "-h", "-j", number, "-O", "TimeLeft:30"))
+    return parse_time(ask("squeue", "-h", "-j", number, "-O", "TimeLeft:30"))
 
 
 def parse_time(text: str) -> float | None:
@@ -89,7 +89,7 @@ def parse_time(text: str) -> float | None:
 
 def first_host(nodes: str) -> str:
     """Return the first host of a node list, empty where SLURM does not answer."""
-    return _ask("scontrol", "show", "hostnames", nodes).partition("\n")[0].strip()
+    return ask("scontrol", "show", "hostnames", nodes).partition("\n")[0].strip()
 
 
 def requeue(number: str) -> bool:
@@ -101,7 +101,8 @@ def requeue(number: str) -> bool:
         return False
 
 
-def _ask(*words: str) -> str:
+def ask(*words: str) -> str:
+    """Return what a command of SLURM printed; empty where it failed, is not there, or took too long."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired):

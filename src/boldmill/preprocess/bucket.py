@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from boldmill.atomic import read_json, sha256_file, sha256_text, write_json
+from boldmill.atomic import read_json, sha256_file, write_json
 from boldmill.errors import MachineFault
 from boldmill.index.buckets import listed, subject_list
 from boldmill.paths import Layout
@@ -57,12 +57,13 @@ def run_bucket(bucket: Path, out: Path, plan: Plan, workers: int) -> int:
         def one(item: tuple[Subject, list[Path]]) -> str | None:
             (dataset, subject), tickets = item
             manifest = layout.subject(dataset, subject)
-            if is_current(manifest, tickets, plan):
+            settings = plan.settings.for_dataset(dataset)
+            if is_current(manifest, tickets, settings, plan.template):
                 done.add(f"sub-{subject} of {dataset}: unchanged")
                 return None
             log = layout.preprocess_log(dataset, subject)
             started = time.monotonic()
-            code = children.run(_command(tickets, manifest, plan), log)
+            code = children.run(_command(tickets, manifest, settings, plan), log)
             told = f"{time.monotonic() - started:.0f} s" if code == 0 else f"FAILED, {_ending(code)}, see {log}"
             done.add(f"sub-{subject} of {dataset}: {told}")
             return None if code == 0 else f"sub-{subject} of {dataset}: {_last_line(log) or _ending(code)}"
@@ -82,22 +83,22 @@ def run_bucket(bucket: Path, out: Path, plan: Plan, workers: int) -> int:
     return done.unchanged
 
 
-def is_current(manifest: Path, tickets: Sequence[Path], plan: Plan) -> bool:
+def is_current(manifest: Path, tickets: Sequence[Path], settings: str, template: Path) -> bool:
     """Whether a subject's manifest was made of these tickets, settings and packages, and every output is unchanged."""
     try:
         known = read_json(prov_path(manifest))
-        return _is_of(known, tickets, plan) and _is_whole(known)
+        return _is_of(known, tickets, settings, template) and _is_whole(known)
     except (OSError, ValueError, KeyError, TypeError):  # no record, or a damaged one: made again
         return False
 
 
-def _is_of(known: dict[str, Any], tickets: Sequence[Path], plan: Plan) -> bool:
-    if sha256_text(known["settings"]) != sha256_text(subject_settings(plan.settings, tickets)):
+def _is_of(known: dict[str, Any], tickets: Sequence[Path], settings: str, template: Path) -> bool:
+    if known["settings"] != settings:
         return False
     if known["environment"]["packages_digest"] != environment()["packages_digest"]:
         return False
     read = {item["path"]: item["sha256"] for item in known["inputs"]}
-    wanted = [*tickets, plan.template]
+    wanted = [*tickets, template]
     if any(read.get(shown(path)) != sha256_file(path) for path in wanted):
         return False
     return {path for path in read if "/tickets/" in path} == {shown(path) for path in tickets}
@@ -107,15 +108,10 @@ def _is_whole(known: dict[str, Any]) -> bool:
     return all(sha256_file(item["path"]) == item["sha256"] for item in known["outputs"])
 
 
-def subject_settings(settings: Settings, tickets: Sequence[Path]) -> str:
-    """Return the settings of one subject: those of the bucket without what other data sets override."""
-    return settings.for_dataset(str(read_json(tickets[0])["dataset"]))
-
-
-def _command(tickets: Sequence[Path], out: Path, plan: Plan) -> list[str]:
+def _command(tickets: Sequence[Path], out: Path, settings: str, plan: Plan) -> list[str]:
     words = [sys.executable, "-m", "boldmill", "preprocess", "--tickets", *map(str, tickets)]
     words += ["--template", str(plan.template), "--results", str(plan.results), "--threads", str(plan.threads)]
-    return [*words, "--out", str(out), "--config-json", subject_settings(plan.settings, tickets)]
+    return [*words, "--out", str(out), "--config-json", settings]
 
 
 def _ending(code: int) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from boldmill.cluster.slurm import ask, parse_time
 from boldmill.setup.checks import Check
 
 SHARED = {
@@ -56,8 +56,7 @@ def login_node(folders: Mapping[str, Path], root: Path | None = None) -> list[Ch
 
 
 def _ask(*words: str) -> list[str]:
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20)
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
+    return [line.strip() for line in ask(*words).splitlines() if line.strip()]
 
 
 def nodes() -> list[str]:
@@ -92,11 +91,8 @@ def minutes(limit: str) -> int | None:
     >>> minutes("1-12:00:00"), minutes("30:00"), minutes("infinite")
     (2160, 30, None)
     """
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
-    if match is None:
-        return None
-    days, hours, mins = (int(part or 0) for part in match.groups()[:3])
-    return (days * 24 + hours) * 60 + mins
+    seconds = parse_time(limit)
+    return None if seconds is None else int(seconds // 60)
 
 
 def gpus(gres: str) -> int:
