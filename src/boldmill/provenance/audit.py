@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
+import sys
 
 ACTIONS = {
     "verify": "boldmill.provenance.verify",
@@ -48,4 +50,6 @@ def run(args: argparse.Namespace) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files are to be printed whatever they are
+        sys.stdout.reconfigure(errors="backslashreplace")
     return int(module.run(parser.parse_args(args.rest)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from boldmill.paths import Layout
 from boldmill.provenance.record import SUFFIX
 
-NO_ARTEFACTS = ("logs", "benchmarks", "work", "provenance")
+NO_ARTEFACTS = ("logs", "benchmarks", "work", "provenance", "lost+found")
 """Folders directly below the results whose files nobody records; those of the audit are checked by name."""
 CACHES = (".cache", ".snakemake")
 """Folders that only save time: deleting one changes no output."""
@@ -20,22 +20,44 @@ STATE = "resume*.safetensors"
 
 
 def walk(folder: Path, *, skip: tuple[str, ...] = ()) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield every file below a folder with its state, in no order; ``skip`` names folders, at any depth."""
-    todo = [folder]
+    """Yield every file below a folder with its state, in no order; ``skip`` names folders, at any depth.
+
+    Links to folders are followed, each target once. A folder that cannot be read is yielded itself: what nobody can
+    look into must not pass for empty.
+    """
+    todo, followed = [folder], {os.path.realpath(folder)}
     while todo:
+        here = todo.pop()
         try:
-            entries = list(os.scandir(todo.pop()))
+            entries = list(os.scandir(here))
+        except FileNotFoundError:  # gone meanwhile
+            continue
         except OSError:
+            yield here, _state(here)
             continue
         for entry in entries:
             try:
-                if entry.is_dir(follow_symlinks=False):
-                    if entry.name not in skip:
-                        todo.append(Path(entry.path))
+                if entry.is_dir():
+                    if entry.name in skip:
+                        continue
+                    if entry.is_symlink():
+                        target = os.path.realpath(entry.path)
+                        if target in followed:
+                            continue
+                        followed.add(target)
+                    todo.append(Path(entry.path))
                 else:
-                    yield Path(entry.path), entry.stat(follow_symlinks=False)
-            except OSError:  # gone meanwhile
+                    yield Path(entry.path), _state(entry.path)
+            except FileNotFoundError:  # gone meanwhile
                 continue
+
+
+def _state(path: str | Path) -> os.stat_result:
+    """Return the state of a file or link itself; zeros where nobody may know it."""
+    try:
+        return os.lstat(path)
+    except PermissionError:
+        return os.stat_result((0,) * 10)
 
 
 def record_files(results: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -50,6 +72,15 @@ def artefacts(results: Path) -> Iterator[Path]:
         none = path.name.endswith(SUFFIX) or path.name.startswith(TEMPORARY) or path.match(STATE)
         if not none and path not in caches:
             yield path
+
+
+def stranger(path: Path) -> str:
+    """Return what is to be said of an artefact that no record knows."""
+    try:
+        closed = path.is_dir()
+    except OSError:
+        closed = True
+    return "cannot be looked into" if closed else "no record knows it"
 
 
 def leftovers(results: Path) -> Iterator[Path]:
@@ -69,7 +100,7 @@ def _below(results: Path) -> Iterator[tuple[Path, os.stat_result]]:
         return
     for entry in sorted(os.scandir(results), key=lambda entry: entry.name):
         path = Path(entry.path)
-        if not entry.is_dir(follow_symlinks=False):
+        if not entry.is_dir():
             yield path, entry.stat(follow_symlinks=False)
         elif entry.name not in (*NO_ARTEFACTS, *CACHES):
             yield from walk(path, skip=CACHES)

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +96,15 @@ class Folded:
         """Write the cache of the ledger at ``out``; only after both tables, whose hashes it holds, were written."""
         import pyarrow.parquet as pq
 
-        about = {name: sha256_file(path) for name, path in (("outputs", out), ("inputs", out.with_name(INPUTS)))}
-        for table, name in ((self.lost, LOST), (self.seen.replace_schema_metadata(about), SEEN)):
+        for name in (LOST, SEEN):
+            table = self.lost if name == LOST else self.seen.replace_schema_metadata(_hashes(out))
             with atomic(out.with_name(name)) as temporary:
                 pq.write_table(table, temporary, compression="zstd")
+
+
+def _hashes(out: Path) -> dict[str, str]:
+    """Return the hashes of the tables that rows are taken over from."""
+    return {name: sha256_file(out.with_name(name)) for name in (out.name, INPUTS, LOST)}
 
 
 def fold(results: Path, out: Path, *, fresh: bool = True) -> Folded:
@@ -131,7 +138,7 @@ def fold(results: Path, out: Path, *, fresh: bool = True) -> Folded:
     for part in _read_all([path for path in sorted(marks) if path not in kept], faults):
         outputs.append(part[0])
         inputs.append(part[1])
-    chosen, lost = map(_tidy, _latest(pa.concat_tables(outputs).unify_dictionaries()))
+    chosen, lost = map(tidy, _latest(pa.concat_tables(outputs).unify_dictionaries()))
     read = pa.concat_tables(inputs).sort_by([("record", "ascending"), ("path", "ascending")])
     names = sorted(marks.keys() - faults.keys())
     columns = [names, *([marks[name][i] for name in names] for i in range(3))]
@@ -158,7 +165,7 @@ def _latest(table: Any) -> tuple[Any, Any]:
     return table.filter(first), table.filter(pc.invert(first))
 
 
-def _tidy(table: Any) -> Any:
+def tidy(table: Any) -> Any:
     """Return the table with dictionaries sorted and without unused texts: the same rows give the same bytes."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -186,7 +193,7 @@ def _cached(out: Path, marks: dict[str, tuple[int, int, int]]) -> tuple[set[str]
     try:
         seen, lost = pq.read_table(out.with_name(SEEN)), pq.read_table(out.with_name(LOST))
         hashes = {key.decode(): value.decode() for key, value in (seen.schema.metadata or {}).items()}
-        if hashes != {"outputs": sha256_file(out), "inputs": sha256_file(out.with_name(INPUTS))}:
+        if hashes != _hashes(out):
             return None
         outputs, inputs = pq.read_table(out), pq.read_table(out.with_name(INPUTS))
     except (OSError, ValueError, pa.ArrowException):
@@ -209,7 +216,15 @@ def _read_all(paths: list[str], faults: dict[str, str]) -> Iterator[tuple[Any, A
     with ThreadPoolExecutor(READERS) as pool:
         for start in range(0, len(paths), AT_ONCE):
             some = paths[start : start + AT_ONCE]
-            yield _columns(some, list(pool.map(lambda path: Path(path).read_bytes(), some)), faults)
+            yield _columns(some, list(pool.map(_content, some)), faults)
+
+
+def _content(path: str) -> bytes | OSError:
+    """Return the bytes of a record, or why there are none: it may be gone by now, or somebody else's."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        return error
 
 
 TYPES: dict[str, tuple[type, ...]] = {
@@ -218,6 +233,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "double": (int, float),
     "bool": (bool,),
 }
+LIMITS = {"int32": 1 << 31, "int64": 1 << 63, "double": 1 << 53}
+"""Integers a column can hold are smaller than this."""
 
 
 def _take(item: dict[str, Any], kinds: dict[str, str]) -> list[Any]:
@@ -225,14 +242,24 @@ def _take(item: dict[str, Any], kinds: dict[str, str]) -> list[Any]:
 
     Raises
     ------
-    TypeError
-        One has another type, as in a damaged record.
+    TypeError, ValueError
+        One has another type or does not fit its column, as in a damaged record.
     """
     values = [item.get(name) for name in kinds]
     for value, kind in zip(values, kinds.values(), strict=True):
         if value is not None and type(value) not in TYPES[kind]:
             raise TypeError(kind)
+        if type(value) is int and not -LIMITS[kind] <= value < LIMITS[kind]:
+            raise ValueError(kind)
+        if type(value) is str:
+            value.encode()  # a name that is no UTF-8 fits no table
     return values
+
+
+@lru_cache(maxsize=256)
+def _check_settings(text: str) -> None:
+    if not isinstance(json.loads(text), dict):
+        raise TypeError("settings")
 
 
 def _read(content: bytes) -> tuple[list[Any], list[list[Any]], list[list[Any]], bool]:
@@ -245,10 +272,15 @@ def _read(content: bytes) -> tuple[list[Any], list[list[Any]], list[list[Any]], 
     inputs = [_take(item, INPUT) for item in record["inputs"]]
     if any(None in row[:2] for row in outputs) or any(None in row[1:3] for row in inputs):
         raise TypeError("path or sha256")
+    _check_settings(record["settings"])
+    for time in (record["started"], record["ended"]):
+        datetime.fromisoformat(time)
+    if record["stage"] is None:
+        raise TypeError("stage")
     return shared, outputs, inputs, record.get(DIGEST) is None or own_digest(record) == record[DIGEST]
 
 
-def _columns(paths: list[str], contents: list[bytes], faults: dict[str, str]) -> tuple[Any, Any]:
+def _columns(paths: list[str], contents: list[bytes | OSError], faults: dict[str, str]) -> tuple[Any, Any]:
     import pyarrow as pa
 
     of_outputs, of_inputs = schemas()
@@ -258,8 +290,10 @@ def _columns(paths: list[str], contents: list[bytes], faults: dict[str, str]) ->
     owner: list[int] = []
     for path, content in zip(paths, contents, strict=True):
         try:
+            if isinstance(content, OSError):
+                raise content
             common, wrote, read, whole = _read(content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             faults[path] = f"the record cannot be read ({type(error).__name__})"
             continue
         if not whole:

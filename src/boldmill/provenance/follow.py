@@ -73,7 +73,9 @@ def follow(results: Path, person: Person, changed: Changed, *, date: str, facts:
         for path in sorted(pending):
             if not path.is_file():
                 continue
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = _load(path)
+            if record is None:
+                continue
             for item in record["inputs"]:
                 if item["path"].endswith(SUFFIX):
                     readers.setdefault(item["path"], set()).add(path)
@@ -90,6 +92,20 @@ def follow(results: Path, person: Person, changed: Changed, *, date: str, facts:
             moved.add(shown(path))
         pending = {reader for name in moved for reader in readers.get(name, ())}
     return len(touched)
+
+
+def _load(path: Path) -> Record | None:
+    """Return a record; None of a damaged one, which stays as it is.
+
+    `boldmill audit verify` names it, and so does the withdrawal where it tells of the person.
+    """
+    try:
+        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        items = [*record["inputs"], *record["outputs"]]
+        whole = all(isinstance(item[key], str) for item in items for key in ("path", "sha256"))
+    except (ValueError, KeyError, TypeError):
+        return None
+    return record if whole else None
 
 
 def sound(record: Record) -> bool:

@@ -7,17 +7,18 @@ only while all of them are the same; the time of the last change of state (ctime
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
 from boldmill.atomic import hash_file
-from boldmill.errors import DataFault
 from boldmill.provenance.record import MEMBER
 
 JOURNAL = "verify.jsonl"
@@ -61,9 +62,10 @@ class Journal:
         self.begun = ""
         self.recalled = 0
         self._known: dict[str, tuple[str, list[int]]] = {}
+        self._kept = True
         if fresh:
-            path.unlink(missing_ok=True)
-        for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+            self.finish()
+        for line in path.read_text(errors="replace").splitlines() if path.is_file() and not fresh else ():
             try:  # the last line of a killed run may be cut
                 value = json.loads(line)
                 if "begun" in value:
@@ -95,15 +97,20 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was kept."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as handle:
-            handle.write("".join(line + "\n" for line in self._lines))
+        """Write what was kept. Where nothing can be written, as for a guest, the verification goes on without."""
+        try:
+            with open(self.path, "a", encoding="utf-8") as handle:
+                handle.write("".join(line + "\n" for line in self._lines))
+        except OSError as error:
+            if self._kept:
+                print(f"{self.path}: {error.strerror}; once killed, it starts from the beginning", file=sys.stderr)
+            self._kept = False
         self._lines, self._flushed = [], time.monotonic()
 
     def finish(self) -> None:
         """Remove the journal: the next verification reads everything again."""
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # absent, or not ours to remove
+            self.path.unlink()
 
 
 def look(path: str) -> Found:
@@ -131,9 +138,9 @@ def look_at_all(paths: Iterable[str], journal: Journal, *, threads: int) -> Iter
 def _look(path: str, journal: Journal | None) -> tuple[Found, list[int]]:
     """Return what lies at a path, and its state where it was read and can be known again."""
     name, _, member = path.partition(MEMBER)
-    if member and not Path(path).exists():
-        return _look_in(path, Path(name), member), []
     try:
+        if member and not Path(path).exists():
+            return _look_in(path, Path(name), member), []
         before = Path(path).stat()
         state = [before.st_size, before.st_ino, before.st_mtime_ns, before.st_ctime_ns]
         sha256 = journal.recall(path, state) if journal else None
@@ -143,8 +150,8 @@ def _look(path: str, journal: Journal | None) -> tuple[Found, list[int]]:
                       mtime_ns=before.st_mtime_ns)  # fmt: skip
     except FileNotFoundError:
         return Found(path=path, sha256=None), []
-    except OSError as error:
-        return Found(path=path, sha256=None, why=f"cannot be read: {error.strerror or error}"), []
+    except (OSError, ValueError) as error:  # ValueError: no path at all
+        return Found(path=path, sha256=None, why=f"cannot be read: {getattr(error, 'strerror', None) or error}"), []
     return found, state
 
 
@@ -155,5 +162,5 @@ def _look_in(path: str, archive: Path, member: str) -> Found:
         return Found(path=path, sha256=read_series(archive, member)[2])
     except FileNotFoundError:
         return Found(path=path, sha256=None)
-    except (DataFault, OSError) as error:
-        return Found(path=path, sha256=None, why=f"cannot be read: {error}")
+    except Exception as error:  # damaged bytes can break any reader
+        return Found(path=path, sha256=None, why=f"cannot be read: {' '.join(str(error).split())[:200]}")

@@ -22,7 +22,7 @@ from boldmill.errors import EXIT_OK, BoldmillError
 from boldmill.paths import Layout
 from boldmill.provenance.fold import INPUTS, fold
 from boldmill.provenance.lifetimes import FROZEN, is_frozen
-from boldmill.provenance.record import Recorder
+from boldmill.provenance.record import Recorder, shown
 from boldmill.stages import Settings
 
 
@@ -81,16 +81,27 @@ class Ledger:
         Raises
         ------
         BoldmillError
-            There is no ledger, or it cannot be read.
+            There is no ledger, it cannot be read, or it was written in another working directory.
         """
         path = Layout.at(results).ledger
-        return cls(read_table(path), read_table(path.with_name(INPUTS)))
+        ledger = cls(read_table(path), read_table(path.with_name(INPUTS)))
+        ledger.refuse_elsewhere(results)
+        return ledger
 
     @classmethod
     def of_records(cls, results: Path) -> Ledger:
         """Fold the records themselves, where the ledger is not to be trusted."""
         found = fold(results, Layout.at(results).ledger)
         return cls(found.outputs, found.inputs)
+
+    def refuse_elsewhere(self, results: Path) -> None:
+        """Raise BoldmillError where no output lies below ``results``: recorded paths are relative to another folder."""
+        below = shown(results / "x")[:-1]
+        first = bisect_left(self.outputs.keys, below)
+        if len(self.outputs) and not (first < len(self.outputs) and self.outputs.keys[first].startswith(below)):
+            why = f"its records name no file below {below}, but e.g. {self.outputs.keys[0]}"
+            fix = "run this in the folder the workflow runs in, with --results as it is named there"
+            raise BoldmillError("cannot audit", Layout.at(results).ledger, why, fix)
 
     @cached_property
     def paths(self) -> list[str]:
@@ -171,18 +182,6 @@ def read_table(path: Path) -> Any:
     except (pa.ArrowException, OSError, ValueError) as error:
         why = f"cannot be read ({' '.join(str(error).split())[:120]})"
         raise BoldmillError("cannot audit", path, why, "run `snakemake audit -R ledger`") from error
-
-
-def read_ledger(results: Path) -> list[dict[str, Any]]:
-    """Return every row of the ledger with its ``inputs``: for small projects and for tests."""
-    ledger = Ledger.load(results)
-    shared: dict[str, list[dict[str, Any]]] = {}
-    rows = ledger.outputs.table.to_pylist()
-    for row in rows:
-        if row["record"] not in shared:
-            shared[row["record"]] = ledger.inputs_of(row["record"])
-        row["inputs"] = shared[row["record"]]
-    return list(rows)
 
 
 def write_ledger(results: Path, out: Path, *, fresh: bool = False) -> int:

@@ -34,16 +34,27 @@ def packages() -> tuple[str, dict[str, str]]:
     """Return the digest (16 hex digits) of all installed packages, and their versions by name."""
     from importlib.metadata import distributions
 
-    versions = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
+    versions: dict[str, str] = {}
+    for one in distributions():  # in the order of sys.path: of two of one name, the first is the one that is imported
+        if name := one.metadata["Name"]:
+            versions.setdefault(name.lower(), one.version)
     return sha256_text(canonical_json(versions))[:16], versions
 
 
 @cache
 def git() -> dict[str, Any]:
-    """Return commit, whether tracked files differ from it, and the sha256 of that difference; empty in a wheel."""
+    """Return commit, whether tracked files differ from it, and the sha256 of that difference.
+
+    Empty in a wheel, and where git is not installed (`code_sha256` tells the code apart there too). A clone may belong
+    to somebody else: whose code runs here may be asked for its commit.
+    """
 
     def ask(*words: str) -> bytes:
-        done = subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, check=False)
+        command = ["git", "-c", "safe.directory=*", "-C", str(PACKAGE), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False)
+        except OSError:
+            return b""
         return done.stdout.strip() if done.returncode == 0 else b""
 
     tracked = ask("ls-files", "--error-unmatch", str(PACKAGE / "__init__.py"))  # a wheel may lie in a clone of others

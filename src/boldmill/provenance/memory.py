@@ -17,9 +17,13 @@ def descendants(pid: int) -> list[int]:
     found: list[int] = []
     todo = [pid]
     while todo:
-        for listing in (PROC / str(todo.pop()) / "task").glob("*/children"):
+        try:
+            tasks = list((PROC / str(todo.pop()) / "task").iterdir())
+        except OSError:  # the process ended meanwhile
+            continue
+        for task in tasks:
             try:
-                children = [int(word) for word in listing.read_text().split()]
+                children = [int(word) for word in (task / "children").read_text().split()]
             except OSError:  # the task ended meanwhile
                 continue
             found += children

@@ -23,8 +23,9 @@ from typing import NamedTuple
 from boldmill.errors import EXIT_FAILURE, EXIT_OK
 from boldmill.index.read import Index, read_index
 from boldmill.paths import Layout
-from boldmill.provenance.files import artefacts, leftovers, states
+from boldmill.provenance.files import artefacts, leftovers, states, stranger
 from boldmill.provenance.ledger import Ledger
+from boldmill.provenance.lifetimes import is_frozen
 from boldmill.provenance.record import shown
 
 PER_DATASET = ("derivatives", "preprocess", "flatmap", "parcellate", "reports")
@@ -112,7 +113,7 @@ def orphans(results: Path, recorded: Iterable[str], index: Index | None) -> list
     for path in artefacts(results):
         why = _why(path.relative_to(results), living) if living else None
         if why is None and shown(path) not in known:
-            why = "no record knows it"
+            why = stranger(path)
         if why is not None:
             found.append(Orphan(shown(path), why))
     if living is not None:
@@ -123,6 +124,8 @@ def orphans(results: Path, recorded: Iterable[str], index: Index | None) -> list
 
 def _why(path: Path, living: Living) -> str | None:
     """Return why an artefact (below the results) belongs to nobody in the index, or None."""
+    if is_frozen(path):  # kept on purpose, whoever left since
+        return None
     bucket = BUCKET.match(path.name)
     if bucket and int(bucket[1]) not in living.buckets:
         return "nobody is in its bucket any more"

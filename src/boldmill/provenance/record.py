@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from boldmill.atomic import canonical_json, sha256_file, sha256_text, write_text
+from boldmill.provenance.machine import cards
 from boldmill.provenance.machine import environment as environment
 from boldmill.provenance.memory import Peak
 from boldmill.stages import Settings
@@ -37,11 +38,6 @@ def own_digest(record: dict[str, Any]) -> str:
 def render(record: dict[str, Any]) -> str:
     """Return the text of a record's file, its own digest included."""
     return json.dumps({**record, DIGEST: own_digest(record)}, sort_keys=True, indent=2) + "\n"
-
-
-def write_record(path: str | Path, record: dict[str, Any]) -> Path:
-    """Write a record that was changed on purpose, with a new digest of its own."""
-    return write_text(path, render(record))
 
 
 @cache
@@ -85,11 +81,21 @@ def describe_output(path: str | Path) -> dict[str, Any]:
     return {**describe(path), "mtime_ns": Path(path).stat().st_mtime_ns}
 
 
+def _described(path: str | Path) -> dict[str, Any] | None:
+    """Return :func:`describe`, or None where nothing can be read (yet): the command itself says what is wrong."""
+    try:
+        return describe(path)
+    except OSError:
+        return None
+
+
 class Recorder:
     """Record one command: ``with Recorder(settings, out=..., inputs=[...]) as record: ...``.
 
-    On a clean exit every input and output is hashed and one record is written beside ``out``, and beside
-    every further output given by :meth:`add_output` with ``own_record=True``. On an error nothing is written.
+    Inputs are hashed when they are named, and code and machine are asked at the start: a command can run for days, and
+    what changes meanwhile is not what it read. On a clean exit every output is hashed and one record is written beside
+    ``out``, and beside every further output given by :meth:`add_output` with ``own_record=True``. On an error nothing
+    is written.
     """
 
     def __init__(self, settings: Settings, *, out: str | Path, inputs: Iterable[str | Path] = ()) -> None:
@@ -103,7 +109,7 @@ class Recorder:
 
     def add_input(self, path: str | Path, known: dict[str, Any] | None = None) -> None:
         """Add an input; ``known`` (size, sha256) spares hashing a file whose hash is already certain."""
-        self.inputs[str(path)] = None if known is None else {**known, "path": shown(path)}
+        self.inputs[str(path)] = _described(path) if known is None else {**known, "path": shown(path)}
 
     def add_output(self, path: str | Path, *, own_record: bool = False, temporary: bool = False) -> None:
         """Add an output of the same command; a ``temporary`` one is not missed once it is gone."""
@@ -121,6 +127,9 @@ class Recorder:
         self.started = datetime.now(UTC)
         self.peak = Peak()
         self.peak.start()
+        self.environment = environment()
+        for path in self.inputs:
+            self.inputs[path] = self.inputs[path] or _described(path)
         return self
 
     def __exit__(
@@ -144,7 +153,7 @@ class Recorder:
                     {**describe_output(path), **({"temporary": True} if name in self.temporary else {})}
                     for name, path in sorted(self.outputs.items())
                 ],
-                "environment": environment(),
+                "environment": {**self.environment, "cards": cards()},  # torch may have been loaded since
                 "started": self.started.isoformat(timespec="milliseconds"),
                 "ended": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "peak_rss_mib": round(peak, 1),

@@ -81,7 +81,11 @@ def _shard(folder: Path, shard: dict[str, Any], changed: Changed) -> dict[str, A
 
 
 def counts(manifest: dict[str, Any], folder: Path) -> dict[str, dict[str, int]]:
-    """Return subjects, scans, series and clips of each split, as a snapshot counts them."""
+    """Return subjects, scans, series and clips of each split, as a snapshot counts them.
+
+    Of shards that are gone, or were made again since with people the snapshot does not know, only what it knows can be
+    counted; `boldmill audit verify` names both.
+    """
     import pyarrow.parquet as pq
 
     subjects, excluded = manifest["subjects"], manifest["excluded"]
@@ -91,11 +95,12 @@ def counts(manifest: dict[str, Any], folder: Path) -> dict[str, dict[str, int]]:
     }
     names = ["scan_id", "dataset", "subject", "atlases", "n_clips"]
     for shard in manifest["shards"]:
-        if shard["table"] != "scans":
+        if shard["table"] != "scans" or not (folder / shard["path"]).is_file():
             continue
         for row in pq.read_table(folder / shard["path"], columns=names, use_threads=False).to_pylist():
-            if row["scan_id"] not in excluded:
-                of = found[subjects[f"{row['dataset']}/{row['subject']}"]]
+            split = subjects.get(f"{row['dataset']}/{row['subject']}")
+            if split is not None and row["scan_id"] not in excluded:
+                of = found[split]
                 of["scans"] += 1
                 of["series"] += bool(row["atlases"])
                 of["clips"] += row["n_clips"]

@@ -2,10 +2,11 @@
 
 Compared are the records in the ledger with the present configuration (its value of every key a stage reads), with the
 stage versions of this code, and with the inputs on disk: a raw file counts as changed where its size differs, or its
-content, which is read only if the file is younger than its reader. What was made from something stale is stale too;
-only the index is no reason by itself: `snakemake ingest` rewrites just the tickets whose content changed. Frozen shards
-do not follow the shards they were made of. A model that was trained on somebody who withdrew consent since is stale.
-Other versions of packages are counted, but are no reason, because no stage is made again for them.
+content, which is read only if the file was written, moved or touched after its reader began. What was made from
+something stale is stale too; only the index is no reason by itself: `snakemake ingest` rewrites just the tickets whose
+content changed. Frozen shards do not follow the shards they were made of. A model that was trained on somebody who
+withdrew consent since is stale. Other versions of packages are counted, but are no reason, because no stage is made
+again for them.
 
 Exit status: 0 nothing is stale, 1 something is, 2 the command line or the configuration is wrong.
 
@@ -19,19 +20,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from boldmill.atomic import hash_file
 from boldmill.errors import EXIT_FAILURE, EXIT_OK
 from boldmill.provenance.claims import WEIGHTS
 from boldmill.provenance.current import Current
+from boldmill.provenance.hashing import look
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.lifetimes import is_frozen
+from boldmill.provenance.record import MEMBER
 from boldmill.provenance.withdrawn import note as withdrawn
 
 NOT_PASSED_ON = "ingest"
@@ -87,8 +89,7 @@ def _reasons_of_inputs(ledger: Ledger) -> dict[str, list[str]]:
     """Return record -> what changed of its own inputs since."""
     found: dict[str, list[str]] = {}
     for record, path in ledger.older_inputs():
-        if not is_frozen(record):
-            found.setdefault(record, []).append(f"made again since: {path}")
+        found.setdefault(record, []).append(f"made again since: {path}")
     changed = dict(_changed_raw(ledger))
     for record, path, sha256 in ledger.readers_of(changed):
         state, now = changed[path]
@@ -111,18 +112,19 @@ def _changed_raw(ledger: Ledger) -> Iterator[tuple[str, tuple[str, str | None]]]
         if path in hashes and record in started:
             first[path] = min(first.get(path, (started[record], size)), (started[record], size))
     for path, (time, size) in first.items():
-        name = Path(path.partition("::")[0]) if not Path(path).exists() else Path(path)
-        if not name.exists():
-            yield path, ("gone", None)
-        elif "::" in path and name != Path(path):
-            continue  # a member of an archive: `audit verify` reads it
-        else:
-            state = name.stat()
-            young = state.st_mtime > datetime.fromisoformat(time).timestamp()
-            if young or state.st_size != size or len(hashes[path]) > 1:
-                now = hash_file(name)
-                if hashes[path] != {now}:
-                    yield path, ("changed on disk", now)
+        try:
+            member = MEMBER in path and not Path(path).exists()
+            state = Path(path.partition(MEMBER)[0] if member else path).stat()
+        except (OSError, ValueError):
+            now = look(path)
+            yield path, ("gone" if now.gone else now.why, now.sha256)
+            continue
+        changed = max(state.st_mtime, state.st_ctime)  # a copy may bring its old time along
+        young = changed > datetime.fromisoformat(time).timestamp()
+        if young or (state.st_size != size and not member) or len(hashes[path]) > 1:
+            now = look(path)
+            if hashes[path] != {now.sha256}:
+                yield path, ("changed on disk" if now.sha256 else now.why, now.sha256)
 
 
 def _behind(ledger: Ledger, stale: set[str]) -> dict[str, str]:
@@ -139,11 +141,11 @@ def _behind(ledger: Ledger, stale: set[str]) -> dict[str, str]:
         if not is_frozen(reader):
             made_from.setdefault(source, set()).add(reader)
     found: dict[str, str] = {}
-    todo = sorted(stale)
+    todo = deque(sorted(stale))
     while todo:
-        source = todo.pop(0)
+        source = todo.popleft()
         for reader in sorted(made_from.get(source, ())):
-            if reader not in found and reader != source and not is_frozen(reader):
+            if reader not in found and reader != source:
                 found[reader] = source
                 todo.append(reader)
     return found

@@ -27,6 +27,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ class Tracer:
         self._seen: dict[str, str] = {}  # record -> the file its inputs are shown at
         self._files: set[str] = set()
         self._alike: Counter[str] = Counter()
+        self._now: dict[str, str | None] = {}  # path -> hash on disk
 
     def trace(self, target: str) -> Tree:
         """Return the tree of ``PATH`` or ``PATH#column=value,...``.
@@ -151,7 +153,8 @@ class Tracer:
         node.seen = self._seen.get(row["record"], "")
         if node.seen:
             return node
-        self._seen[row["record"]] = path
+        if depth != self.depth:  # at the last level none of its inputs are shown
+            self._seen[row["record"]] = path
         inputs = self.ledger.inputs_of(row["record"])
         tickets = _tickets_of_series(inputs) if only else {}
         for item in inputs:
@@ -170,7 +173,9 @@ class Tracer:
         return node
 
     def _state(self, path: str, read: str, row: dict[str, Any] | None) -> Iterator[str]:
-        found = look(path).sha256
+        if path not in self._now:
+            self._now[path] = look(path).sha256
+        found = self._now[path]
         written = row["sha256"] if row else read
         if found is None:
             yield "gone, as temporary files go" if row is not None and row["temporary"] else "gone"
@@ -200,11 +205,11 @@ def is_of(path: str, dataset: str, subject: str, *, recorded: bool) -> bool:
     Our own files name their data set, as a folder or at the start of a scan id; labels alone are not unique. A raw file
     need not name it, and is reached through its own subject's record only.
     """
-    found = SUBJECT.search(path)
-    if found is None:
+    labels = SUBJECT.findall(path)  # the last one counts: data may lie below a folder like `sub-projects`
+    if not labels:
         return True
     *folders, name = Path(path).parts
-    return found[1] == subject and (not recorded or dataset in folders or name.startswith(f"{dataset}_"))
+    return labels[-1] == subject and (not recorded or dataset in folders or name.startswith(f"{dataset}_"))
 
 
 def _tickets_of_series(inputs: list[dict[str, Any]]) -> dict[str, str]:
@@ -213,9 +218,10 @@ def _tickets_of_series(inputs: list[dict[str, Any]]) -> dict[str, str]:
     for item in inputs:
         path = Path(item["path"])
         if path.parent.name == "tickets" and path.is_file():
-            ticket = read_json(path)
-            for one in ticket.get("series", []):
-                found[shown(member_path(Path(ticket["root"]) / one["path"], one["member"]))] = item["path"]
+            with suppress(ValueError, KeyError, TypeError, AttributeError):  # the tree says that it changed
+                ticket = read_json(path)
+                for one in ticket.get("series", []):
+                    found[shown(member_path(Path(ticket["root"]) / one["path"], one["member"]))] = item["path"]
     return found
 
 

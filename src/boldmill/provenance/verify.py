@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,11 +41,10 @@ from boldmill.atomic import hash_file, read_json
 from boldmill.errors import EXIT_FAILURE, EXIT_OK, BoldmillError
 from boldmill.paths import Layout
 from boldmill.provenance.claims import checkpoint_claims, snapshot_claims
-from boldmill.provenance.files import artefacts
-from boldmill.provenance.fold import INPUTS, Folded, fold
-from boldmill.provenance.hashing import JOURNAL, Found, Journal, look_at_all
+from boldmill.provenance.files import artefacts, stranger
+from boldmill.provenance.fold import INPUTS, Folded, fold, tidy
+from boldmill.provenance.hashing import JOURNAL, Found, Journal, look, look_at_all
 from boldmill.provenance.ledger import Ledger, read_table
-from boldmill.provenance.lifetimes import is_frozen
 from boldmill.provenance.record import DIGEST, SUFFIX, own_digest, prov_path, shown
 
 COARSE_NS = (100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
@@ -90,6 +90,7 @@ def verify(
         raise BoldmillError("cannot audit", path, "there is no ledger yet", "run `snakemake audit`")
     folded = fold(results, path)
     truth = Ledger(folded.outputs, folded.inputs)
+    truth.refuse_elsewhere(results)
     findings = [Finding(record, why) for record, why in folded.faults.items()]
     digest = hash_file(path)
     if ledger_sha256 and not digest.startswith(ledger_sha256.lower()):
@@ -185,10 +186,10 @@ def check_ledger(results: Path, folded: Folded) -> Iterator[Finding]:
                 yield Finding(name, f"the record changed after the ledger was written: {theirs[1]}")
         elif ours != theirs:
             yield Finding(name, f"the ledger was edited: it says {str(ours[0])[:12]}, the record {str(theirs[0])[:12]}")
-    if set(said.items()) <= set(true.items()):
-        both = table.filter(pc.is_in(table.column("path"), value_set=_strings(true)))
-        if not both.equals(folded.outputs.filter(pc.is_in(folded.outputs.column("path"), value_set=_strings(said)))):
-            yield Finding(shown(path), "the ledger was edited: it does not say of all outputs what their records say")
+    same = _strings(name for name in said if said[name] == true.get(name))  # all other rows were named
+    left, right = (of.filter(pc.is_in(of.column("path"), value_set=same)) for of in (table, folded.outputs))
+    if not tidy(left.unify_dictionaries()).equals(tidy(right)):
+        yield Finding(shown(path), "the ledger was edited: it does not say of all outputs what their records say")
 
 
 def _strings(values: Iterable[str]) -> Any:
@@ -203,13 +204,14 @@ def _own_record(path: Path) -> Iterator[Finding]:
     try:
         record = read_json(name)
         known = {item["path"]: item["sha256"] for item in record["outputs"]}
+        edited = own_digest(record) != record.get(DIGEST)
     except FileNotFoundError:
         yield Finding(shown(path), f"the record is missing: {shown(name)}")
         return
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         yield Finding(shown(name), f"the record cannot be read ({type(error).__name__})")
         return
-    if own_digest(record) != record.get(DIGEST):
+    if edited:
         yield Finding(shown(name), "the record was edited: it no longer has its own digest")
     for file in (path, path.with_name(INPUTS)):
         found = hash_file(file) if file.exists() else None
@@ -254,12 +256,12 @@ def _unknown(results: Path, recorded: dict[str, Any]) -> Iterator[Finding]:
     """Yield the files in folders of artefacts that no record knows."""
     for path in artefacts(results):
         if shown(path) not in recorded:
-            yield Finding(shown(path), "no record knows it")
+            yield Finding(shown(path), stranger(path))
 
 
 def _stale(truth: Ledger, raw: dict[str, str | None]) -> Iterator[Finding]:
     """Yield what was made from an older content of an output, or of a raw file of which readers saw several."""
-    found = [(record, path) for record, path in truth.older_inputs() if not is_frozen(record)]
+    found = list(truth.older_inputs())
     found += [(record, path) for record, path, sha256 in truth.readers_of(raw) if sha256 != raw[path]]
     for record, path in found:
         yield Finding(record.removesuffix(SUFFIX), f"stale: it was made from an older {path}")
@@ -267,9 +269,7 @@ def _stale(truth: Ledger, raw: dict[str, str | None]) -> Iterator[Finding]:
 
 def _now(name: str, hashes: dict[str, str | None]) -> str | None:
     """Return the hash of a shard, read now where no record led to it."""
-    if name in hashes:
-        return hashes[name]
-    return hash_file(name) if Path(name).is_file() else None
+    return hashes[name] if name in hashes else look(name).sha256
 
 
 def _rounded(found: int, recorded: int) -> bool:
@@ -280,14 +280,28 @@ def _time(mtime_ns: int) -> str:
     return datetime.fromtimestamp(mtime_ns / 1e9, UTC).isoformat(timespec="milliseconds")
 
 
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of threads")
+    return int(text)
+
+
+def _digits(text: str) -> str:
+    """Return the digits of a hash; an empty variable of a script must not pass for a check."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{8,64}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not the sha256 of a ledger, or its first 8 digits or more")
+    return text
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
     parser.add_argument("--outputs-only", action="store_true", help="do not read raw files")
     parser.add_argument("--strict", action="store_true", help="a newer modification time is a mismatch")
     parser.add_argument("--fresh", action="store_true", help="do not go on where a killed verification stopped")
-    parser.add_argument("--threads", type=int, default=4, help="files read at once (default: 4)")
-    parser.add_argument("--ledger-sha256", default="", metavar="HEX", help="what the ledger must be (a prefix will do)")
+    parser.add_argument("--threads", type=_number, default=4, help="files read at once (default: 4)")
+    parser.add_argument("--ledger-sha256", type=_digits, metavar="HEX",
+                        help="what the ledger must be (its first 8 digits or more)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object per mismatch")
 
 
@@ -299,7 +313,7 @@ def run(args: argparse.Namespace) -> int:
         strict=args.strict,
         fresh=args.fresh,
         threads=args.threads,
-        ledger_sha256=args.ledger_sha256,
+        ledger_sha256=args.ledger_sha256 or "",
     )
     for finding in done.findings:
         print(json.dumps(finding._asdict()) if args.json else f"{finding.path}: {finding.problem}")

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from boldmill.atomic import write_text
+from boldmill.cli import main
 from boldmill.paths import Layout
 from boldmill.provenance.fold import LOST, SEEN
-from boldmill.provenance.ledger import INPUTS, Ledger, read_ledger, write_ledger
+from boldmill.provenance.ledger import INPUTS, Ledger, write_ledger
 from boldmill.provenance.record import Recorder, describe, prov_path
 from boldmill.stages import Settings
 
@@ -27,7 +28,7 @@ def table_bytes() -> tuple[bytes, bytes]:
 
 def test_every_output_has_one_row_with_its_record(project) -> None:
     ledger = Ledger.load(RESULTS)
-    assert ledger.paths == sorted(set(ledger.paths)) and len(ledger.paths) == len(read_ledger(RESULTS))
+    assert ledger.paths == sorted(set(ledger.paths)) and len(ledger.paths) == 25
     row = ledger.row(str(LAYOUT.subject("demo", "01")))
     assert row is not None and row["stage"] == "preprocess" and row["sha256"] == describe(row["path"])["sha256"]
     assert row["mtime_ns"] == Path(row["path"]).stat().st_mtime_ns
@@ -111,15 +112,62 @@ def test_a_damaged_record_is_named_and_left_out(project, capsys) -> None:
     assert Ledger.load(RESULTS).row(str(LAYOUT.subject("demo", "01"))) is None
 
 
-BROKEN = [('"size": ', '"sjze": '), ('"sha256"', '"tha256"'), ('"path"', '"qath"'), ('"size": ', '"size": 0.5')]
+BROKEN = [
+    ('"size": ', '"sjze": '),
+    ('"sha256"', '"tha256"'),
+    ('"path"', '"qath"'),
+    ('"size": ', '"size": 0.5'),
+    ('"mtime_ns": 1', '"mtime_ns": 9'),  # one bit, and no longer below 2**63
+    ('"stage_version": ', '"stage_version": 99999999999'),
+    ('"started": "2', '"started": "r'),
+    ('"settings": "{', '"settings": "z'),
+    ('"settings": "', '"settings": "[1]", "x": "'),
+    ('"stage": ', '"stagf": '),
+    ('"path": "', '"path": "\\ud8e9'),
+    ('"schema": 2', f'"schema": {"[" * 100_000}{"]" * 100_000}'),
+]
 
 
-@pytest.mark.parametrize(("old", "new"), BROKEN)
-def test_a_record_with_a_broken_field_spoils_no_other(project, old: str, new: str) -> None:
+@pytest.mark.parametrize(("old", "new"), BROKEN, ids=[new[:24] for _, new in BROKEN])
+def test_a_record_with_a_broken_field_spoils_no_other_and_no_audit(project, old: str, new: str, capsys) -> None:
     victim = prov_path(LAYOUT.subject("demo", "01"))
+    assert old in victim.read_text()
     victim.write_text(victim.read_text().replace(old, new, 1))
-    write_ledger(RESULTS, OUT)
+    project.ledger()
     assert Ledger.load(RESULTS).row(str(LAYOUT.subject("demo", "02"))) is not None
+    assert main(["audit", "verify"]) == 1
+    assert f"{victim}: the record" in capsys.readouterr().out
+    main(["audit", "stale", "--list"])
+    assert main(["audit", "trace", str(LAYOUT.metrics("brainmass")), "--json"]) == 0
+
+
+def test_a_record_nobody_may_read_is_named(project, capsys) -> None:
+    victim = prov_path(LAYOUT.subject("demo", "01"))
+    victim.unlink()
+    victim.symlink_to("nowhere")
+    write_ledger(RESULTS, OUT)
+    assert f"{victim}: the record cannot be read (FileNotFoundError)" in capsys.readouterr().err
+
+
+def test_edited_rows_of_other_records_are_not_carried_on(project) -> None:
+    import pyarrow.parquet as pq
+
+    last, lost = LAYOUT.subject("demo", "04"), OUT.with_name(LOST)
+    table = pq.read_table(lost)
+    rows = [row | {"sha256": "0" * 64} for row in table.to_pylist()]
+    assert rows
+    pq.write_table(table.from_pylist(rows, schema=table.schema), lost)
+    prov_path(last).unlink()  # now one of them stands for the common file
+    write_ledger(RESULTS, OUT)
+    assert "0" * 64 not in Ledger.load(RESULTS).outputs.column("sha256")
+
+
+def test_a_results_folder_of_another_working_directory_is_refused(project, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for action in ("verify", "orphans", "stale"):
+        assert main(["audit", action, "--results", "../results"]) == 1
+        assert "run this in the folder the workflow runs in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("known", [True, False])

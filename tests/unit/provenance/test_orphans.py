@@ -10,6 +10,7 @@ from boldmill.index.read import read_index
 from boldmill.paths import Layout
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.orphans import Living, orphans
+from boldmill.provenance.record import Recorder
 from boldmill.provenance.verify import verify
 
 RESULTS = Path("results")
@@ -91,3 +92,12 @@ def test_json(project, capsys) -> None:
     write_text("results/shards/mine.parquet", "x")
     assert main(["audit", "orphans", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {"path": "results/shards/mine.parquet", "why": "no record knows it"}
+
+
+def test_frozen_shards_of_a_bucket_nobody_is_in_any_more_are_none(project) -> None:
+    kept = RESULTS / "datasets" / "first" / "shards" / "fc" / "atlas" / "bucket-001.parquet"
+    with Recorder(project.settings("freeze_shards"), out=kept):
+        write_text(kept, "x")
+    project.ledger()
+    project.ingest({"01": 0, "02": 0})
+    assert str(LAYOUT.shard("scans", 1)) in found() and str(kept) not in found()

@@ -11,7 +11,7 @@ import pytest
 
 from boldmill import atomic
 from boldmill.atomic import sha256_file, write_text
-from boldmill.provenance import machine
+from boldmill.provenance import machine, memory
 from boldmill.provenance.memory import Peak, descendants
 from boldmill.provenance.record import DIGEST, Recorder, describe, own_digest, prov_path
 from boldmill.stages import Settings
@@ -147,3 +147,86 @@ def test_the_record_of_an_unchanged_output_says_its_time(tmp_path) -> None:
     first = written(out)["outputs"][0]["mtime_ns"]
     time.sleep(0.02)
     assert written(out)["outputs"][0]["mtime_ns"] > first
+
+
+def test_a_machine_without_git_writes_records_too(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    machine.git.cache_clear()
+    found = written(tmp_path / "x")
+    machine.git.cache_clear()
+    assert found["environment"]["git"] == {"commit": "", "dirty": False, "diff_sha256": None}
+    assert len(found["environment"]["code_sha256"]) == 64
+
+
+def test_a_clone_of_somebody_else_tells_its_commit(tmp_path, monkeypatch) -> None:
+    """One clone for a whole lab: git refuses it to all but its owner, unless it is told to trust it."""
+    who = ["-c", "user.name=x", "-c", "user.email=x@x"]
+    write_text(tmp_path / "__init__.py", "a = 1\n")
+    for words in (["init"], ["add", "."], ["commit", "-m", "x"]):
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setattr(machine, "PACKAGE", tmp_path)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    refused = subprocess.run(["git", "status"], cwd=tmp_path, check=False, capture_output=True)
+    machine.git.cache_clear()
+    commit = machine.git()["commit"]
+    machine.git.cache_clear()
+    assert refused.returncode and len(commit) == 40
+
+
+def test_of_two_packages_of_one_name_the_imported_one_counts(tmp_path) -> None:
+    """As with packages below ~/.local, or what an interrupted pip left."""
+    write_text(tmp_path / "numpy-0.0.1.dist-info" / "METADATA", "Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
+    code = "import numpy, sys; from boldmill.provenance.machine import packages; sys.path.append(sys.argv[1])"
+    code += "; print(packages()[1]['numpy'], numpy.__version__)"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    recorded, imported = done.stdout.split()
+    assert recorded == imported != "0.0.1"
+
+
+def test_an_input_that_is_replaced_meanwhile_is_recorded_as_it_was_read(tmp_path) -> None:
+    """A model is trained for days, and the rolling snapshot may be written anew: then the model is behind it."""
+    given, added = write_text(tmp_path / "given", "first"), write_text(tmp_path / "added", "first")
+    first = sha256_file(given)
+    with Recorder(SETTINGS, out=tmp_path / "x", inputs=[given]) as record:
+        record.add_input(added)
+        for path in (given, added):
+            write_text(path, "second")
+        write_text(tmp_path / "x", "content")
+    found = json.loads(prov_path(tmp_path / "x").read_text())
+    assert [item["sha256"] for item in found["inputs"]] == [first, first]
+
+
+def test_the_code_is_that_at_the_start(tmp_path, monkeypatch) -> None:
+    """Somebody may update the clone while a job runs."""
+    monkeypatch.setattr(machine, "PACKAGE", tmp_path)
+    write_text(tmp_path / "a.py", "a = 1\n")
+    machine.code.cache_clear()
+    with Recorder(SETTINGS, out=tmp_path / "x"):
+        first = machine.code()
+        write_text(tmp_path / "a.py", "a = 2\n")
+        machine.code.cache_clear()
+        write_text(tmp_path / "x", "content")
+    assert machine.code() != first
+    machine.code.cache_clear()
+    assert json.loads(prov_path(tmp_path / "x").read_text())["environment"]["code_sha256"] == first
+
+
+def test_an_input_that_vanished_is_left_to_the_command_to_name(tmp_path) -> None:
+    with pytest.raises(RuntimeError, match="the T1w is gone"), Recorder(SETTINGS, out=tmp_path / "x", inputs=["gone"]):
+        raise RuntimeError("the T1w is gone")
+
+
+def test_processes_that_end_while_they_are_counted_are_no_error(tmp_path, monkeypatch) -> None:
+    """`task` is there when asked for and gone when it is read; the watch must go on."""
+    write_text(tmp_path / "1" / "task" / "1" / "children", "2 3")
+    monkeypatch.setattr(memory, "PROC", tmp_path)
+    real = Path.iterdir
+
+    def iterdir(self: Path):
+        if "2" in self.parts:
+            raise ProcessLookupError(3, "No such process")
+        return real(self)
+
+    write_text(tmp_path / "2" / "task" / "2" / "children", "4")
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert descendants(1) == [2, 3]

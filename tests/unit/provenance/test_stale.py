@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from boldmill import stages
@@ -11,6 +12,7 @@ from boldmill.cli import main
 from boldmill.config.load import load
 from boldmill.paths import Layout
 from boldmill.provenance.current import Current
+from boldmill.provenance.hashing import look
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.record import Recorder
 from boldmill.provenance.stale import find
@@ -136,3 +138,40 @@ def test_every_file_can_be_listed(project, option: str, capsys) -> None:
     project.bold("01").unlink()
     assert main(["audit", "stale", option]) == 1
     assert str(LAYOUT.subject("demo", "01")) in capsys.readouterr().out
+
+
+def test_a_raw_file_replaced_by_one_with_an_older_time_is_named(project) -> None:
+    """As `rsync -a` and `cp -p` do; of the same size, as images of one grid are."""
+    raw = project.bold("01")
+    state = raw.stat()
+    Path("copy").write_text("bold of 99")
+    os.utime("copy", ns=(state.st_atime_ns, state.st_mtime_ns - 10**12))
+    Path("copy").replace(raw)
+    assert stale()["preprocess"] == {f"changed on disk: {raw}"}
+
+
+def test_a_raw_file_nobody_may_read_is_named(project, monkeypatch) -> None:
+    raw, real = project.bold("01"), Path.stat
+
+    def stat(self: Path, **options: bool) -> os.stat_result:
+        if self == raw:
+            raise PermissionError(13, "Permission denied")
+        return real(self, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert stale()["preprocess"] == {f"cannot be read: Permission denied: {raw}"}
+
+
+def test_a_changed_member_of_an_archive_is_named_and_its_neighbours_are_not(project) -> None:
+    archive = Path("raw/series.npz")
+    np.savez(archive, one=np.ones((4, 3)), two=np.zeros((4, 3)))
+    for name in ("one", "two"):
+        out = RESULTS / "parcellate" / f"{name}.json"
+        known = {"sha256": look(f"{archive}::{name}").sha256, "size": None}
+        with Recorder(project.settings("parcellate"), out=out) as record:
+            write_json(out, {})
+            record.add_input(f"{archive}::{name}", known)
+    project.ledger()
+    assert stale() == {}
+    np.savez(archive, one=np.full((4, 3), 2.0), two=np.zeros((4, 3)))
+    assert stale() == {"parcellate": {f"changed on disk: {archive}::one"}}

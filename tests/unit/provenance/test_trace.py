@@ -148,3 +148,27 @@ def test_of_many_files_that_are_alike_some_are_shown_and_the_rest_counted(projec
 def test_files_differ_in_kind_by_what_is_neither_label_nor_number() -> None:
     assert alike("a/demo_sub-1_run-2_bold.nii.gz", "x") == alike("b/other_sub-9_run-1_bold.nii.gz", "x")
     assert alike("a/sub-1_T1w.nii.gz", "x") != alike("a/sub-1_bold.nii.gz", "x")
+
+
+def test_what_is_cut_off_by_the_depth_in_one_place_is_shown_where_there_is_room(project) -> None:
+    top, one, last = (RESULTS / "shards" / f"{name}.json" for name in ("top", "a", "z"))
+    for out, inputs in ((last, [project.bold("01")]), (one, [last]), (top, [one, last])):
+        with Recorder(project.settings("shards"), out=out, inputs=inputs):
+            write_text(out, out.name)
+    project.ledger()
+    assert str(project.bold("01")) in text(top, depth=2)
+
+
+def test_a_folder_that_is_called_like_a_subject_hides_nobody(project) -> None:
+    raw = write_text("sub-projects/rest/sub-02/sub-02_bold.nii.gz", "bold")
+    with Recorder(project.settings("preprocess"), out=LAYOUT.subject("demo", "02"), inputs=[raw]):
+        LAYOUT.subject("demo", "02").touch()
+    project.ledger()
+    assert str(raw) in text(f"{FC}#scan=demo_sub-02_task-rest")
+
+
+def test_a_damaged_ticket_is_shown_as_changed(project) -> None:
+    ticket = LAYOUT.ticket("demo_sub-01_task-rest")
+    ticket.write_text(ticket.read_text()[:-9])
+    line = next(x for x in text(f"{FC}#scan=demo_sub-01_task-rest").splitlines() if str(ticket) in x)
+    assert "CHANGED" in line

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -330,3 +332,100 @@ def test_json_is_one_object_per_mismatch(project, capsys) -> None:
     assert main(["audit", "verify", "--json"]) == 1
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert str(SHARD) in {one["path"] for one in found}
+
+
+def test_a_member_of_a_raw_archive_is_read_and_a_damaged_one_named(project) -> None:
+    """Wherever the byte is flipped: numpy's own readers raise all kinds of errors on a damaged header."""
+    import numpy as np
+
+    archive = Path("raw/series.npz")
+    np.savez(archive, one=np.arange(12.0).reshape(4, 3), two=np.zeros((4, 3)))
+    out = RESULTS / "parcellate" / "x.json"
+    known = {"sha256": hashing.look(f"{archive}::one").sha256, "size": None}
+    with Recorder(project.settings("parcellate"), out=out) as record:
+        write_json(out, {})
+        record.add_input(f"{archive}::one", known)
+    project.ledger()
+    assert problems() == {}
+    whole = archive.read_bytes()
+    start = whole.index(b"NUMPY")
+    for place in range(start, start + 60):
+        Path("raw/other.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        found = hashing.look("raw/other.npz::one")
+        assert found.sha256 is None and found.why.startswith("cannot be read")
+    archive.unlink()
+    assert problems() == {f"{archive}::one": ["missing"]}
+
+
+def test_results_that_cannot_be_written_are_verified_without_a_journal(project, monkeypatch, capsys) -> None:
+    def full(path, mode="r", **options):
+        if "a" in mode:
+            raise OSError(30, "Read-only file system")
+        return open(path, mode, **options)
+
+    monkeypatch.setattr(hashing, "open", full, raising=False)
+    monkeypatch.setattr(hashing, "FLUSH_EVERY", 0.0)
+    flip(SHARD)
+    assert str(SHARD) in problems()
+    assert capsys.readouterr().err.count("verify.jsonl: Read-only file system") == 1
+
+
+def test_folders_behind_links_are_looked_into(project) -> None:
+    (RESULTS / "preprocess").rename("scratch")
+    (RESULTS / "preprocess").symlink_to("../scratch")
+    (Path("scratch") / "demo" / "again").symlink_to("..")  # a circle
+    project.preprocess("01")
+    project.ledger()
+    LAYOUT.subject("demo", "01").write_text("edited")
+    (RESULTS / "preprocess" / "demo" / "mine.txt").write_text("mine")
+    found = problems()
+    assert "content changed" in found["scratch/demo/sub-01.json"][0]
+    assert found["scratch/demo/mine.txt"] == ["no record knows it"]
+
+
+def test_a_folder_nobody_may_look_into_is_named(project, monkeypatch) -> None:
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("preprocess/demo"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    project.ledger()
+    assert problems()["results/preprocess/demo"] == ["cannot be looked into"]
+    assert main(["audit", "orphans"]) == 1
+
+
+def test_an_edited_row_is_named_beside_a_row_that_is_behind(project) -> None:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(LAYOUT.ledger)
+    rows = table.to_pylist()
+    rows[-1]["host"] = "elsewhere"
+    pq.write_table(table.from_pylist(rows, schema=table.schema), LAYOUT.ledger)
+    project.preprocess("01")
+    assert any("it does not say of all outputs" in problem for problem in problems()[str(LAYOUT.ledger)])
+
+
+def test_a_record_of_the_ledger_that_holds_no_number_is_named(project) -> None:
+    record = prov_path(LAYOUT.ledger)
+    record.write_text(json.dumps(read_json(record) | {"peak_rss_mib": float("nan")}))
+    assert problems() == {str(record): ["the record cannot be read (ValueError)"]}
+
+
+@pytest.mark.parametrize("words", [["--threads", "0"], ["--ledger-sha256", ""], ["--ledger-sha256", "5e7b"]])
+def test_a_wrong_command_line_is_refused(project, words: list[str], capsys) -> None:
+    """An empty variable of a script must not pass for a check."""
+    with pytest.raises(SystemExit) as stop:
+        main(["audit", "verify", *words])
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("action", ["verify", "orphans"])
+def test_a_name_that_is_no_text_is_printed(project, action: str, monkeypatch) -> None:
+    Path(os.fsdecode(b"results/shards/M\xfcller.txt")).write_text("x")
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    done = subprocess.run([sys.executable, "-m", "boldmill", "audit", action], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert b"ller.txt: no record knows it" in done.stdout
