@@ -339,7 +339,7 @@ def test_a_member_of_a_raw_archive_is_read_and_a_damaged_one_named(project) -> N
     import numpy as np
 
     archive = Path("raw/series.npz")
-    np.savez(archive, one=np.arange(12.0).reshape(4, 3), two=np.zeros((4, 3)))
+    np.savez_compressed(archive, one=np.random.default_rng(0).normal(size=(200, 50)).astype("f4"))
     out = RESULTS / "parcellate" / "x.json"
     known = {"sha256": hashing.look(f"{archive}::one").sha256, "size": None}
     with Recorder(project.settings("parcellate"), out=out) as record:
@@ -348,11 +348,11 @@ def test_a_member_of_a_raw_archive_is_read_and_a_damaged_one_named(project) -> N
     project.ledger()
     assert problems() == {}
     whole = archive.read_bytes()
-    start = whole.index(b"NUMPY")
-    for place in range(start, start + 60):
+    for place in range(160):  # the name of the member and its compressed header
         Path("raw/other.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         found = hashing.look("raw/other.npz::one")
-        assert found.sha256 is None and found.why.startswith("cannot be read")
+        assert found.sha256 in (None, known["sha256"])  # where the byte has no meaning
+        assert found.sha256 or found.why.startswith("cannot be read")
     archive.unlink()
     assert problems() == {f"{archive}::one": ["missing"]}
 
