@@ -99,7 +99,7 @@ class Ledger:
         below = shown(results / "x")[:-1]
         first = bisect_left(self.outputs.keys, below)
         if len(self.outputs) and not (first < len(self.outputs) and self.outputs.keys[first].startswith(below)):
-            why = f"its records name no file below {below}, but e.g. {self.outputs.keys[0]}"
+            why = f"the records name no file below {below}"
             fix = "run this in the folder the workflow runs in, with --results as it is named there"
             raise BoldmillError("cannot audit", Layout.at(results).ledger, why, fix)
 

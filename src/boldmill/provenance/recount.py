@@ -36,13 +36,15 @@ def recount(
     """
     facts: dict[str, dict[str, Any]] = {}
     for path in sorted((results / "datasets").glob("*/manifest.json")):
-        manifest = read_json(path)
+        manifest = _read(path, "id", "shards", "subjects", "excluded")
+        if manifest is None:
+            continue
         left = without(manifest, person)
         left["shards"] = [one for one in (_shard(path.parent, shard, changed) for shard in left["shards"]) if one]
         if left == manifest:
             continue
         left["counts"] = counts(left, path.parent)
-        left.pop("id")
+        del left["id"]
         left["id"] = sha256_text(canonical_json(left))[:16]
         digest = before(path)
         with same_time(path):
@@ -51,7 +53,9 @@ def recount(
         facts[shown(path)] = {"before": manifest["id"], "snapshot": left["id"], "counts": left["counts"]}
     renamed = {str(fact["before"]): str(fact["snapshot"]) for fact in facts.values()}
     for path in sorted((results / "datasets").glob("*/shards.json")):  # what a frozen snapshot is made from again
-        listed = read_json(path)
+        listed = _read(path, "snapshot", "shards")
+        if listed is None:
+            continue
         kept = [one for one in (_shard(path.parent, shard, changed) for shard in listed["shards"]) if one]
         left = {**listed, "shards": kept, "snapshot": renamed.get(listed["snapshot"], listed["snapshot"])}
         if left != listed:
@@ -61,6 +65,15 @@ def recount(
             changed.rewrote(path, digest)
             facts[shown(path)] = {"before": listed["snapshot"], "snapshot": left["snapshot"], "shards": len(kept)}
     return facts
+
+
+def _read(path: Path, *keys: str) -> dict[str, Any] | None:
+    """Return a manifest; None of a damaged one, which stays: `audit verify` names it, and the withdrawal what is left."""
+    try:
+        found = read_json(path)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and all(key in found for key in keys) else None
 
 
 def _shard(folder: Path, shard: dict[str, Any], changed: Changed) -> dict[str, Any] | None:

@@ -92,3 +92,11 @@ def test_a_snapshot_that_is_behind_its_shards_counts_its_own_people(whole) -> No
     lost = {key: sum(before["counts"][s][key] - left["counts"][s][key] for s in left["counts"])
             for key in ("subjects", "scans")}  # fmt: skip
     assert lost == {"subjects": 1, "scans": 1}
+
+
+def test_a_damaged_manifest_is_left_and_named(whole, capsys) -> None:
+    latest = LAYOUT.snapshot("latest")
+    latest.write_bytes(latest.read_bytes()[:-50])
+    assert forget() == 1
+    assert f"LEFT: {latest.relative_to(RESULTS)}" in capsys.readouterr().out
+    assert "one/bea" not in read_json(LAYOUT.snapshot("first"))["subjects"]
