@@ -37,7 +37,7 @@ def walk(folder: Path, *, skip: tuple[str, ...] = ()) -> Iterator[tuple[Path, os
             continue
         for entry in entries:
             try:
-                if entry.is_dir():
+                if _is_folder(entry):
                     if entry.name in skip:
                         continue
                     if entry.is_symlink():
@@ -50,6 +50,14 @@ def walk(folder: Path, *, skip: tuple[str, ...] = ()) -> Iterator[tuple[Path, os
                     yield Path(entry.path), _state(entry.path)
             except FileNotFoundError:  # gone meanwhile
                 continue
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one; a link in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _state(path: str | Path) -> os.stat_result:
@@ -100,7 +108,7 @@ def _below(results: Path) -> Iterator[tuple[Path, os.stat_result]]:
         return
     for entry in sorted(os.scandir(results), key=lambda entry: entry.name):
         path = Path(entry.path)
-        if not entry.is_dir():
+        if not _is_folder(entry):
             yield path, entry.stat(follow_symlinks=False)
         elif entry.name not in (*NO_ARTEFACTS, *CACHES):
             yield from walk(path, skip=CACHES)

@@ -65,7 +65,10 @@ class Journal:
         self._kept = True
         if fresh:
             self.finish()
-        for line in path.read_text(errors="replace").splitlines() if path.is_file() and not fresh else ():
+        text = ""
+        with suppress(OSError):  # none, or somebody else's
+            text = "" if fresh else path.read_text(errors="replace")
+        for line in text.splitlines():
             try:  # the last line of a killed run may be cut
                 value = json.loads(line)
                 if "begun" in value:

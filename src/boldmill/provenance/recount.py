@@ -68,7 +68,7 @@ def recount(
 
 
 def _read(path: Path, *keys: str) -> dict[str, Any] | None:
-    """Return a manifest; None of a damaged one, which stays: `audit verify` names it, and the withdrawal what is left."""
+    """Return a manifest; None of a damaged one, which stays: verify names it, and the withdrawal says what is left."""
     try:
         found = read_json(path)
     except ValueError:

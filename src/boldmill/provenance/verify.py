@@ -7,7 +7,9 @@ What is said of a file:
   backdated               its bytes are as recorded, its modification time is earlier than recorded
   newer                   its bytes are as recorded, its modification time is later: a copy or a touch, no mismatch; it
                           is counted, and with --strict named
+  cannot be read          it is there, and its bytes cannot be had
   no record knows it      it lies in a folder of artefacts, but no command recorded it
+  cannot be looked into   a folder, whose files are therefore not known
   the record ...          its record was edited, is missing, or cannot be read
   the ledger ...          the ledger was edited, or does not hold what the records say
   stale                   it was made from an older content of one of its inputs

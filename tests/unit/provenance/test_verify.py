@@ -374,13 +374,14 @@ def test_folders_behind_links_are_looked_into(project) -> None:
     (RESULTS / "preprocess").rename("scratch")
     (RESULTS / "preprocess").symlink_to("../scratch")
     (Path("scratch") / "demo" / "again").symlink_to("..")  # a circle
+    (RESULTS / "preprocess" / "loop").symlink_to("loop")
     project.preprocess("01")
     project.ledger()
     LAYOUT.subject("demo", "01").write_text("edited")
     (RESULTS / "preprocess" / "demo" / "mine.txt").write_text("mine")
     found = problems()
     assert "content changed" in found["scratch/demo/sub-01.json"][0]
-    assert found["scratch/demo/mine.txt"] == ["no record knows it"]
+    assert found["scratch/demo/mine.txt"] == found["scratch/loop"] == ["no record knows it"]
 
 
 def test_a_folder_nobody_may_look_into_is_named(project, monkeypatch) -> None:
