@@ -251,7 +251,7 @@ def _take(item: dict[str, Any], kinds: dict[str, str]) -> list[Any]:
             raise TypeError(kind)
         if type(value) is int and not -LIMITS[kind] <= value < LIMITS[kind]:
             raise ValueError(kind)
-        if type(value) is str:
+        if type(value) is str and not value.isascii():
             value.encode()  # a name that is no UTF-8 fits no table
     return values
 

@@ -10,7 +10,7 @@ from boldmill.provenance.audit import ACTIONS
 HEAVY = ("torch", "pandas", "sklearn", "matplotlib", "nibabel", "nilearn", "scipy", "pyarrow")
 
 
-@pytest.mark.parametrize("action", ["verify", "trace", "stale", "orphans", "leakage"])
+@pytest.mark.parametrize("action", ACTIONS)
 def test_help_shows_examples_and_exit_statuses(action: str, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["audit", action, "--help"])
@@ -26,7 +26,7 @@ def test_an_unknown_action_is_a_usage_error(capsys) -> None:
     assert "'verify'" in capsys.readouterr().err  # it names what there is
 
 
-@pytest.mark.parametrize("action", ["verify", "trace", "stale", "orphans", "leakage"])
+@pytest.mark.parametrize("action", ACTIONS)
 def test_a_help_text_loads_nothing_heavy(action: str) -> None:
     import subprocess
 
