@@ -28,7 +28,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from boldmill.errors import EXIT_FAILURE, EXIT_OK, BoldmillError, ConfigError
 from boldmill.provenance.holdings import (
@@ -83,13 +84,18 @@ def run(args: argparse.Namespace) -> int:
     show(holdings, own, results)
     for folder in args.also:
         show_release(folder, person)
+    if not (holdings or own or person.scans):
+        print(f"nobody of the name {person.key} is known here: is it the label of the index?")
     if not args.delete:
         print("nothing was changed (add --delete)")
         return EXIT_OK
+    if locks := [path for path in (args.workdir / ".snakemake" / "locks").glob("*.lock") if path.stat().st_size]:
+        why = "Snakemake runs here, and would write their data again"
+        raise ConfigError("not now", locks[0], why, "wait for it; if none runs any more: snakemake --unlock")
     if not (args.yes or _confirmed(person)):
         print("nothing was changed")
         return EXIT_FAILURE
-    return delete(results, person, holdings, own, delete_models=args.delete_models)
+    return delete(results, person, holdings, own, workdir=args.workdir, delete_models=args.delete_models)
 
 
 def person_of(results: Path, name: str) -> Person:
@@ -107,10 +113,84 @@ def person_of(results: Path, name: str) -> Person:
     from boldmill.index.read import read_index
     from boldmill.paths import Layout
 
-    scans = read_index(results).scans if Layout.at(results).index.is_file() else []
-    owners = {scan.dataset for scan in scans if scan.subject == subject}
-    own = [scan.scan_id for scan in scans if (scan.dataset, scan.subject) == (dataset, subject)]
-    return Person(dataset, subject, own, roots=roots_of(results, dataset), only=owners == {dataset})
+    layout = Layout.at(results)
+    scans = read_index(results).scans if layout.index.is_file() else []
+    own = {scan.scan_id for scan in scans if (scan.dataset, scan.subject) == (dataset, subject)}
+    known = earlier(results, f"{dataset}/{subject}")  # of a call that was killed, and has cut the index already
+    own |= set(known.get("scans", ()))
+    files, names = raw_files([layout.ticket(scan) for scan in sorted(own)])
+    others = namesakes(results, subject) | {scan.dataset for scan in scans if scan.subject == subject}
+    return Person(
+        dataset,
+        subject,
+        own,
+        roots=roots_of(results, dataset),
+        only=others <= {dataset},
+        files=files | set(known.get("files", ())),
+        names=names | set(known.get("names", ())),
+    )
+
+
+def namesakes(results: Path, subject: str) -> set[str]:
+    """Return the data sets that have somebody of this label among files and snapshots, also ones no longer indexed."""
+    import re
+
+    from boldmill.atomic import read_json
+
+    found = {path.parent.name for kind in ("derivatives", "preprocess") for path in results.glob(f"{kind}/*/sub-*")
+             if re.fullmatch(rf"sub-{re.escape(subject)}(\.json)?", path.name)}  # fmt: skip
+    for kind in ("index/tickets", "parcellate/*", "flatmap/*"):
+        found |= {path.name.partition("_")[0] for path in results.glob(f"{kind}/*_sub-{subject}[._]*")}
+    for path in results.glob("datasets/*/manifest.json"):
+        try:
+            people = list(read_json(path)["subjects"])
+        except (OSError, ValueError, KeyError, TypeError):  # `audit verify` names it
+            continue
+        found |= {who.partition("/")[0] for who in people if who.partition("/")[2] == subject}
+    return found
+
+
+def raw_files(tickets: Iterable[Path]) -> tuple[set[str], set[str]]:
+    """Return raw files and members of archives that tickets name, as records do, and the names of series as written.
+
+    Files that several people may share (sidecars, tables of confounds) are found by their names alone.
+    """
+    from boldmill.atomic import read_json
+    from boldmill.provenance.record import member_path, shown
+
+    files: set[str] = set()
+    names: set[str] = set()
+    for path in tickets:
+        if not path.is_file():
+            continue
+        ticket = read_json(path)
+        root = Path(ticket["root"])
+        for entry in (entry for key in ("bold", "t1w", "series") for entry in ticket.get(key) or ()):
+            for form in {shown(root / entry["path"]), (root / entry["path"]).as_posix()}:
+                files.add(member_path(form, entry.get("member") or ""))
+        if ticket.get("layout") == "hcp":  # 100307/MNINonLinear/...
+            first = {entry["path"].partition("/")[0] for entry in ticket["bold"]}
+            files |= {f"{form}/" for one in first for form in (shown(root / one), (root / one).as_posix())}
+        names |= {ticket["name"]} if ticket.get("name") else set()
+    return files, names
+
+
+def earlier(results: Path, key: str) -> dict[str, Any]:
+    """Return what a withdrawal that was cut short knew of the person.
+
+    Raises
+    ------
+    ConfigError
+        It was of another person: what it knew must not be lost.
+    """
+    from boldmill.provenance import journal
+
+    lines = (line for line in journal.read(results) if isinstance(line, dict) and "person" in line)
+    who: dict[str, Any] = next(lines, {})
+    if who and who["person"] != key:
+        why = f"the withdrawal of {who['person']} was cut short, and its journal would be lost"
+        raise ConfigError("not now", key, why, f"first run `boldmill audit forget {who['person']} --delete` again")
+    return who
 
 
 def roots_of(results: Path, dataset: str) -> list[str]:
@@ -163,13 +243,15 @@ def show_release(folder: Path, person: Person) -> None:
         )
 
 
-def delete(results: Path, person: Person, holdings: list[Holding], own: list[Path], *, delete_models: bool) -> int:
+def delete(
+    results: Path, person: Person, holdings: list[Holding], own: list[Path], *, workdir: Path, delete_models: bool
+) -> int:
     """Remove the person, say what follows, and look once more; exit 1 where something is left."""
     from boldmill.provenance.remove import carry_out
 
     date = datetime.now(UTC).isoformat(timespec="seconds")
     outcome = carry_out(results, person, holdings, date=date, delete_models=delete_models)
-    _clean_snakemake(own, person)
+    _clean_snakemake(own, workdir, person)
     print(f"{outcome.deleted} files and folders deleted, {outcome.rewritten} rewritten, {outcome.records} records too")
     again = ["the pages of everybody (cohort, report) and the ledger"]
     if outcome.emptied:
@@ -181,7 +263,7 @@ def delete(results: Path, person: Person, holdings: list[Holding], own: list[Pat
         print(f"marked, to be trained again: {', '.join(outcome.models)} (--delete-models removes them)")
     print(f"the next run makes again: {'; '.join(again)}; nothing else")
     left = [holding for holding in find(results, person) if holding.action != MARK]
-    left += [Holding(REPORT, Path(path), "of Snakemake") for path in snakemake_files(Path(), person)]  # type: ignore[arg-type]
+    left += [Holding(REPORT, PurePosixPath(path), "of Snakemake") for path in snakemake_files(workdir, person)]
     for holding in left:
         print(f"LEFT: {holding.path} ({holding.what})")
     return EXIT_FAILURE if left else EXIT_OK
@@ -193,12 +275,13 @@ def _confirmed(person: Person) -> bool:
     return input(f"Remove {person.key} for good? Write the name again: ").strip() == person.key
 
 
-def _clean_snakemake(paths: Iterable[Path], person: Person) -> None:
+def _clean_snakemake(paths: Iterable[Path], workdir: Path, person: Person) -> None:
     """Take the name out of Snakemake's logs; remove its records of files that are gone."""
     from boldmill.provenance.cut import redact_text
 
     for path in paths:
-        if "log" in path.parts or "slurm_logs" in path.parts:
+        inside = path.relative_to(workdir).as_posix()
+        if {"log", "slurm_logs"} & set(path.relative_to(workdir).parts) and not person.named_in(inside):
             redact_text(path, person)
         else:
             path.unlink()

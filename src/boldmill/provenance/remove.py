@@ -1,7 +1,7 @@
 """Carry out a withdrawal: delete what is theirs, cut them out of what is shared, and let records and ledger follow.
 
-The tombstone comes first, and the hashes of files before they change are kept in a journal until all is done: a call
-that was killed is made again and goes on.
+The journal (:mod:`boldmill.provenance.journal`) and the tombstone come first: a call that was killed is made again and
+goes on.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 
 from boldmill.atomic import canonical_json, read_json, sha256_file, write_text
 from boldmill.paths import Layout
-from boldmill.provenance import withdrawn
-from boldmill.provenance.cut import cached, cut_json, cut_lines, cut_rows, redact_text, same_time
+from boldmill.provenance import journal, withdrawn
+from boldmill.provenance.cut import cached, cut_json, cut_lines, cut_rows, is_json, redact_text, same_time
 from boldmill.provenance.follow import Changed, follow, rewrite, sound
 from boldmill.provenance.holdings import AGAIN, CUT, DELETE, MARK, REDACT, ROWS, Holding
 from boldmill.provenance.person import Person
@@ -29,7 +29,6 @@ from boldmill.provenance.record import Recorder, prov_path, render, shown
 from boldmill.provenance.recount import is_snapshot, recount
 from boldmill.stages import Settings
 
-JOURNAL = "forget.journal"
 SETTINGS = canonical_json({"stage": "forget", "version": 1, "config": {}, "overrides": {}})
 
 
@@ -56,32 +55,32 @@ def carry_out(results: Path, person: Person, holdings: Iterable[Holding], *, dat
     """
     holdings = list(holdings)
     counts = Counter(holding.action for holding in holdings)
-    models = sorted({_model_of(results / holding.path) for holding in holdings if holding.action == MARK})
+    knew = {_model_of(results / holding.path) for holding in holdings if holding.action == MARK}
+    work = _Work(results, person, Changed(), knew)
+    models = sorted(folder for folder in work.models if folder.is_dir())
     numbers = {"scans": len(person.scans), "deleted": counts[DELETE], "rewritten": counts[CUT], "models": len(models)}
     withdrawn.bury(results, person.dataset, person.subject, date=date, counts=numbers)
-    work = _Work(results, person, Changed())
     for holding in holdings:
         if holding.action in (CUT, REDACT):
             work.cut(results / holding.path)
     work.empty_buckets()
-    facts = recount(results, person, work.before, work.changed)
-    pairs = [(str(fact.pop("before")), str(fact["snapshot"])) for fact in facts.values()]
-    identities = {old: new for old, new in pairs if old != new}
+    facts = recount(results, person, work.before, work.changed, work.identities, work.rename)
     for holding in holdings:
         if holding.action in (DELETE, AGAIN):
             work.delete(results / holding.path)
     for folder in models:
         if delete_models:
             work.delete(folder)
+        if delete_models and folder.parent == results / "models":  # a variant of the ablation has its own beside it
             work.delete(results / "evaluate" / folder.name)
             work.delete(results / "interpret" / folder.name)
     outcome = work.outcome
     outcome.models = [folder.relative_to(results).as_posix() for folder in models]
-    marks = [] if delete_models else _mark(results, person, models, date, identities)
+    marks = [] if delete_models else _mark(results, person, models, date, work.identities)
     outcome.records = follow(results, person, work.changed, date=date, facts=facts)
     _record(results, marks)
     _ledger(results)
-    (results / "provenance" / JOURNAL).unlink(missing_ok=True)
+    journal.path_of(results).unlink(missing_ok=True)
     return outcome
 
 
@@ -91,25 +90,43 @@ def _model_of(weights: Path) -> Path:
 
 
 class _Work:
-    """The files of one withdrawal."""
+    """The files of one withdrawal; what a call that was killed knew and did is read from its journal.
 
-    def __init__(self, results: Path, person: Person, changed: Changed) -> None:
+    Attributes
+    ----------
+    models : set of Path
+        Folders of the models that were trained on the person: their lists of subjects no longer tell it.
+    identities : dict
+        Identity of a snapshot before -> after the cut.
+    """
+
+    def __init__(self, results: Path, person: Person, changed: Changed, models: Iterable[Path]) -> None:
         self.results, self.person, self.changed = results, person, changed
+        self.models, self.identities = set(models), dict[str, str]()
         self.outcome = Outcome()
         self._twins: dict[tuple[int, int], Path] = {}
-        self._journal = results / "provenance" / JOURNAL
-        for line in self._journal.read_text(encoding="utf-8").splitlines() if self._journal.is_file() else ():
-            path, digest = json.loads(line)
-            changed.rewrote(Path(path), digest)
+        known = journal.read(results)
+        for path, said in (line for line in known if isinstance(line, list)):
+            if said not in (journal.FILE, journal.FOLDER):
+                changed.rewrote(Path(path), said)
+            elif not Path(path).exists():  # one that was made again since is as it is
+                (changed.removed if said == journal.FILE else changed.folders).add(shown(path))
+        for line in (line for line in known if isinstance(line, dict)):
+            self.models |= {results / folder for folder in line.get("models", ())}
+            self.identities |= line.get("renamed", {})
+        about = {name: sorted(getattr(person, name)) for name in ("scans", "files", "names")}
+        folders = sorted(folder.relative_to(results).as_posix() for folder in self.models)
+        journal.note(results, {"person": person.key, **about, "models": folders})
+
+    def rename(self, before: str, after: str) -> None:
+        """Note that a snapshot is about to get another identity."""
+        self.identities[before] = after
+        journal.note(self.results, {"renamed": {before: after}})
 
     def before(self, path: Path) -> str:
         """Return the hash of a file that is about to change, and write it down."""
         digest = sha256_file(path)
-        self._journal.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._journal, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps([path.as_posix(), digest]) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
+        journal.note(self.results, [path.as_posix(), digest])
         return digest
 
     def cut(self, path: Path) -> None:
@@ -128,7 +145,7 @@ class _Work:
             self._cut_index(path)
         elif path.suffix == ".parquet":
             cut_rows(path, self.person, self._texts(path))
-        elif path.suffix == ".json":
+        elif path.suffix == ".json" and is_json(path):
             cut_json(path, self.person, _tidy(path))
         elif path.relative_to(self.results).as_posix() in ROWS:
             cut_lines(path, self.person)
@@ -214,9 +231,11 @@ class _Work:
     def delete(self, path: Path) -> None:
         """Remove a file or folder below the results; records follow later: they may tell of other files too."""
         if path.is_dir() and not path.is_symlink():
+            journal.note(self.results, [path.as_posix(), journal.FOLDER])
             self.changed.folders.add(shown(path))
             shutil.rmtree(path)
         elif path.is_symlink() or path.exists():
+            journal.note(self.results, [path.as_posix(), journal.FILE])
             self.changed.removed.add(shown(path))
             path.unlink()
         else:

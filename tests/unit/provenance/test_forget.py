@@ -86,6 +86,10 @@ def without(project: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+def die(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def forget(*words: str) -> int:
     return main(["audit", "forget", WHO, "--delete", "--yes", *words])
 
@@ -306,13 +310,21 @@ def test_logs_lose_the_name(whole: Path) -> None:
     assert own.read_text() == f"rule x: {GONE}\n"
 
 
-def test_the_last_person_of_a_bucket_takes_its_files(project: ModuleType, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_last_person_of_a_bucket_takes_its_files(
+    project: ModuleType, tmp_path: Path, monkeypatch, killed: bool
+) -> None:
     monkeypatch.chdir(tmp_path)
     project.line(project.PEOPLE, n_buckets=64)
     project.ledger()
     bucket = bucket_of("one", "bea", 64)
     assert read_index(RESULTS).scans_in(bucket)[0].subject == "bea" and len(read_index(RESULTS).scans_in(bucket)) == 1
-    forget()
+    if killed:  # after everything of theirs is gone, before the records follow
+        with monkeypatch.context() as patch:
+            patch.setattr("boldmill.provenance.remove.recount", die)
+            with pytest.raises(KeyboardInterrupt):
+                forget()
+    assert forget() == 0
     assert not [p for p in RESULTS.rglob(f"bucket-{bucket:03d}.*") if p.parts[1] != "datasets"]
     shards = {shard["bucket"] for shard in read_json(LAYOUT.snapshot("latest"))["shards"]}
     assert f"bucket-{bucket:03d}" not in shards
@@ -321,19 +333,29 @@ def test_the_last_person_of_a_bucket_takes_its_files(project: ModuleType, tmp_pa
     assert problems() == []
 
 
-def test_a_killed_call_goes_on(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", ["recount", "follow", "_ledger"])
+def test_a_killed_call_goes_on(whole: Path, monkeypatch: pytest.MonkeyPatch, before: str) -> None:
     from boldmill.provenance import remove
 
-    def die(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
+    ids = [read_json(LAYOUT.snapshot(name))["id"] for name in ("first", "latest")]
+    log = write_text(RESULTS / "report" / "late.txt", "sub-bea: the label is unique\n")
+    page = write_text(RESULTS / "report" / "index.html", "one_sub-bea")
+    with Recorder(Settings(json.dumps({"stage": "report", "version": 1, "config": {}, "overrides": {}})), out=log) as r:
+        r.add_output(page)
     with monkeypatch.context() as patch:
-        patch.setattr(remove, "recount", die)
+        patch.setattr(remove, before, die)
         with pytest.raises(KeyboardInterrupt):
             forget()
     assert withdrawn.Forgotten.read(RESULTS).holds("one", "bea")
+    write_text(RESULTS / "logs" / "late.log", "sub-bea: the label is unique\n")
     assert forget() == 0
     assert names(RESULTS) == set() and problems() == []
+    assert list(withdrawn.marked(RESULTS)) == ["models/brainmass"]
+    now = [read_json(LAYOUT.snapshot(name))["id"] for name in ("first", "latest")]
+    mark = read_json(LAYOUT.checkpoint("brainmass").with_name("withdrawn.json"))
+    assert mark["snapshots"] == dict(zip(ids, now, strict=True))
+    assert read_json(prov_path(LAYOUT.snapshot("first")))["snapshot"] == now[0] != ids[0]
+    assert (RESULTS / "logs" / "late.log").read_text() == log.read_text() == f"{GONE}: the label is unique\n"
 
 
 def test_images_of_every_stage_are_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
