@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from boldmill.atomic import read_json, write_json, write_text
+from boldmill.provenance.claims import WEIGHTS
+from boldmill.provenance.record import prov_path
 
 FORGOTTEN = ("person", "date", "scans", "deleted", "rewritten", "models")
 """Columns of the tombstones: hash, date, scans that were there, files deleted and rewritten, models that knew them."""
@@ -36,6 +38,8 @@ def salt_file(results: Path) -> Path:
 def fingerprint(salt: str, dataset: str, subject: str) -> str:
     """Return the salted hash of a person."""
     return hashlib.sha256(f"{salt}\n{dataset}/{subject}".encode()).hexdigest()
+
+SECONDS = len("2026-01-01T00:00:00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +108,30 @@ def mark(folder: Path, person: str, *, date: str, snapshots: dict[str, str]) -> 
 
 
 def note(checkpoint: str | Path) -> str:
-    """Return what must be said of a model that was trained on people who withdrew consent since; else nothing."""
+    """Return what must be said of a model that was trained on people who withdrew consent since; else nothing.
+
+    Weights whose record says that their training began later never saw them: the mark of the weights before is over.
+    """
     path = Path(checkpoint).with_name(MARK)
     if not path.is_file():
         return ""
-    people: dict[str, str] = read_json(path)["people"]
-    who = f"{len(people)} {'person' if len(people) == 1 else 'people'}"
-    return f"trained on {who} who withdrew consent since (last {max(people.values())[:10]}): train it again"
+    began = _began(prov_path(checkpoint))
+    dates = [date for date in read_json(path)["people"].values() if date[:SECONDS] >= began[:SECONDS]]
+    if not dates:
+        return ""
+    who = f"{len(dates)} {'person' if len(dates) == 1 else 'people'}"
+    return f"trained on {who} who withdrew consent since (last {max(dates)[:10]}): train it again"
+
+
+def _began(record: Path) -> str:
+    """Return when a training began (UTC); empty where no record says it: then every mark counts."""
+    try:
+        return str(read_json(record)["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def marked(results: Path) -> dict[str, str]:
     """Return folder of a model, relative to the results -> what must be said of it, sorted."""
-    found = sorted(path for kind in ("models", "ablation") for path in (results / kind).rglob(MARK))
-    return {path.parent.relative_to(results).as_posix(): note(path) for path in found}
+    said = {path.parent: note(path.with_name(WEIGHTS)) for path in sorted(results.glob(f"*/*/{MARK}"))}
+    return {folder.relative_to(results).as_posix(): words for folder, words in said.items() if words}

@@ -215,6 +215,20 @@ def test_models_are_marked_and_say_so(whole: Path) -> None:
     assert WHO not in read_json(weights.with_name("subjects.json"))["subjects"]
 
 
+def test_a_model_that_was_trained_again_is_no_longer_marked(whole: Path) -> None:
+    """Nothing removes the mark: the record of the new training tells that it is over, of each person by itself."""
+    weights = LAYOUT.checkpoint("brainmass")
+    forget()
+    mark = weights.with_name("withdrawn.json")
+    record = read_json(prov_path(weights))
+    write_text(prov_path(weights), render(record | {"started": "2999-01-01T00:00:00.123+00:00"}))
+    assert withdrawn.marked(RESULTS) == {} and "withdrew" not in checkpoint_note(weights)
+    withdrawn.mark(mark.parent, "somebody else", date="2999-01-02T00:00:00+00:00", snapshots={})
+    assert "trained on 1 person who withdrew consent since (last 2999-01-02)" in checkpoint_note(weights)
+    prov_path(weights).unlink()
+    assert "2 people" in checkpoint_note(weights)
+
+
 def test_models_go_where_asked(whole: Path) -> None:
     assert forget("--delete-models") == 0
     assert not LAYOUT.checkpoint("brainmass").parent.exists() and not LAYOUT.metrics("brainmass").parent.exists()
