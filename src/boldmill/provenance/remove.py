@@ -21,6 +21,7 @@ from typing import Any
 from boldmill.atomic import canonical_json, read_json, sha256_file, write_text
 from boldmill.paths import Layout
 from boldmill.provenance import journal, withdrawn
+from boldmill.provenance.claims import WEIGHTS, checkpoints, renamed, snapshot_of
 from boldmill.provenance.cut import cached, cut_json, cut_lines, cut_rows, is_json, redact_text, same_time
 from boldmill.provenance.follow import Changed, follow, rewrite, sound
 from boldmill.provenance.holdings import AGAIN, CUT, DELETE, MARK, REDACT, ROWS, Holding
@@ -76,7 +77,7 @@ def carry_out(results: Path, person: Person, holdings: Iterable[Holding], *, dat
             work.delete(results / "interpret" / folder.name)
     outcome = work.outcome
     outcome.models = [folder.relative_to(results).as_posix() for folder in models]
-    marks = [] if delete_models else _mark(results, person, models, date, work.identities)
+    marks = _mark(results, person, [] if delete_models else models, date, work.identities)
     outcome.records = follow(results, person, work.changed, date=date, facts=facts)
     _record(results, marks)
     _ledger(results)
@@ -271,9 +272,15 @@ def _tidy(path: Path) -> Any:
 
 
 def _mark(results: Path, person: Person, models: list[Path], date: str, identities: dict[str, str]) -> list[Path]:
+    """Mark the models that knew the person, and tell all others under which identity their snapshot goes on."""
     salt = withdrawn.salt_file(results).read_text(encoding="utf-8").strip()
     who = withdrawn.fingerprint(salt, person.dataset, person.subject)
-    return [withdrawn.mark(folder, who, date=date, snapshots=identities) for folder in models]
+    marks = [withdrawn.mark(folder, who, date=date, snapshots=identities) for folder in models]
+    for folder in (weights.parent for weights in checkpoints(results) if weights.parent not in models):
+        now = renamed(folder / WEIGHTS, snapshot_of(folder / WEIGHTS))
+        if now in identities or now in identities.values():  # these a call that was killed has told already
+            marks.append(withdrawn.mark(folder, None, date=date, snapshots=identities))
+    return marks
 
 
 def _record(results: Path, marks: list[Path]) -> None:

@@ -39,6 +39,7 @@ def fingerprint(salt: str, dataset: str, subject: str) -> str:
     """Return the salted hash of a person."""
     return hashlib.sha256(f"{salt}\n{dataset}/{subject}".encode()).hexdigest()
 
+
 SECONDS = len("2026-01-01T00:00:00")
 
 
@@ -90,19 +91,20 @@ def _rows(path: Path) -> list[tuple[str, ...]]:
     return [tuple(line.split("\t")) for line in path.read_text(encoding="utf-8").splitlines()[1:] if line]
 
 
-def mark(folder: Path, person: str, *, date: str, snapshots: dict[str, str]) -> Path:
+def mark(folder: Path, person: str | None, *, date: str, snapshots: dict[str, str]) -> Path:
     """Write beside a model that it knew a person; a person is counted once.
 
     Parameters
     ----------
-    person : str
-        The hash.
+    person : str or None
+        The hash; None of a model that never knew them, and whose snapshot they were cut out of.
     snapshots : dict
         Identity of a snapshot before -> after the person was cut out of it.
     """
     path = folder / MARK
     known: dict[str, Any] = read_json(path) if path.is_file() else {"schema": 1, "people": {}, "snapshots": {}}
-    known["people"].setdefault(person, date)
+    if person is not None:
+        known["people"].setdefault(person, date)
     known["snapshots"].update({before: after for before, after in snapshots.items() if before != after})
     return write_json(path, known)
 

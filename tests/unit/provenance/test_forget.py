@@ -455,6 +455,19 @@ def test_the_audit_says_that_a_model_knew_them(whole: Path, capsys: pytest.Captu
     assert "models/brainmass/model.safetensors: trained on 1 person who withdrew" in capsys.readouterr().out
 
 
+def test_a_model_that_never_knew_them_still_finds_its_snapshot(whole: Path) -> None:
+    """Its snapshot has another identity now; it is not marked as one to be trained again."""
+    weights = LAYOUT.checkpoint("fm_app")
+    write_json(
+        weights.with_name("config.json"), {"model": "fm_app", "snapshot": read_json(LAYOUT.snapshot("first"))["id"]}
+    )
+    assert not list(checkpoint_claims(RESULTS))
+    assert forget() == 0
+    assert main(["audit", "forget", "one/cyd", "--delete", "--yes"]) == 0
+    assert not list(checkpoint_claims(RESULTS))
+    assert "models/fm_app/withdrawn.json" not in {path for path, _ in problems()}
+
+
 def test_a_record_that_was_edited_is_not_made_sound(whole: Path) -> None:
     record = prov_path(LAYOUT.shard("scans", bucket_of(*WHO.split("/"), 2)))
     forged = read_json(record) | {"seed": 666}
