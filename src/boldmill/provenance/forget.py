@@ -29,7 +29,6 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from boldmill.errors import EXIT_FAILURE, EXIT_OK, BoldmillError, ConfigError
 from boldmill.provenance.holdings import (
@@ -44,6 +43,7 @@ from boldmill.provenance.holdings import (
     find,
     snakemake_files,
 )
+from boldmill.provenance.known import person_of
 from boldmill.provenance.person import Person
 
 WORDS = {
@@ -89,123 +89,36 @@ def run(args: argparse.Namespace) -> int:
     if not args.delete:
         print("nothing was changed (add --delete)")
         return EXIT_OK
-    if locks := [path for path in (args.workdir / ".snakemake" / "locks").glob("*.lock") if path.stat().st_size]:
-        why = "Snakemake runs here, and would write their data again"
-        raise ConfigError("not now", locks[0], why, "wait for it; if none runs any more: snakemake --unlock")
+    check_place(results, args.workdir)
     if not (args.yes or _confirmed(person)):
         print("nothing was changed")
         return EXIT_FAILURE
     return delete(results, person, holdings, own, workdir=args.workdir, delete_models=args.delete_models)
 
 
-def person_of(results: Path, name: str) -> Person:
-    """Return the person a command line names, with the scans the index knows.
+def check_place(results: Path, workdir: Path) -> None:
+    """Refuse to change anything while Snakemake runs, or from a folder where records name files otherwise.
 
     Raises
     ------
     ConfigError
-        The name is not ``DATASET/SUBJECT``.
+        It is so.
     """
-    dataset, _, subject = name.partition("/")
-    subject = subject.removeprefix("sub-")
-    if not dataset.isalnum() or not subject or "/" in subject:
-        raise ConfigError("nobody is named", name, "it is not DATASET/SUBJECT", "write e.g. demo/01")
-    from boldmill.index.read import read_index
-    from boldmill.paths import Layout
-
-    layout = Layout.at(results)
-    scans = read_index(results).scans if layout.index.is_file() else []
-    own = {scan.scan_id for scan in scans if (scan.dataset, scan.subject) == (dataset, subject)}
-    known = earlier(results, f"{dataset}/{subject}")  # of a call that was killed, and has cut the index already
-    own |= set(known.get("scans", ()))
-    files, names = raw_files([layout.ticket(scan) for scan in sorted(own)])
-    others = namesakes(results, subject) | {scan.dataset for scan in scans if scan.subject == subject}
-    return Person(
-        dataset,
-        subject,
-        own,
-        roots=roots_of(results, dataset),
-        only=others <= {dataset},
-        files=files | set(known.get("files", ())),
-        names=names | set(known.get("names", ())),
-    )
-
-
-def namesakes(results: Path, subject: str) -> set[str]:
-    """Return the data sets that have somebody of this label among files and snapshots, also ones no longer indexed."""
-    import re
-
-    from boldmill.atomic import read_json
-
-    found = {path.parent.name for kind in ("derivatives", "preprocess") for path in results.glob(f"{kind}/*/sub-*")
-             if re.fullmatch(rf"sub-{re.escape(subject)}(\.json)?", path.name)}  # fmt: skip
-    for kind in ("index/tickets", "parcellate/*", "flatmap/*"):
-        found |= {path.name.partition("_")[0] for path in results.glob(f"{kind}/*_sub-{subject}[._]*")}
-    for path in results.glob("datasets/*/manifest.json"):
-        try:
-            people = list(read_json(path)["subjects"])
-        except (OSError, ValueError, KeyError, TypeError):  # `audit verify` names it
-            continue
-        found |= {who.partition("/")[0] for who in people if who.partition("/")[2] == subject}
-    return found
-
-
-def raw_files(tickets: Iterable[Path]) -> tuple[set[str], set[str]]:
-    """Return raw files and members of archives that tickets name, as records do, and the names of series as written.
-
-    Files that several people may share (sidecars, tables of confounds) are found by their names alone.
-    """
-    from boldmill.atomic import read_json
-    from boldmill.provenance.record import member_path, shown
-
-    files: set[str] = set()
-    names: set[str] = set()
-    for path in tickets:
-        if not path.is_file():
-            continue
-        ticket = read_json(path)
-        root = Path(ticket["root"])
-        for entry in (entry for key in ("bold", "t1w", "series") for entry in ticket.get(key) or ()):
-            for form in {shown(root / entry["path"]), (root / entry["path"]).as_posix()}:
-                files.add(member_path(form, entry.get("member") or ""))
-        if ticket.get("layout") == "hcp":  # 100307/MNINonLinear/...
-            first = {entry["path"].partition("/")[0] for entry in ticket["bold"]}
-            files |= {f"{form}/" for one in first for form in (shown(root / one), (root / one).as_posix())}
-        names |= {ticket["name"]} if ticket.get("name") else set()
-    return files, names
-
-
-def earlier(results: Path, key: str) -> dict[str, Any]:
-    """Return what a withdrawal that was cut short knew of the person.
-
-    Raises
-    ------
-    ConfigError
-        It was of another person: what it knew must not be lost.
-    """
-    from boldmill.provenance import journal
-
-    lines = (line for line in journal.read(results) if isinstance(line, dict) and "person" in line)
-    who: dict[str, Any] = next(lines, {})
-    if who and who["person"] != key:
-        why = f"the withdrawal of {who['person']} was cut short, and its journal would be lost"
-        raise ConfigError("not now", key, why, f"first run `boldmill audit forget {who['person']} --delete` again")
-    return who
-
-
-def roots_of(results: Path, dataset: str) -> list[str]:
-    """Return the folders a data set was indexed from, as records name them."""
-    import json
-
     from boldmill.atomic import read_json
     from boldmill.paths import Layout
     from boldmill.provenance.record import prov_path, shown
 
-    record = prov_path(Layout.at(results).index)
-    if not record.is_file():
-        return []
-    entries = json.loads(read_json(record)["settings"])["config"].get("datasets", [])
-    return [shown(entry["root"]) for entry in entries if entry["name"] == dataset]
+    home = workdir / ".snakemake"
+    if locks := [path for path in (home / "locks").glob("*.lock") if path.stat().st_size]:
+        why = "Snakemake runs here, and would write their data again"
+        raise ConfigError("not now", locks[0], why, "wait for it; if none runs any more: snakemake --unlock")
+    index = Layout.at(results).index
+    named = [item["path"] for item in read_json(prov_path(index))["outputs"]] if prov_path(index).is_file() else []
+    if named and shown(index) not in named:
+        why = f"records name the index otherwise than {shown(index)}, and could not follow"
+        raise ConfigError("not from here", Path.cwd(), why, "run it in the folder where Snakemake runs")
+    if not home.is_dir():
+        print(f"{home}: is not there, so Snakemake's logs are not looked through (--workdir DIR)")
 
 
 def show(holdings: list[Holding], own: list[Path], results: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from boldmill.atomic import read_json, write_json, write_text
+from boldmill.errors import BoldmillError
 from boldmill.provenance.claims import WEIGHTS
 from boldmill.provenance.record import prov_path
 
@@ -54,12 +55,26 @@ class Forgotten:
     def read(cls, results: Path) -> Forgotten:
         """Read the tombstones of a results folder; without any, nobody is forgotten."""
         rows = _rows(tombstones(results))
-        salt = salt_file(results).read_text(encoding="utf-8").strip() if rows else ""
-        return cls(salt, frozenset(row[0] for row in rows))
+        return cls(_salt(results) if rows else "", frozenset(row[0] for row in rows))
 
     def holds(self, dataset: str, subject: str) -> bool:
         """Return whether a person withdrew consent."""
         return bool(self.people) and fingerprint(self.salt, dataset, subject) in self.people
+
+
+def _salt(results: Path) -> str:
+    """Return the salt of the tombstones that are there.
+
+    Raises
+    ------
+    BoldmillError
+        It is gone: nobody could be recognised, and everybody who withdrew consent would be taken in again.
+    """
+    path = salt_file(results)
+    if not path.is_file():
+        why = f"it is gone, and nobody in {tombstones(results)} can be recognised without it"
+        raise BoldmillError("cannot tell who withdrew consent", path, why, "put it back from a backup")
+    return path.read_text(encoding="utf-8").strip()
 
 
 def bury(results: Path, dataset: str, subject: str, *, date: str, counts: dict[str, int]) -> Path:
@@ -73,11 +88,11 @@ def bury(results: Path, dataset: str, subject: str, *, date: str, counts: dict[s
         ``scans``, ``deleted``, ``rewritten``, ``models``; of a repeated call the larger number of each stays.
     """
     path, salt = tombstones(results), salt_file(results)
-    if not salt.is_file():
+    rows = {row[0]: row for row in _rows(path)}
+    if not rows and not salt.is_file():
         write_text(salt, secrets.token_hex(16) + "\n")
         salt.chmod(0o600)
-    person = fingerprint(salt.read_text(encoding="utf-8").strip(), dataset, subject)
-    rows = {row[0]: row for row in _rows(path)}
+    person = fingerprint(_salt(results), dataset, subject)
     known = rows.get(person)
     numbers = [str(max(counts[key], int(known[2 + i]) if known else 0)) for i, key in enumerate(FORGOTTEN[2:])]
     rows[person] = (person, known[1] if known else date, *numbers)

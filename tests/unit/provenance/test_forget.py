@@ -16,13 +16,13 @@ import pytest
 
 from boldmill.atomic import read_json, sha256_file, write_json, write_text
 from boldmill.cli import main
-from boldmill.errors import ConfigError
+from boldmill.errors import BoldmillError, ConfigError
 from boldmill.index.read import read_index
 from boldmill.paths import Layout
 from boldmill.provenance import withdrawn
 from boldmill.provenance.claims import checkpoint_claims
-from boldmill.provenance.forget import person_of
 from boldmill.provenance.holdings import DELETE, find
+from boldmill.provenance.known import person_of
 from boldmill.provenance.person import GONE, Person
 from boldmill.provenance.record import Recorder, describe_output, prov_path, render
 from boldmill.provenance.verify import verify
@@ -288,6 +288,27 @@ def test_the_first_date_of_a_tombstone_stays(tmp_path: Path) -> None:
     assert rows == [["2026-01-01", "3", "3", "3", "3"], ["2026-06-01", "3", "3", "3", "3"]]
 
 
+def test_tombstones_without_their_salt_stop_everything(whole: Path, project: ModuleType) -> None:
+    """A new salt would recognise nobody, and the next ingest would take everybody in again."""
+    forget()
+    withdrawn.salt_file(RESULTS).unlink()
+    before = withdrawn.tombstones(RESULTS).read_bytes()
+    with pytest.raises(BoldmillError, match="put it back"):
+        withdrawn.Forgotten.read(RESULTS)
+    assert main(["audit", "forget", "one/ada", "--delete", "--yes"]) == 1
+    assert withdrawn.tombstones(RESULTS).read_bytes() == before and not withdrawn.salt_file(RESULTS).exists()
+    assert LAYOUT.ticket("one_sub-ada_task-rest").exists()
+
+
+def test_from_another_folder_nothing_is_changed(whole: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Records name files from where Snakemake runs: from elsewhere they would not follow."""
+    monkeypatch.chdir(tmp_path)
+    words = ["audit", "forget", WHO, "--results", str(whole / "results"), "--workdir", str(whole)]
+    assert main(words) == 0
+    assert main([*words, "--delete", "--yes"]) == 2
+    assert (whole / LAYOUT.ticket("one_sub-bea_task-rest")).exists()
+
+
 def test_pages_of_everybody_go(whole: Path, project: ModuleType) -> None:
     """A table that one command wrote with a page, and that names nobody, stays with its record."""
     page, table = RESULTS / "report" / "index.html", RESULTS / "quarantine.tsv"
@@ -417,7 +438,7 @@ def test_a_label_that_is_unique_tells_the_person(whole: Path) -> None:
     assert not person_of(RESULTS, "one/ada").named_in("file sub-ada_bold.nii.gz")  # there are two
 
 
-@pytest.mark.parametrize("name", ["bea", "one/", "one/x/y", "/bea", "../x/bea"])
+@pytest.mark.parametrize("name", ["bea", "one/", "one/x/y", "/bea", "../x/bea", "one/b*", "one/b_ea"])
 def test_a_name_that_is_none_is_refused(whole: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="DATASET/SUBJECT"):
         person_of(RESULTS, name)

@@ -16,8 +16,8 @@ from boldmill.config.load import parse
 from boldmill.errors import ConfigError
 from boldmill.index.read import read_index
 from boldmill.paths import Layout
-from boldmill.provenance.forget import person_of
 from boldmill.provenance.holdings import DELETE, REPORT, find, snakemake_files
+from boldmill.provenance.known import person_of
 from boldmill.provenance.person import GONE, Person
 from boldmill.provenance.record import Recorder, prov_path
 from boldmill.stages import Settings, stage_json
@@ -93,7 +93,7 @@ def test_folders_of_hcp_are_raw_files_of_theirs() -> None:
     write_json(LAYOUT.ticket("hcp_sub-100307_task-REST1"), {
         "layout": "hcp", "root": str(Path("raw").absolute()), "series": [],
         "bold": [{"path": "100307/MNINonLinear/Results/r/r_Atlas.dtseries.nii"}]})  # fmt: skip
-    from boldmill.provenance.forget import raw_files
+    from boldmill.provenance.known import raw_files
 
     files, names = raw_files([LAYOUT.ticket("hcp_sub-100307_task-REST1")])
     person = Person("hcp", "100307", files=files, names=names, roots=["raw"])
