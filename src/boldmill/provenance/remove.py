@@ -15,17 +15,17 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from boldmill.atomic import canonical_json, read_json, sha256_file, write_text
 from boldmill.paths import Layout
 from boldmill.provenance import journal, withdrawn
 from boldmill.provenance.claims import WEIGHTS, checkpoints, renamed, snapshot_of
-from boldmill.provenance.cut import cached, cut_json, cut_lines, cut_rows, is_json, redact_text, same_time
+from boldmill.provenance.cut import cached, cut_json, cut_lines, cut_rows, folders_of, is_json, redact_text, same_time
 from boldmill.provenance.follow import Changed, follow, rewrite, sound
 from boldmill.provenance.holdings import AGAIN, CUT, DELETE, MARK, REDACT, ROWS, Holding
-from boldmill.provenance.person import Person
+from boldmill.provenance.person import Person, of_somebody
 from boldmill.provenance.record import Recorder, prov_path, render, shown
 from boldmill.provenance.recount import is_snapshot, recount
 from boldmill.stages import Settings
@@ -99,11 +99,13 @@ class _Work:
         Folders of the models that were trained on the person: their lists of subjects no longer tell it.
     identities : dict
         Identity of a snapshot before -> after the cut.
+    buckets : set of int
+        Buckets they were in.
     """
 
     def __init__(self, results: Path, person: Person, changed: Changed, models: Iterable[Path]) -> None:
         self.results, self.person, self.changed = results, person, changed
-        self.models, self.identities = set(models), dict[str, str]()
+        self.models, self.identities, self.buckets = set(models), dict[str, str](), set[int]()
         self.outcome = Outcome()
         self._twins: dict[tuple[int, int], Path] = {}
         known = journal.read(results)
@@ -112,12 +114,17 @@ class _Work:
                 changed.rewrote(Path(path), said)
             elif not Path(path).exists():  # one that was made again since is as it is
                 (changed.removed if said == journal.FILE else changed.folders).add(shown(path))
+        if Layout.at(results).index.is_file():
+            from boldmill.index.read import read_index
+
+            self.buckets |= {scan.bucket for scan in read_index(results).scans if person.is_scan(scan.scan_id)}
         for line in (line for line in known if isinstance(line, dict)):
+            self.buckets |= set(line.get("buckets", ()))
             self.models |= {results / folder for folder in line.get("models", ())}
             self.identities |= line.get("renamed", {})
         about = {name: sorted(getattr(person, name)) for name in ("scans", "files", "names")}
         folders = sorted(folder.relative_to(results).as_posix() for folder in self.models)
-        journal.note(results, {"person": person.key, **about, "models": folders})
+        journal.note(results, {"person": person.key, **about, "models": folders, "buckets": sorted(self.buckets)})
 
     def rename(self, before: str, after: str) -> None:
         """Note that a snapshot is about to get another identity."""
@@ -207,7 +214,10 @@ class _Work:
         return {scan.partition("_")[0] for scan in scans}
 
     def empty_buckets(self) -> None:
-        """Remove files of buckets nobody is in any more (or nobody with images), and folders of an empty data set."""
+        """Remove files of their buckets that nobody is in any more (or nobody with images).
+
+        Buckets they never were in stay, whatever the index says of them: they are other people's.
+        """
         layout = Layout.at(self.results)
         if not layout.index.is_file():
             return
@@ -215,19 +225,27 @@ class _Work:
 
         index = read_index(self.results)
         alive, images = set(index.buckets()), set(index.preprocessed_buckets())
-        for path in sorted(self.results.rglob("bucket-*")):
-            number = re.match(r"bucket-(\d+)\.", path.name)
-            kind = path.relative_to(self.results).parts[0]
-            if not number or kind in ("datasets", "logs", "benchmarks", "index"):
-                continue
-            of_images = kind in ("preprocess", "flatmap", "reports")
-            if int(number[1]) not in (images if of_images else alive):
-                self.delete(path)
-                self.outcome.emptied.append(int(number[1]))
+        for kind in ("preprocess", "parcellate", "flatmap", "reports", "shards"):
+            gone = self.buckets - (alive if kind in ("parcellate", "shards") else images)
+            for path in sorted((self.results / kind).rglob("bucket-*")):
+                number = re.match(r"bucket-(\d+)\.", path.name)
+                if number and int(number[1]) in gone:
+                    self.delete(path)
+                    self.outcome.emptied.append(int(number[1]))
         self.outcome.emptied = sorted(set(self.outcome.emptied))
-        if self.person.dataset not in {scan.dataset for scan in index.ok}:
-            for kind in ("derivatives", "preprocess", "parcellate", "flatmap", "reports"):
+        if self.person.dataset in {scan.dataset for scan in index.ok}:
+            return
+        for kind in ("derivatives", "preprocess", "parcellate", "flatmap", "reports"):
+            if not self._others(kind):
                 self.delete(self.results / kind / self.person.dataset)
+
+    def _others(self, kind: str) -> bool:
+        """Return whether somebody else has files in a folder of the data set: one that is no longer indexed, say."""
+        for folder, folders, names in folders_of(self.results / kind / self.person.dataset):
+            base = PurePosixPath(folder.relative_to(self.results).as_posix())
+            if any(of_somebody(name) and not self.person.owns(base / name) for name in (*folders, *names)):
+                return True
+        return False
 
     def delete(self, path: Path) -> None:
         """Remove a file or folder below the results; records follow later: they may tell of other files too."""

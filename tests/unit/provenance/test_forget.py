@@ -335,6 +335,19 @@ def test_the_last_person_of_a_data_set_takes_its_folders(whole: Path) -> None:
     assert problems() == []
 
 
+def test_files_of_others_stay_though_the_index_no_longer_knows_them(whole: Path, project: ModuleType) -> None:
+    """The data set was taken out of the configuration, and the number of buckets changed: all others' files stay."""
+    mine = write_text(RESULTS / "derivatives" / "two" / "sub-ada" / "x.nii.gz", "x")
+    others = write_text(RESULTS / "derivatives" / "two" / "sub-gus" / "x.nii.gz", "x")
+    orphans = [write_text(RESULTS / kind / "bucket-099.json", "{}") for kind in ("parcellate", "mine")]
+    made = project.config()
+    made = made.model_copy(update={"datasets": [one for one in made.datasets if one.name == "one"]})
+    assert main(["ingest", "--results", "results", "--config-json", stage_json(made, "ingest")]) == 0
+    assert main(["audit", "forget", "two/ada", "--delete", "--yes"]) == 0
+    assert not mine.exists() and others.exists() and all(path.exists() for path in orphans)
+    assert list((RESULTS / "parcellate" / "two").glob("two_sub-gus*"))
+
+
 def test_logs_lose_the_name(whole: Path) -> None:
     log = RESULTS / "logs" / "parcellate" / "bucket-000.log"
     write_text(log, "one_sub-bea: done\nraw/one/sub-bea_task-rest.npy: read\nsub-bea of one: ok\ntwo_sub-ada: done\n")
