@@ -30,6 +30,8 @@ class Job:
         How often it was started again.
     nodes : str
         Node list, e.g. ``gpu[01-02]``.
+    reason : str
+        Why it is in that state, e.g. ``TimeLimit``; ``None`` where SLURM has no word for it.
     """
 
     number: str
@@ -37,11 +39,26 @@ class Job:
     may_requeue: bool
     restarts: int
     nodes: str
+    reason: str = ""
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether only its time limit ends it, or nothing yet; else a person or SLURM has decided about it.
+
+        A job that is being cancelled, preempted or requeued reads ``COMPLETING``, as one at its limit does; the limit
+        alone leaves its reason. SLURM would take a request to requeue a cancelled job, and start it again.
+        """
+        return self.state in ("RUNNING", "TIMEOUT") or (self.state == "COMPLETING" and self.reason == "TimeLimit")
 
 
 def own_job() -> str:
-    """Return the id of the job this process runs in, empty outside SLURM."""
-    return os.environ.get("SLURM_JOB_ID", "")
+    """Return the id of the job this process runs in, ``array_task`` for one of a job array; empty outside SLURM.
+
+    A task of an array is named by both: the number of one of them is also that of the array, and SLURM would answer for
+    all tasks and requeue all.
+    """
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
 
 
 def show(number: str) -> Job | None:
@@ -64,6 +81,7 @@ def parse_job(text: str) -> Job | None:
         may_requeue=fields.get("Requeue") == "1",
         restarts=int(fields.get("Restarts", "0")),
         nodes=fields.get("NodeList", ""),
+        reason=fields.get("Reason", ""),
     )
 
 
