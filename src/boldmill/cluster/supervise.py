@@ -88,7 +88,9 @@ def start_again(job: str, limit: int, folder: Path) -> None:
     """Have SLURM requeue this job and wait for the end that brings; returns where the job ends by itself instead."""
     known = slurm.show(job)
     if known is None or not known.ends_by_itself:
-        state = "ended by a person or by SLURM" if known and known.state == "COMPLETING" else known and known.state.lower()
+        state = (
+            "ended by a person or by SLURM" if known and known.state == "COMPLETING" else known and known.state.lower()
+        )
         say(f"job {job} is {state or 'unknown to SLURM'}: it is not requeued from here; {LATER}", folder)
         return
     if not known.may_requeue or known.restarts >= limit:

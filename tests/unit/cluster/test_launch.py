@@ -54,7 +54,9 @@ def test_ranks_without_gpus_share_the_threads() -> None:
 
 def test_several_nodes_meet_through_srun_at_the_first() -> None:
     words = command(ranks(gpus=8, nodes=2), ["train"], host="node07", job="123456")
-    assert words[0] == "srun" and {"--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--overlap", "--mpi=none"} <= set(words)
+    assert words[0] == "srun" and {"--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--overlap", "--mpi=none"} <= set(
+        words
+    )
     assert "--gpus-per-node=4" in words and words[words.index("--nproc-per-node") + 1] == "4"
     host, _, port = words[words.index("--rdzv-endpoint") + 1].partition(":")
     assert host == "node07" and 20000 <= int(port) < 40000
