@@ -88,10 +88,9 @@ def start_again(job: str, limit: int, folder: Path) -> None:
     """Have SLURM requeue this job and wait for the end that brings; returns where the job ends by itself instead."""
     known = slurm.show(job)
     if known is None or not known.ends_by_itself:
-        state = (
-            "ended by a person or by SLURM" if known and known.state == "COMPLETING" else known and known.state.lower()
-        )
-        say(f"job {job} is {state or 'unknown to SLURM'}: it is not requeued from here; {LATER}", folder)
+        state = known.state.lower() if known else "unknown to SLURM"
+        state = "ended by a person or by SLURM" if state == "completing" else state
+        say(f"job {job} is {state}: it is not requeued from here; {LATER}", folder)
         return
     if not known.may_requeue or known.restarts >= limit:
         why = f"it was started {known.restarts + 1} times" if known.may_requeue else "SLURM may not requeue it"

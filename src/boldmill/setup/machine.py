@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from boldmill.cluster.slurm import SECONDS
 from boldmill.config.model import Config
 from boldmill.paths import Layout
 from boldmill.setup.checks import Check
@@ -41,9 +42,13 @@ def slurm() -> Check:
     """A SLURM login node; not needed with --profile local."""
     if shutil.which("sbatch") is None:
         return Check("ok", "SLURM", "no sbatch here; needed for --profile slurm only")
-    done = subprocess.run(
-        ["sinfo", "--noheader", "-o", "%P %D %G"], capture_output=True, text=True, check=False, timeout=20
-    )
+    try:
+        done = subprocess.run(
+            ["sinfo", "--noheader", "-o", "%R %D %G"], capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = "took too long" if isinstance(error, subprocess.TimeoutExpired) else f"cannot be run ({error.strerror})"
+        return Check("warn", "SLURM", f"sbatch is there, but sinfo {why}", "ask the site whether slurmctld is up")
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1:] or [f"sinfo ended with {done.returncode}"]
         return Check("warn", "SLURM", f"sbatch is there, but {why[0]}", "ask the site whether slurmctld is up")

