@@ -102,7 +102,7 @@ def make(args: argparse.Namespace) -> Planned:
     resources = Resources(index, config)
     reasons = why_each(found, index, results)
     seen = observed(results, resources) if found.jobs else {}
-    known = {stage: factors(stage, jobs, resources.voxels) for stage, jobs in seen.items()}
+    known = {stage: factors(stage, jobs, resources.voxels, resources.kept(stage)) for stage, jobs in seen.items()}
     machine = machine_of(found, args)
     rows = estimate(found.jobs, reasons, resources, known, machine)
     everything = total(rows, wall_s(found.jobs, rows, machine))

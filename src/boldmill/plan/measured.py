@@ -52,8 +52,8 @@ class Factors:
     jobs: int = 0
 
 
-def factors(stage: str, seen: Iterable[Seen], voxels: float) -> Factors:
-    """Return the factors of a stage from jobs that ran.
+def factors(stage: str, seen: Iterable[Seen], voxels: float, kept: float = 0.0) -> Factors:
+    """Return the factors of a stage from jobs that ran; ``kept`` as for :meth:`boldmill.plan.table.Cost.disk_mib`.
 
     >>> ran = [Seen(work=Work(), seconds=36.0, memory_mib=270.0)]
     >>> factors("templates", ran, 1.0)
@@ -64,7 +64,7 @@ def factors(stage: str, seen: Iterable[Seen], voxels: float) -> Factors:
         return Factors()
     timed = [(one.seconds, cost.seconds(one.work, voxels) + training_s(one.work)) for one in seen if one.seconds]
     held = [one.memory_mib / cost.memory_mib(one.work, 1, voxels) for one in seen if one.memory_mib]
-    written = [(one.disk_mib, cost.disk_mib(one.work)) for one in seen if one.disk_mib is not None]
+    written = [(one.disk_mib, cost.disk_mib(one.work, kept)) for one in seen if one.disk_mib is not None]
     expected = sum(right for _, right in written)
     return Factors(
         seconds=sum(left for left, _ in timed) / sum(right for _, right in timed) if timed else 1.0,

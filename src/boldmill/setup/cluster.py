@@ -124,7 +124,7 @@ def partitions(path: Path, said: Mapping[str, Partition]) -> list[Check]:
     Limits are read as the executor reads them, e.g. ``max_runtime: 2-00:00:00`` of its own generator.
     """
     import yaml
-    from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes
+    from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes  # type: ignore[import-untyped]
     from snakemake_interface_common.exceptions import WorkflowError
 
     fix = f"name your partitions in {path.relative_to(path.parents[2])}: `sinfo -o '%R %l %c %m %G'`"

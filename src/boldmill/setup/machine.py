@@ -7,11 +7,15 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boldmill.cluster.slurm import SECONDS
 from boldmill.config.model import Config
 from boldmill.paths import Layout
 from boldmill.setup.checks import Check
+
+if TYPE_CHECKING:
+    from boldmill.index.read import Index
 
 GIB = 1 << 30
 
@@ -47,8 +51,8 @@ def slurm() -> Check:
             ["sinfo", "--noheader", "-o", "%R %D %G"], capture_output=True, text=True, check=False, timeout=SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        why = "took too long" if isinstance(error, subprocess.TimeoutExpired) else f"cannot be run ({error.strerror})"
-        return Check("warn", "SLURM", f"sbatch is there, but sinfo {why}", "ask the site whether slurmctld is up")
+        how = "took too long" if isinstance(error, subprocess.TimeoutExpired) else f"cannot be run ({error.strerror})"
+        return Check("warn", "SLURM", f"sbatch is there, but sinfo {how}", "ask the site whether slurmctld is up")
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1:] or [f"sinfo ended with {done.returncode}"]
         return Check("warn", "SLURM", f"sbatch is there, but {why[0]}", "ask the site whether slurmctld is up")
@@ -56,18 +60,15 @@ def slurm() -> Check:
     return Check("ok", "SLURM", f"{partitions} (partition, nodes, gres; name them in profiles/slurm/partitions.yaml)")
 
 
-def expected_bytes(n_volumes: int, resolution: float) -> int:
-    """Return the disk a run's preprocessed and cleaned float32 series need on a template grid, compressed by a third.
+def expected_bytes(index: Index, config: Config) -> int:
+    """Return the disk that what is left to do will take: of buckets without shards, by the table of `boldmill plan`."""
+    from boldmill.plan.resources import Resources, work_of
+    from boldmill.plan.table import COSTS
 
-    Parameters
-    ----------
-    n_volumes : int
-        Volumes of all runs together.
-    resolution : float
-        Voxel size of the output grid, mm; the box of the MNI templates is 182 x 218 x 182 mm.
-    """
-    voxels = 182 * 218 * 182 / resolution**3
-    return int(n_volumes * voxels * 4 * 2 * 2 / 3)
+    layout, resources = Layout.at(config.results), Resources(index, config)
+    left = {bucket for bucket in index.buckets() if not layout.shard("scans", bucket).is_file()}
+    work = work_of(scan for scan in index.ok if scan.bucket in left)
+    return int(sum(cost.disk_mib(work, resources.kept(stage)) for stage, cost in COSTS.items()) * (1 << 20))
 
 
 def machine(config: Config) -> list[Check]:
@@ -91,9 +92,8 @@ def machine(config: Config) -> list[Check]:
     if Layout.at(config.results).index.is_file():
         from boldmill.index.read import read_index
 
-        volumes = sum(scan.n_volumes or 0 for scan in read_index(config.results).ok)
-        needed = expected_bytes(volumes, config.spaces.resolution)
-    text = f"{free / GIB:.1f} GiB free in {folder}, about {needed / GIB:.1f} GiB needed"
+        needed = expected_bytes(read_index(config.results), config)
+    text = f"{free / GIB:.1f} GiB free in {folder}, about {needed / GIB:.1f} GiB needed for what is left to do"
     if free < max(needed, GIB):
         return [*found, Check("fail", "disk", text, "free some (boldmill clean) or set `results:` to a larger disk")]
     return [*found, Check("ok", "disk", text)]
