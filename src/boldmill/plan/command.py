@@ -96,6 +96,9 @@ def make(args: argparse.Namespace) -> Planned:
     from boldmill.plan.resources import Resources
 
     found = dry_run(words(args), snakefile=args.snakefile or snakefile())
+    if other := sorted({job.stage for job in found.jobs} - COSTS.keys()):
+        why = "it runs on this machine, before the jobs that a plan is about"
+        raise ConfigError("no plan", f"snakemake {' '.join(other)}", why, "run it; `snakemake -n` shows its command")
     config = parse(found.config)
     results = Path(config.results)
     index = read_index(results)

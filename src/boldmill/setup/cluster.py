@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boldmill.cluster.slurm import ask, parse_time
-from boldmill.setup.checks import Check
+from boldmill.setup.checks import Check, standing
 
 SHARED = {
     *("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "afs", "panfs", "wekafs", "glusterfs"),
@@ -167,9 +167,7 @@ def _fine(label: str, have: Partition) -> Check:
 
 def file_system(path: Path, mounts: str | None = None) -> str:
     """Return the type of the file system that holds a path, by the longest mount point above it."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
+    path = standing(path)
     text = Path("/proc/mounts").read_text(encoding="utf-8") if mounts is None else mounts
     kind, depth = "unknown", -1
     for line in text.splitlines():
@@ -193,9 +191,7 @@ def visible(name: str, path: Path, *, several: bool, kind: str | None = None) ->
 
 def inodes(name: str, path: Path, free: int | None = None, total: int | None = None) -> Check:
     """Files that can still be made where the results go."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
+    path = standing(path)
     stat = os.statvfs(path)
     free, total = stat.f_favail if free is None else free, stat.f_files if total is None else total
     if not total:

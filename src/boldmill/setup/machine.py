@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from boldmill.cluster.slurm import SECONDS
 from boldmill.config.model import Config
 from boldmill.paths import Layout
-from boldmill.setup.checks import Check
+from boldmill.setup.checks import Check, standing
 
 if TYPE_CHECKING:
     from boldmill.index.read import Index
@@ -82,14 +82,12 @@ def machine(config: Config) -> list[Check]:
         else "a subject at 2 mm needs about 6 GiB: use a larger machine or `spaces.resolution: 4`"
     )
     found = [Check("ok" if not fix else "warn", "cores and memory", size, fix)]
-    folder = Path(config.results).absolute()
-    while not folder.exists():
-        folder = folder.parent
+    folder = standing(Path(config.results))
     if not os.access(folder, os.W_OK):
         return [*found, Check("fail", "disk", f"{folder} cannot be written", "set `results:` to a folder of yours")]
     free = shutil.disk_usage(folder).free
     needed = 0
-    if Layout.at(config.results).index.is_file():
+    if os.access(Layout.at(config.results).index, os.F_OK):
         from boldmill.index.read import read_index
 
         needed = expected_bytes(read_index(config.results), config)
@@ -115,12 +113,11 @@ def clone(root: Path | None = None) -> list[Check]:
             )
             fix = f"git config core.symlinks true && rm -f {name} && git checkout -- {name}"
             found.append(Check("fail", f"link {name}", kind, fix))
-    done = subprocess.run(
-        ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError:
+        return [*found, Check("warn", "git", "git cannot be run", "install it: provenance records carry no commit")]
     if done.returncode:
         return [*found, Check("warn", "git", "no git state", "provenance records carry no commit; use a clone")]
     changed = len(done.stdout.splitlines())

@@ -1,5 +1,6 @@
 """`boldmill doctor`: every check in its good and its bad state, and the exit status."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,25 @@ def test_the_disk_that_is_needed_is_that_of_the_plan(tree):
 def scan(subject: str, bucket: int) -> ScanRow:
     known = {"dataset": "a", "subject": subject, "kind": "volume", "status": "ok", "bucket": bucket, "n_volumes": 300}
     return ScanRow(**dict.fromkeys(ScanRow._fields, "") | known | {"scan_id": f"a_sub-{subject}"})
+
+
+def test_folders_that_are_closed_to_us_and_no_git_are_checks_that_say_so(tree, monkeypatch):
+    access, is_dir = os.access, Path.is_dir
+
+    def closed_dir(path: Path) -> bool:
+        if "closed/" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed/" not in str(path) and access(path, mode))
+    monkeypatch.setattr(Path, "is_dir", closed_dir)
+    (tree.base / "closed").mkdir()
+    closed = str(tree.base / "closed" / "x")
+    assert checks.standing(Path(closed)) == tree.base / "closed"
+    config = Config.model_validate(tree.settings(root=closed) | {"results": closed})
+    assert checks.datasets(config)[0].status == "fail" and checks.index(config).status == "warn"
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert machine.clone()[-1].found == "git cannot be run"
 
 
 def test_full_disk_fails(tree, monkeypatch):
