@@ -105,6 +105,19 @@ def parse_time(text: str) -> float | None:
     return float(int(found[1] or 0) * 86400 + seconds)
 
 
+def parse_gpus(gres: str) -> int:
+    """Return the GPUs of a node by its generic resources.
+
+    >>> parse_gpus("gpu:a100:4(S:0-1),gpu:2,tmp:9"), parse_gpus("gpu:3090:4")
+    (6, 4)
+    >>> parse_gpus("gpu:1g.10gb:7"), parse_gpus("(null)")
+    (7, 0)
+    """
+    entries = re.sub(r"\([^)]*\)", "", gres).split(",")  # without the sockets, which hold commas of their own
+    counts = (re.fullmatch(r"gpu(?::.+)?:(\d+)", entry.strip()) for entry in entries)
+    return sum(int(count[1]) for count in counts if count)
+
+
 def first_host(nodes: str) -> str:
     """Return the first host of a node list, empty where SLURM does not answer."""
     return ask("scontrol", "show", "hostnames", nodes).partition("\n")[0].strip()

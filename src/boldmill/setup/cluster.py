@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boldmill.cluster.slurm import ask, parse_time
+from boldmill.cluster.slurm import ask, parse_gpus, parse_time
 from boldmill.setup.checks import Check, standing
 
 SHARED = {
@@ -90,7 +90,7 @@ def read_sinfo(lines: list[str]) -> dict[str, Partition]:
         if parts is None:
             continue
         name, limit, cores, memory, gres = parts.groups()
-        one = Partition(minutes(limit), int(cores), int(memory), gpus(gres))
+        one = Partition(minutes(limit), int(cores), int(memory), parse_gpus(gres))
         old = found.get(name, one)
         bigger = (max(pair) for pair in zip(one[1:], old[1:], strict=True))
         found[name] = Partition(one.minutes, *bigger)
@@ -105,17 +105,6 @@ def minutes(limit: str) -> int | None:
     """
     seconds = parse_time(limit)
     return None if seconds is None else int(seconds // 60)
-
-
-def gpus(gres: str) -> int:
-    """Return the GPUs of a node by its generic resources.
-
-    >>> gpus("gpu:a100:4(S:0-1),gpu:2,tmp:9"), gpus("gpu:3090:4"), gpus("gpu:1g.10gb:7"), gpus("(null)")
-    (6, 4, 7, 0)
-    """
-    entries = re.sub(r"\([^)]*\)", "", gres).split(",")  # without the sockets, which hold commas of their own
-    counts = (re.fullmatch(r"gpu(?::.+)?:(\d+)", entry.strip()) for entry in entries)
-    return sum(int(count[1]) for count in counts if count)
 
 
 def partitions(path: Path, said: Mapping[str, Partition]) -> list[Check]:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from boldmill.atomic import write_json
+from boldmill.cli import main
 from boldmill.config.load import load, parse
 from boldmill.index.read import Index, ScanRow
 from boldmill.models.brainmass.architecture import design
 from boldmill.models.brainmass.flops import step_flops
 from boldmill.paths import Layout
 from boldmill.plan.causes import CHANGED, Why
-from boldmill.plan.dryrun import Job
+from boldmill.plan.dryrun import DryRun, Job
 from boldmill.plan.estimate import Machine, Row, estimate, makespan, total, wall_s
 from boldmill.plan.flops import block_flops, n_rois, train_flops
 from boldmill.plan.measured import ENOUGH, Seen, factors, observed
@@ -178,3 +179,12 @@ def test_totals_and_the_table_are_aligned() -> None:
     text = summary(everything, Machine(cores=2))
     assert text == "2 jobs: 2.0 CPU-hours, at most 1 MiB per job, 2 MiB of disk; about 1.1 h on 2 cores"
     assert math.isclose(sum(r.disk_mib for r in each), everything.disk_mib)
+
+
+def test_jobs_of_no_stage_have_no_plan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`fetch` and `ingest` run on the login node, before the jobs of a plan."""
+    jobs = (Job(rule="fetch", settings=json.dumps({"config": {}})),)
+    found = DryRun(config={}, jobs=jobs, cores=1, n_jobs=1)
+    monkeypatch.setattr("boldmill.plan.dryrun.dry_run", lambda words, snakefile: found)
+    assert main(["plan", "fetch"]) == 2
+    assert "no plan: snakemake fetch" in capsys.readouterr().err
