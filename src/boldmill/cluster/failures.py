@@ -113,7 +113,7 @@ def tail(path: Path) -> str:
 def _memory(attempt: Attempt, text: str) -> Reason | None:
     asked = attempt.asked.get("mem_mb", "?")
     polled = re.search(r"exceeded memory limit \((\d+) > (\d+)\)", text)
-    words = r"oom[-_ ]?kill|Out Of Memory|MemoryError|Cannot allocate memory|not enough memory"
+    words = r"oom[-_ ]?kill|Out Of Memory|MemoryError|bad_alloc|(?i:can(?:no|')t allocate memory)|not enough memory"
     if not (polled or attempt.state == "OUT_OF_MEMORY" or re.search(words, text)):
         return None
     used = f"{int(polled[1]) >> 20} MB used, " if polled else ""
@@ -122,7 +122,7 @@ def _memory(attempt: Attempt, text: str) -> Reason | None:
 
 
 def _gpu_memory(attempt: Attempt, text: str) -> Reason | None:
-    if "CUDA out of memory" not in text:
+    if not re.search(r"CUDA (?:error: )?out of memory", text):
         return None
     return "GPU memory ran out", "a smaller batch, more GPUs (gpu) or a larger model of GPU (gpu_model)"
 
@@ -150,7 +150,7 @@ def _limit(attempt: Attempt, text: str) -> Reason | None:
 
 
 def _node(attempt: Attempt, text: str) -> Reason | None:
-    if attempt.state not in ("NODE_FAIL", "BOOT_FAIL") and not re.search(r"DUE TO NODE FAILURE|node failure", text):
+    if attempt.state not in ("NODE_FAIL", "BOOT_FAIL") and not re.search(r"(?i:node failure)", text):
         return None
     return "its node failed", "run again; SLURM starts it on another node (slurm-requeue does so by itself)"
 

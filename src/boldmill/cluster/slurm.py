@@ -91,17 +91,24 @@ def seconds_left(number: str) -> float | None:
 
 
 def parse_time(text: str) -> float | None:
-    """Return seconds of SLURM's ``[days-][[hours:]minutes:]seconds``; None for words such as UNLIMITED.
+    """Return seconds of SLURM's ``[[hours:]minutes:]seconds`` or ``days-hours[:minutes[:seconds]]``.
+
+    None for words such as UNLIMITED.
 
     >>> parse_time("1-02:03:04"), parse_time("9:58"), parse_time("UNLIMITED")
     (93784.0, 598.0, None)
+    >>> parse_time("2-12")
+    216000.0
     """
     found = re.fullmatch(r"(?:(\d+)-)?(\d+(?::\d+){0,2})", text.strip())
     if not found:
         return None
+    parts = [int(part) for part in found[2].split(":")]
+    if found[1]:  # hours come first
+        parts += [0] * (3 - len(parts))
     seconds = 0
-    for part in found[2].split(":"):
-        seconds = seconds * 60 + int(part)
+    for part in parts:
+        seconds = seconds * 60 + part
     return float(int(found[1] or 0) * 86400 + seconds)
 
 
