@@ -21,7 +21,7 @@ from boldmill.plan.flops import block_flops, n_rois, train_flops
 from boldmill.plan.measured import ENOUGH, Seen, factors, observed
 from boldmill.plan.render import summary, table
 from boldmill.plan.resources import Resources
-from boldmill.plan.table import COSTS, CPU_GFLOPS, Work
+from boldmill.plan.table import COSTS, CPU_GFLOPS, Work, training_s
 
 ROOT = Path(__file__).parents[3]
 FLAT = json.dumps({"stage": "flatmap", "version": 1, "config": {}, "overrides": {}})
@@ -148,6 +148,29 @@ def test_benchmarks_and_records_are_read_where_they_lie(resources: Resources, tm
     assert seen["preprocess"] == [
         Seen(work=Work(scans=1, volumes=100, subjects=1, longest=100), seconds=42.0, memory_mib=900.0, disk_mib=1.0)
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [({"device": "cpu"}, 40.0), ({"device": "cuda:0"}, None), ({"environment": {"slurm": {"restarts": "2"}}}, None)],
+)
+def test_a_training_on_a_gpu_or_in_several_starts_does_not_time_one_on_a_cpu(
+    said: dict[str, object], seconds: float | None, resources: Resources, tmp_path: Path
+) -> None:
+    path = tmp_path / "benchmarks" / "train" / "brainmass.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"s": 40.0, "max_rss": 900.0}\n')
+    record = {"outputs": [{"size": 1 << 20}], "peak_rss_mib": 910.0, "started": "", "ended": "", **said}
+    write_json(f"{Layout.at(tmp_path).checkpoint('brainmass')}.prov.json", record)
+    (seen,) = observed(tmp_path, resources)["train_brainmass"]
+    assert seen.seconds == seconds and seen.memory_mib == 910.0
+    assert factors("train_brainmass", [seen], 1.0).seconds == (
+        1.0 if seconds is None else pytest.approx(seconds / expected(seen))
+    )
+
+
+def expected(seen: Seen) -> float:
+    return COSTS["train_brainmass"].seconds(seen.work) + training_s(seen.work)
 
 
 def row(stage: str, wall: float, busy: float) -> Row:
