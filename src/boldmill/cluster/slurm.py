@@ -142,7 +142,7 @@ def requeue(number: str) -> bool:
 def ask(*words: str) -> str:
     """Return what a command of SLURM printed; empty where it failed, is not there, or took too long."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=SECONDS)
+        done = subprocess.run(words, capture_output=True, check=False, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return done.stdout.decode("utf-8", errors="replace") if done.returncode == 0 else ""  # names may be of any bytes

@@ -21,6 +21,9 @@ from boldmill.index import quarantine
 from boldmill.paths import ATLAS_TABLES, MODELS, ROLLING, SHARD_TABLES, Layout
 from boldmill.shards.staleness import staleness
 
+SHOWN = 10
+"""Failed jobs named below the tables; --failures names all."""
+
 
 class Progress(NamedTuple):
     """How many outputs of a stage are there, and how many there will be."""
@@ -146,6 +149,15 @@ def failures(*, quoting: bool = True) -> list[str]:
     return lines(log, quoting=quoting) if log else []
 
 
+def tell_failures(*, quoting: bool) -> None:
+    """Print the first failed jobs of the last run, if any failed."""
+    if failed := failures(quoting=quoting):
+        more = f"\n  and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+        print("\nFailed jobs of the last run:\n  " + "\n  ".join(failed[:SHOWN]) + more)
+        if more or not quoting:
+            print("All, in the words of their logs: boldmill status --failures")
+
+
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
     if args.failures:
@@ -160,18 +172,21 @@ def run(args: argparse.Namespace) -> int:
         for one in args.also:
             name, _, path = one.partition("=")
             also.setdefault(name, []).append(Path(path))
-    if not results.is_dir():
-        raise ConfigError("no results", results, "there is no such folder", "run the workflow, or give --results DIR")
-    for name, done, total in progress(results, models, snapshot, atlases, also):
+    try:
+        if not results.is_dir():
+            fix = "run the workflow, or give --results DIR"
+            raise ConfigError("no results", results, "there is no such folder", fix)
+        counted = progress(results, models, snapshot, atlases, also)
+    except ConfigError:  # ingest itself may be what failed
+        tell_failures(quoting=not args.unquoted)
+        raise
+    for name, done, total in counted:
         unit = UNITS.get(name, "")
         bar = "#" * round(20 * done / total) if total else ""
         print(f"{name:<11} {done:>6} of {total:<6} {unit:<9} |{bar:<20}|".rstrip())
     if newer := staleness(results, snapshot):
         print(f"\n{newer}")
-    if failed := failures(quoting=not args.unquoted):
-        print("\nFailed jobs of the last run:\n  " + "\n  ".join(failed))
-        if args.unquoted:
-            print("In the words of their logs: boldmill status --failures")
+    tell_failures(quoting=not args.unquoted)
     rows = quarantine.collect_quarantine(results)
     if not rows:
         print("\nNo scan is quarantined.")

@@ -186,6 +186,15 @@ def test_no_slurm_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slurm.show("1") is None and slurm.seconds_left("1") is None and not slurm.requeue("1")
 
 
+def test_names_of_any_bytes_are_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "scontrol"
+    tool.write_bytes(b"#!/bin/sh\nprintf 'JobId=7 JobName=b\\344r JobState=RUNNING Requeue=1 Restarts=0'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    found = slurm.show("7")
+    assert found is not None and found.state == "RUNNING"
+
+
 def test_a_nested_snakemake_survives_the_warning() -> None:
     code = "from boldmill.cluster.signals import ignore_warning; ignore_warning()\n"
     code += "import subprocess; raise SystemExit(subprocess.run(['sh', '-c', 'kill -USR1 $$; exit 7']).returncode)"

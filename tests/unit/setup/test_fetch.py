@@ -281,3 +281,11 @@ def test_a_difference_is_told_in_words(tmp_path: Path) -> None:
     good = hashlib.md5(b"abc").hexdigest()
     assert Known("S", 3, good).difference(tmp_path / "a") == ""
     assert "its md5 is 900150983cd2" in Known("S", 3, "0" * 32).difference(tmp_path / "a")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_damaged_notes_are_refused_in_one_line(content: str, bucket: Bucket, fetch: Any, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / LOCK).write_text(content)
+    code, _, err = fetch("--check")
+    assert code == 2 and LOCK in err and "Fix: delete it" in err
