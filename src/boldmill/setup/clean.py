@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from boldmill.atomic import read_json
 from boldmill.errors import EXIT_OK, ConfigError, nearest
-from boldmill.index.read import Index, read_index
+from boldmill.index.read import TABLE, Index, read_index
 from boldmill.paths import ATLAS_TABLES, ROLLING, SHARD_TABLES, Layout
 from boldmill.train.checkpoint import CONFIG
 
@@ -71,8 +71,13 @@ def candidates(results: Path, snapshot: str = ROLLING) -> list[Candidate]:
 
 
 def _orphans(layout: Layout, index: Index) -> Iterator[Path]:
-    """Yield outputs of subjects and buckets without a scan that passed ingest."""
-    alive = set(index.subjects())
+    """Yield outputs of subjects and buckets without a scan that passed ingest.
+
+    A data set of which nothing passed has a fault of its own (a setting, a disk): its outputs are no orphans.
+    """
+    spared = {scan.dataset for scan in index.scans} - {scan.dataset for scan in index.ok}
+    kept = [scan for scan in index.scans if scan.ok or scan.dataset in spared]
+    alive = {(scan.dataset, scan.subject) for scan in kept if scan.kind != TABLE}
     own = ("sub-*", ".cache/sub-*", "figures/sub-*")
     for pattern in ("derivatives/*/sub-*", *(f"preprocess/*/{name}" for name in own), "reports/*/sub-*"):
         for path in layout.results.glob(pattern):
@@ -85,7 +90,7 @@ def _orphans(layout: Layout, index: Index) -> Iterator[Path]:
             match = _SUBJECT.match(path.name)
             if match and match.groups() not in alive:
                 yield path
-    buckets = set(index.buckets())
+    buckets = {scan.bucket for scan in kept}
     shards = [f"shards/{table}" for table in SHARD_TABLES if table not in ATLAS_TABLES]
     shards += [f"shards/{table}/*" for table in ATLAS_TABLES]
     for folder in ("preprocess", "reports", "flatmap", "parcellate", *shards):

@@ -136,3 +136,15 @@ def test_a_model_that_cannot_be_read_keeps_every_snapshot(used, capsys):
     (tree.results / "models/brainmass/config.json").write_text("{")
     assert main(["clean", "--results", str(tree.results), "--what", "snapshots", "--delete"]) == 2
     assert "brainmass" in capsys.readouterr().err and (tree.results / "datasets/third").exists()
+
+
+def test_outputs_of_a_data_set_of_which_nothing_passed_are_no_orphans(used, capsys):
+    tree, _ = used
+    for path in tree.root.rglob("*_bold.json"):
+        path.write_text("{")
+    for path in (tree.root / "sub-01").rglob("*.nii.gz"):
+        path.write_bytes(b"")
+    rows = tree.ingest()
+    assert rows and not any(row.ok for row in rows)
+    found = {path for kind, path in listing(capsys, tree)[0] if kind == "orphans"}
+    assert "derivatives/ds/sub-02" in found and not any("sub-01" in path for path in found)
