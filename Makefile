@@ -44,5 +44,6 @@ format: install
 	$(BIN)/ruff format src tests
 	$(BIN)/snakefmt Snakefile workflow
 
+# Results and their records stay: `boldmill clean` says what of them could be freed.
 clean:
-	rm -rf $(VENV) .snakemake results resources build src/*.egg-info
+	rm -rf $(VENV) build src/*.egg-info

@@ -4,17 +4,14 @@
 #   snakemake parcellate --profile local                 up to one stage; -R parcellate_bucket forces it
 # Parsing reads one index and nothing else; logic lives in src/boldmill, rules only declare.
 import sys
-import time
 
 from snakemake.utils import min_version
 
 min_version("9.20")
 
-STARTED = time.time()
 SOURCE = f"{workflow.basedir}/src"
 sys.path.insert(0, SOURCE)
 from boldmill.errors import BoldmillError
-from boldmill.setup import failed
 from boldmill.workflow import open_plan, shell_prefix
 
 
@@ -75,9 +72,8 @@ rule all:
 
 
 onsuccess:
-    shell(f"{plan.status()} || true")
+    shell(f"{plan.status()} --unquoted || true")
 
 
 onerror:
-    shell(f"{plan.status()} || true")
-    print(failed.words(plan.config.results, STARTED), file=sys.stderr)
+    shell(f"{plan.status()} --unquoted || true")

@@ -94,7 +94,9 @@ def test_labels_stay_below_results_whether_jobs_succeed_or_fail(private) -> None
     assert failed.returncode != 0
     log = private.folder / "results" / "logs" / "preprocess" / "bucket-000.log"
     assert BAD in log.read_text()  # the reason is there, below results
-    assert "what failed is said in\n  results/logs/preprocess/bucket-000.log" in failed.stderr
+    told = failed.stdout + failed.stderr
+    assert "preprocess_bucket (bucket=000), attempt 1: failed, its log says why" in told
+    assert "read results/logs/preprocess/bucket-000.log" in told and BAD not in told
     private.config["datasets"] = private.config["datasets"][:1]
     private.write_config()
     private.ingest()

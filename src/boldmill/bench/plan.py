@@ -77,7 +77,9 @@ def command(words: Sequence[str], folder: Path) -> Took:
         out.seek(0)
         text = out.read().decode(errors="replace")
     if child.returncode:
-        raise BoldmillError("cannot measure", " ".join(words[:3]), text.strip().splitlines()[-1], "correct that")
+        raise BoldmillError(
+            "cannot measure", " ".join(words[:3]), (text.strip() or "it said nothing").splitlines()[-1], "correct that"
+        )
     return Took(wall_s=wall, cpu_s=usage.ru_utime + usage.ru_stime, gib=usage.ru_maxrss / 2**20, text=text)
 
 

@@ -9,11 +9,15 @@ from pathlib import Path
 
 LOGS = Path(".snakemake") / "log"
 RULE = re.compile(r"(?:local)?rule (\w+):$")
-ERROR = re.compile(r"Error in (?:rule|group) (\w+)")
+ERROR = re.compile(r"Error in rule (\w+)")
 FIELD = re.compile(r" {4}(\w+): (.*)$")
 RESTART = re.compile(r"Trying to restart job (\d+)\.")
-SHOWN = re.compile(r"^Logfile [^\n]*:\n={80}\n.*?^={80}$", flags=re.MULTILINE | re.DOTALL)
+SHOWN = re.compile(r"^Logfile [^\n]*:\n(=+)\n.*?^\1$", flags=re.MULTILINE | re.DOTALL)
 """A failed job's log that Snakemake repeats in its own: of SLURM jobs it holds the Snakemake inside the job."""
+RUN = re.compile(r"^(?:Job stats:|Nothing to be done|Exiting because a job execution failed)", flags=re.MULTILINE)
+"""Lines of a run; `snakemake --unlock`, `--report` and a configuration that is refused leave logs without any."""
+FAILED = "\nExiting because a job execution failed"
+"""What Snakemake says at the end of a run in which a job failed, also where ``-q rules`` hides which."""
 FINISHED = re.compile(r"Finished jobid: (\d+) ")
 
 
@@ -35,8 +39,9 @@ class Attempt:
         Resources of this attempt and of the one after it.
     logs : list of Path
         Log of the rule, then that of SLURM.
-    again, done : bool
-        Whether Snakemake tries it again, and whether that went well.
+    again, begun, done : bool
+        Whether Snakemake tries it again, whether that has begun (it then writes the log of the rule anew), and whether
+        it went well.
     """
 
     rule: str
@@ -48,12 +53,19 @@ class Attempt:
     next: dict[str, str] = field(default_factory=dict)
     logs: list[Path] = field(default_factory=list)
     again: bool = False
+    begun: bool = False
     done: bool = False
 
 
 def latest_log(folder: Path = Path()) -> Path | None:
     """Return the log of the newest run below a working folder, None where nothing ran."""
-    return max((folder / LOGS).glob("*.snakemake.log"), key=lambda path: path.name, default=None)
+    logs = sorted((folder / LOGS).glob("*.snakemake.log"), key=lambda path: path.name, reverse=True)
+    return next((log for log in logs if RUN.search(read_log(log))), None)
+
+
+def read_log(path: Path) -> str:
+    """Return the text of a log of Snakemake's."""
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def failed_attempts(text: str) -> list[Attempt]:
@@ -66,10 +78,10 @@ def failed_attempts(text: str) -> list[Attempt]:
         if RULE.match(head):
             asked[job] = fields
             for one in found.get(job, [])[-1:]:
-                one.next = _resources(fields)
+                one.next, one.begun = _resources(fields), True
         elif match := ERROR.match(head):
             before = found.setdefault(job, [])
-            state = re.search(r"SLURM status is: '(\w+)'", fields.get("message", ""))
+            state = re.search(r"SLURM status is: '(\w+)", fields.get("message", ""))
             logs = fields.get("log", "").removesuffix(" (check log file(s) for error details)")
             attempt = Attempt(
                 rule=match[1],

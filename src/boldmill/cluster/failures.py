@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from boldmill.cluster.events import Attempt, failed_attempts
+from boldmill.cluster.events import FAILED, Attempt, failed_attempts, read_log
 
 TAIL = 20000
 """Bytes read from the end of a log."""
@@ -21,14 +21,35 @@ Reason = tuple[str, str]
 """Why it failed, and what to do where nothing is tried again."""
 
 
-def lines(log: Path) -> list[str]:
-    """Return one line per failed attempt of the run whose Snakemake log this is."""
-    attempts = failed_attempts(log.read_text(encoding="utf-8", errors="replace"))
-    root = log.resolve().parents[2]
-    return [line(attempt, [tail(root / path) for path in attempt.logs]) for attempt in attempts]
+UNNAMED = (
+    "a job failed, but Snakemake's log does not name it (it was told to be quiet, or the job was part of a group); run "
+    "again without --quiet, or read the newest file below results/logs"
+)
 
 
-def line(attempt: Attempt, logs: list[str]) -> str:
+def lines(log: Path, *, quoting: bool = True) -> list[str]:
+    """Return one line per failed attempt of the run whose Snakemake log this is.
+
+    Parameters
+    ----------
+    quoting : bool
+        Whether lines may repeat words of the jobs' logs, which name people.
+    """
+    text, root = read_log(log), log.resolve().parents[2]
+    attempts = failed_attempts(text)
+    if not attempts and FAILED in text:
+        return [UNNAMED]
+    return [line(one, [tail(root / path) for path in own_logs(one)], quoting=quoting) for one in attempts]
+
+
+def own_logs(attempt: Attempt) -> list[Path]:
+    """Return the logs that still hold what this attempt said: the next one writes that of the rule anew."""
+    if not attempt.begun:
+        return attempt.logs
+    return attempt.logs[-1:] if attempt.slurm else []
+
+
+def line(attempt: Attempt, logs: list[str], *, quoting: bool = True) -> str:
     """Return one line about a failed attempt.
 
     Parameters
@@ -37,8 +58,10 @@ def line(attempt: Attempt, logs: list[str]) -> str:
         What Snakemake's log says of it.
     logs : list of str
         Ends of its own logs.
+    quoting : bool
+        Whether the line may repeat words of theirs.
     """
-    why, fix = reason(attempt, logs)
+    why, fix = reason(attempt, logs, quoting=quoting)
     who = attempt.rule + (f" ({attempt.wildcards})" if attempt.wildcards else "")
     job = f", SLURM job {attempt.slurm}" if attempt.slurm else ""
     changes = [
@@ -56,7 +79,7 @@ def line(attempt: Attempt, logs: list[str]) -> str:
     return " ".join(f"{who}, attempt {attempt.number}{job}: {why}; {then}".split())
 
 
-def reason(attempt: Attempt, logs: list[str]) -> Reason:
+def reason(attempt: Attempt, logs: list[str], *, quoting: bool = True) -> Reason:
     """Return why an attempt failed and what to do about it.
 
     >>> reason(Attempt(rule="x", wildcards="", number=1, state="OUT_OF_MEMORY", asked={"mem_mb": "500"}), [])[0]
@@ -64,13 +87,17 @@ def reason(attempt: Attempt, logs: list[str]) -> Reason:
     """
     text = "\n".join(logs)
     for test in TESTS:
-        if found := test(attempt, text):
+        if (quoting or test not in QUOTING) and (found := test(attempt, text)):
             return found
+    where, state = attempt.logs[0] if attempt.logs else "Snakemake's log", attempt.state or "failed"
+    if attempt.begun:
+        return f"{state}: the next attempt wrote its log anew", f"read {where}, then run again"
+    if not quoting:
+        return f"{state}, its log says why", f"read {where}, then run again"
     last = next(
         (row.strip() for log in logs for row in reversed(log.splitlines()) if row.strip()), "no word in its log"
     )
-    where = attempt.logs[0] if attempt.logs else "Snakemake's log"
-    return f"{attempt.state or 'failed'}: {last[:200]}", f"read {where}, then run again"
+    return f"{state}: {last[:200]}", f"read {where}, then run again"
 
 
 def tail(path: Path) -> str:
@@ -86,7 +113,7 @@ def tail(path: Path) -> str:
 def _memory(attempt: Attempt, text: str) -> Reason | None:
     asked = attempt.asked.get("mem_mb", "?")
     polled = re.search(r"exceeded memory limit \((\d+) > (\d+)\)", text)
-    words = r"oom[-_ ]?kill|Out Of Memory|MemoryError|Cannot allocate memory|not enough memory"
+    words = r"oom[-_ ]?kill|Out Of Memory|MemoryError|bad_alloc|(?i:can(?:no|')t allocate memory)|not enough memory"
     if not (polled or attempt.state == "OUT_OF_MEMORY" or re.search(words, text)):
         return None
     used = f"{int(polled[1]) >> 20} MB used, " if polled else ""
@@ -95,19 +122,23 @@ def _memory(attempt: Attempt, text: str) -> Reason | None:
 
 
 def _gpu_memory(attempt: Attempt, text: str) -> Reason | None:
-    if "CUDA out of memory" not in text:
+    if not re.search(r"CUDA (?:error: )?out of memory", text):
         return None
     return "GPU memory ran out", "a smaller batch, more GPUs (gpu) or a larger model of GPU (gpu_model)"
+
+
+def _own_disk(attempt: Attempt, text: str) -> Reason | None:
+    own = [found for found in OWN.findall(text) if "cannot write" in found and "Fix: " in found]
+    if not (own and _disk(attempt, text)):
+        return None
+    why, _, fix = own[-1].partition("Fix: ")
+    return why.strip().rstrip("."), fix
 
 
 def _disk(attempt: Attempt, text: str) -> Reason | None:
     if not re.search(r"No space left on device|Disk quota exceeded|Read-only file system", text):
         return None
-    own = [found for found in OWN.findall(text) if "cannot write" in found and "Fix: " in found]
-    if own:
-        why, _, fix = own[-1].partition("Fix: ")
-        return why.strip().rstrip("."), fix
-    return "the disk is full", "free space (`boldmill clean`), then run again"
+    return "the disk is full, or cannot be written", "free space (`boldmill clean`), then run again"
 
 
 def _limit(attempt: Attempt, text: str) -> Reason | None:
@@ -119,7 +150,7 @@ def _limit(attempt: Attempt, text: str) -> Reason | None:
 
 
 def _node(attempt: Attempt, text: str) -> Reason | None:
-    if attempt.state not in ("NODE_FAIL", "BOOT_FAIL") and not re.search(r"DUE TO NODE FAILURE|node failure", text):
+    if attempt.state not in ("NODE_FAIL", "BOOT_FAIL") and not re.search(r"(?i:node failure)", text):
         return None
     return "its node failed", "run again; SLURM starts it on another node (slurm-requeue does so by itself)"
 
@@ -155,6 +186,7 @@ def _interrupted(attempt: Attempt, text: str) -> Reason | None:
 TESTS: tuple[Callable[[Attempt, str], Reason | None], ...] = (
     _gpu_memory,
     _memory,
+    _own_disk,
     _disk,
     _limit,
     _node,
@@ -164,3 +196,5 @@ TESTS: tuple[Callable[[Attempt, str], Reason | None], ...] = (
     _interrupted,
 )
 """In the order they are asked: SLURM's own words before those of a command that it killed."""
+QUOTING = (_own_disk, _own)
+"""Those that repeat what a command said."""

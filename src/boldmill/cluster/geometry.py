@@ -83,7 +83,7 @@ def command(shape: Geometry, words: Sequence[str], *, host: str = "", job: str =
     Parameters
     ----------
     host, job : str
-        First node and SLURM job id, for ranks on several nodes.
+        First node and SLURM job id (:func:`boldmill.cluster.slurm.own_job`), for ranks on several nodes.
     """
     arguments = ["-m", "boldmill", *words, "--threads", str(shape.threads)]
     if shape.ranks == 1:
@@ -92,12 +92,14 @@ def command(shape: Geometry, words: Sequence[str], *, host: str = "", job: str =
     run += ["--max-restarts", "0", "--rdzv-backend", "c10d"]
     if shape.nodes == 1:
         return [*run, "--rdzv-endpoint", "localhost:0", "--rdzv-id", "boldmill", *arguments]
-    if not (host and job.isdigit()):
+    number = job.replace("_", "")  # of a task of an array: array_task
+    if not (host and number.isdigit()):
         raise ConfigError("cannot start ranks on several nodes", "training job", "SLURM names no job and first node",
                           "run it as a SLURM job (--profile slurm), or on one node")  # fmt: skip
-    run += ["--rdzv-endpoint", f"{host}:{FIRST_PORT + int(job) % PORTS}", "--rdzv-id", f"boldmill-{job}"]
-    # --overlap: the step that runs this rule holds the allocation already
+    run += ["--rdzv-endpoint", f"{host}:{FIRST_PORT + int(number) % PORTS}", "--rdzv-id", f"boldmill-{job}"]
+    # --overlap: the step that runs this rule holds the allocation already; --mpi=none: torchrun needs no MPI, and the
+    # site's default may need a library that is not on the node
     step = ["srun", "--overlap", "--kill-on-bad-exit=1", f"--nodes={shape.nodes}", f"--ntasks={shape.nodes}"]
-    step += ["--ntasks-per-node=1", "--cpu-bind=none", "--export=ALL"]
+    step += ["--ntasks-per-node=1", "--cpu-bind=none", "--mpi=none", "--export=ALL"]
     step += [f"--gpus-per-node={shape.per_node}"] if shape.gpus else []
     return [*step, *run, *arguments]

@@ -40,12 +40,13 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.train.command import EXIT_INTERRUPTED
 
     # GPUs asked for per node (gres) are not counted in --gpus, but this node's are seen
-    gpus = args.gpus or args.nodes * int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))
+    gpus = args.gpus or args.nodes * int(os.environ.get("SLURM_GPUS_ON_NODE") or 0)
     shape = geometry(gpus=gpus, nodes=args.nodes, ranks=args.ranks, threads=args.threads)
     job = own_job()
     known = show(job) if job else None
-    host = first_host(known.nodes) if known and shape.nodes > 1 else ""
-    where = f"SLURM job {job}, start {known.restarts + 1}" if known else "no SLURM job"
+    nodes = known.nodes if known else os.environ.get("SLURM_JOB_NODELIST", "")  # where SLURM does not answer now
+    host = first_host(nodes) if shape.nodes > 1 else ""
+    where = f"SLURM job {job}" + (f", start {known.restarts + 1}" if known else "") if job else "no SLURM job"
     start = command(shape, args.words, host=host, job=job)
     folder = folder_of(args.words)
     open_folder(folder)

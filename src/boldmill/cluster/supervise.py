@@ -23,6 +23,7 @@ STOPPED = {-signal.SIGTERM, -signal.SIGUSR1, 128 + signal.SIGUSR1, -signal.SIGKI
 HISTORY = "history.txt"
 """What earlier starts of an unfinished run said."""
 KEPT = {"SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CONF", "SLURM_CLUSTER_NAME", "SLURM_SUBMIT_DIR"}
+KEPT |= {"SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"}
 """What a step on all nodes is told of the job."""
 AGAIN = 5.0
 """Seconds between two warnings: a process that only starts does not listen yet."""
@@ -86,8 +87,10 @@ def supervise(command: Sequence[str], folder: Path, job: str, margin: float) -> 
 def start_again(job: str, limit: int, folder: Path) -> None:
     """Have SLURM requeue this job and wait for the end that brings; returns where the job ends by itself instead."""
     known = slurm.show(job)
-    if known is None or known.state not in ("RUNNING", "TIMEOUT", "COMPLETING"):
-        say(f"job {job} is {known.state.lower() if known else 'unknown to SLURM'}: it is not requeued", folder)
+    if known is None or not known.ends_by_itself:
+        state = known.state.lower() if known else "unknown to SLURM"
+        state = "ended by a person or by SLURM" if state == "completing" else state
+        say(f"job {job} is {state}: it is not requeued from here; {LATER}", folder)
         return
     if not known.may_requeue or known.restarts >= limit:
         why = f"it was started {known.restarts + 1} times" if known.may_requeue else "SLURM may not requeue it"

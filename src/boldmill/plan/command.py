@@ -96,13 +96,16 @@ def make(args: argparse.Namespace) -> Planned:
     from boldmill.plan.resources import Resources
 
     found = dry_run(words(args), snakefile=args.snakefile or snakefile())
+    if other := sorted({job.stage for job in found.jobs} - COSTS.keys()):
+        why = "it runs on this machine, before the jobs that a plan is about"
+        raise ConfigError("no plan", f"snakemake {' '.join(other)}", why, "run it; `snakemake -n` shows its command")
     config = parse(found.config)
     results = Path(config.results)
     index = read_index(results)
     resources = Resources(index, config)
     reasons = why_each(found, index, results)
     seen = observed(results, resources) if found.jobs else {}
-    known = {stage: factors(stage, jobs, resources.voxels) for stage, jobs in seen.items()}
+    known = {stage: factors(stage, jobs, resources.voxels, resources.kept(stage)) for stage, jobs in seen.items()}
     machine = machine_of(found, args)
     rows = estimate(found.jobs, reasons, resources, known, machine)
     everything = total(rows, wall_s(found.jobs, rows, machine))

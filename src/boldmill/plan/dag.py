@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from boldmill.cluster.slurm import parse_gpus
 from boldmill.plan.dryrun import stage_of
 
 MANY = 1 << 16
@@ -120,7 +121,7 @@ def _jobs(workflow: Any) -> dict[str, Any]:
             "forced": bool(reason.forced),
         }
         after = {stage(other) for other in dag.dependencies[job] if other in needed and not other.rule.norun}
-        resources = {name: _number(job.resources.get(name)) for name in ("gpu", "mem_mb", "runtime")}
+        resources = {name: _number(job.resources.get(name)) for name in ("mem_mb", "runtime")}
         settings = _settings(job)
         jobs.append(
             {
@@ -135,6 +136,7 @@ def _jobs(workflow: Any) -> dict[str, Any]:
                 "settings": texts.number(settings),
                 "recorded": texts.number(_recorded(workflow.persistence, job) if settings else ""),
                 "threads": int(job.threads),
+                "gpu": gpus_of(job.resources),
                 **resources,
             }
         )
@@ -144,6 +146,16 @@ def _jobs(workflow: Any) -> dict[str, Any]:
 def is_temporary(path: Any) -> bool:
     """Return whether an output of Snakemake's is removed once it was read."""
     return bool(path.flags.get("temp"))
+
+
+def gpus_of(resources: Mapping[str, Any]) -> int:
+    """Return the GPUs of a whole job: ``gpu``, or ``gres`` per node times ``nodes``.
+
+    >>> gpus_of({"gpu": 0, "gres": "gpu:a100:4", "nodes": 2})
+    8
+    """
+    each = parse_gpus(str(resources.get("gres") or ""))
+    return _number(resources.get("gpu")) or each * max(1, _number(resources.get("nodes")))
 
 
 def _settings(job: Any) -> str:

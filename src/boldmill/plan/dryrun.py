@@ -24,8 +24,8 @@ MARK = "boldmill: "
 
 @cache
 def stage_of(settings: str) -> str:
-    """Return the name of the stage a text of settings is of; empty where the text is."""
-    return str(json.loads(settings)["stage"]) if settings else ""
+    """Return the name of the stage a text of settings is of; empty where the text is, or is of no stage (`fetch`)."""
+    return str(json.loads(settings).get("stage", "")) if settings else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,13 +97,13 @@ def work_for(job: Job, why: Why | None, resources: Resources) -> Work:
     return work_of(scan for scan in scans if (scan.dataset, scan.subject) in people)
 
 
-def spent(job: Job, work: Work, factors: Factors, voxels: float, machine: Machine) -> Spent:
+def spent(job: Job, work: Work, factors: Factors, resources: Resources, machine: Machine) -> Spent:
     """Return what one job costs.
 
     A training on a GPU lasts as long as its operations take at the assumed rate; a job that asks for a GPU holds it
     while it runs.
     """
-    cost = COSTS[job.stage]
+    cost, voxels = COSTS[job.stage], resources.voxels
     base = cost.seconds(work, voxels) * factors.seconds
     at_once = max(1, min(job.threads, work.subjects)) if cost.pool else 1
     on_gpu = bool(job.gpu and machine.gpus)
@@ -118,7 +118,7 @@ def spent(job: Job, work: Work, factors: Factors, voxels: float, machine: Machin
         gpu_s=seconds * job.gpu if on_gpu else 0.0,
         wall_s=seconds,
         memory_mib=cost.memory_mib(work, job.threads, voxels) * factors.memory,
-        disk_mib=cost.disk_mib(work) * factors.disk,
+        disk_mib=cost.disk_mib(work, resources.kept(job.stage)) * factors.disk,
     )
 
 
@@ -146,7 +146,7 @@ def estimate(
     rows = []
     for stage, held in by_stage.items():
         of = factors.get(stage, Factors())
-        each = [spent(job, work, of, resources.voxels, machine) for job, work in held]
+        each = [spent(job, work, of, resources, machine) for job, work in held]
         passing = sum(COSTS[stage].temporary_mib * work.volumes for _, work in held)
         kept = passing if "frames" in resources.config.flatmap.keep else 0.0
         rows.append(

@@ -52,8 +52,8 @@ class Factors:
     jobs: int = 0
 
 
-def factors(stage: str, seen: Iterable[Seen], voxels: float) -> Factors:
-    """Return the factors of a stage from jobs that ran.
+def factors(stage: str, seen: Iterable[Seen], voxels: float, kept: float = 0.0) -> Factors:
+    """Return the factors of a stage from jobs that ran; ``kept`` as for :meth:`boldmill.plan.table.Cost.disk_mib`.
 
     >>> ran = [Seen(work=Work(), seconds=36.0, memory_mib=270.0)]
     >>> factors("templates", ran, 1.0)
@@ -64,7 +64,7 @@ def factors(stage: str, seen: Iterable[Seen], voxels: float) -> Factors:
         return Factors()
     timed = [(one.seconds, cost.seconds(one.work, voxels) + training_s(one.work)) for one in seen if one.seconds]
     held = [one.memory_mib / cost.memory_mib(one.work, 1, voxels) for one in seen if one.memory_mib]
-    written = [(one.disk_mib, cost.disk_mib(one.work)) for one in seen if one.disk_mib is not None]
+    written = [(one.disk_mib, cost.disk_mib(one.work, kept)) for one in seen if one.disk_mib is not None]
     expected = sum(right for _, right in written)
     return Factors(
         seconds=sum(left for left, _ in timed) / sum(right for _, right in timed) if timed else 1.0,
@@ -113,7 +113,19 @@ def _benchmarked(path: Path, stage: str, results: Path, resources: Resources) ->
     written = None if record is None else sum(stays) / 2**20
     if record is not None:
         memory = max(memory, float(record["peak_rss_mib"]))  # the kernel's own mark; a benchmark looks now and then
-    return Seen(work=resources.work(stage, bucket), seconds=seconds, memory_mib=memory or None, disk_mib=written)
+    known = None if stage.startswith("train_") and not _whole_on_cpu(record) else seconds
+    return Seen(work=resources.work(stage, bucket), seconds=known, memory_mib=memory or None, disk_mib=written)
+
+
+def _whole_on_cpu(record: dict[str, Any] | None) -> bool:
+    """Whether a benchmark of a training tells the time of all of it on a CPU, which is what the table holds.
+
+    A GPU takes a fraction of that time, and of a training that SLURM started again the last start alone is measured.
+    """
+    if record is None:
+        return True
+    again = ((record.get("environment") or {}).get("slurm") or {}).get("restarts") or "0"
+    return not str(record.get("device", "")).startswith("cuda") and str(again) == "0"
 
 
 def _output(results: Path, stage: str, name: str, bucket: int | None) -> Path | None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from boldmill.plan.table import COSTS, Work, training_s, voxels_of
+from boldmill.plan.table import COSTS, Work, image_mib, training_s, voxels_of
 
 if TYPE_CHECKING:
     from boldmill.config.model import Config
@@ -82,6 +82,13 @@ class Resources:
 
             return replace(self._all, flops=train_flops(self.config, stage.removeprefix(TRAIN), self._all))
         return self._all
+
+    def kept(self, stage: str) -> float:
+        """Return the disk of the 4D images that a stage leaves where the configuration keeps them, MiB per volume."""
+        if stage != "preprocess":
+            return 0.0
+        of = self.config.preprocess
+        return (len(of.keep) + len(of.output_spaces)) * image_mib(self.config.spaces.resolution)
 
     def memory(self, stage: str) -> Callable[..., int]:
         """Return ``mem_mb`` of a rule: of one bucket where the job has one, else of all scans; doubled per attempt."""

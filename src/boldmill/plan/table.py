@@ -117,12 +117,12 @@ class Cost:
         at_once = max(1, min(threads, work.subjects)) if self.pool else 1
         return one * at_once + self.row_mib * (work.scans + work.tables)
 
-    def disk_mib(self, work: Work) -> float:
-        """Return what a job leaves on the disk, MiB."""
+    def disk_mib(self, work: Work, kept: float = 0.0) -> float:
+        """Return what a job leaves on the disk, MiB; ``kept``: of 4D images the configuration keeps, per volume."""
         return (
             self.subject_mib * work.subjects
             + self.scan_mib * work.scans
-            + self.volume_mib * work.volumes
+            + (self.volume_mib + kept) * work.volumes
             + self.table_mib * work.tables
         )
 
@@ -214,6 +214,14 @@ def voxels_of(resolution: float) -> float:
     0.125
     """
     return float((REFERENCE_MM / resolution) ** 3)
+
+
+def image_mib(resolution: float) -> float:
+    """Return the disk of one volume of a 4D image, MiB: float32 on a template grid, compressed by a third (assumed).
+
+    ``resolution`` is the voxel size, mm; the box of the MNI templates is 182 x 218 x 182 mm.
+    """
+    return float(182 * 218 * 182 / resolution**3 * 4 * 2 / 3 / 2**20)
 
 
 def training_s(work: Work) -> float:

@@ -26,6 +26,14 @@ class Check(NamedTuple):
     fix: str = ""
 
 
+def standing(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that is there for us (one that we may not enter hides the rest)."""
+    path = path.absolute()
+    while not os.access(path, os.F_OK):
+        path = path.parent
+    return path
+
+
 def python_version(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Check:
     """Python 3.11 or later."""
     text = ".".join(map(str, version))
@@ -149,12 +157,13 @@ def datasets(config: Config) -> list[Check]:
     for dataset in config.datasets:
         root = Path(dataset.root)
         name = f"data set {dataset.name}"
-        if dataset.kind == "tables" and root.is_file():
+        there = os.access(root, os.F_OK)  # never raises, as is_dir does below a folder that is closed to us
+        if there and dataset.kind == "tables" and root.is_file():
             found.append(_tables_file(name, dataset.name, root))
-        elif not root.is_dir():
+        elif not (there and root.is_dir()):
             status = "warn" if "demo" in root.parts else "fail"
             fix = "make demo" if status == "warn" else f"correct datasets[{dataset.name}].root"
-            found.append(Check(status, name, f"{root} is not there", fix))
+            found.append(Check(status, name, f"{root} is not there, or lies in a folder that is closed to you", fix))
         elif not os.access(root, os.R_OK | os.X_OK):
             found.append(Check("fail", name, f"{root} cannot be read", f"chmod +rx {root}"))
         else:
@@ -179,7 +188,7 @@ def index(config: Config) -> Check:
     from boldmill.stages import stage_json
 
     again = "snakemake ingest, with the same --configfile"
-    if not Layout.at(config.results).index.is_file():
+    if not os.access(Layout.at(config.results).index, os.F_OK):
         return Check("warn", "index", "not there yet; the first real run builds it", again)
     try:
         found = read_index(config.results)

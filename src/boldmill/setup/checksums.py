@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boldmill.atomic import BLOCK, read_json, sha256_file, write_json
+from boldmill.errors import ConfigError
 from boldmill.spaces.packages import package_file
 
 TABLE = Path(__file__).resolve().parents[1] / "data" / "templateflow.checksums.json"
@@ -82,7 +83,13 @@ class Lock:
 
     def __init__(self, home: Path) -> None:
         self.path = home / LOCK
-        self.files: dict[str, dict[str, Any]] = read_json(self.path)["files"] if self.path.is_file() else {}
+        self.files: dict[str, dict[str, Any]] = {}
+        try:
+            if self.path.is_file():
+                self.files = dict(read_json(self.path)["files"])
+        except (ValueError, KeyError, TypeError) as error:
+            fix = "delete it: every file is then compared with TemplateFlow's checksum, or noted as it is now"
+            raise ConfigError("cannot read what was noted", self.path, str(error), fix) from error
 
     def known(self, name: str) -> Known | None:
         """Return what is known of a file, or None."""

@@ -1,7 +1,8 @@
 """Say what could be freed below the results folder, with sizes; --delete frees it.
 
-Kinds: work (scratch folders), temp (left by killed commands), logs, orphans (outputs of subjects that are no longer
-in the index), snapshots (frozen ones that neither the configuration nor a model names), series (kept 4D images whose
+Kinds: work (scratch folders), temp (left by killed commands), logs (and benchmarks, the figures of `boldmill plan`),
+orphans (outputs of subjects without a scan that passed the last ingest), snapshots (frozen ones that neither the
+configuration of --config nor a model names), series (kept 4D images whose
 parcel series and flat maps are done: later stages and `boldmill apply` make those of raw runs again from their recipes;
 those of ready-made runs need the preprocess stage again). Without --what everything is listed, and --delete frees all
 but `series` and `snapshots`. A frozen shard that no update has rewritten is one file with two names: deleting its
@@ -18,11 +19,11 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from boldmill.atomic import read_json
 from boldmill.errors import EXIT_OK, ConfigError, nearest
-from boldmill.index.read import Index, read_index
+from boldmill.index.read import TABLE, Index, read_index
 from boldmill.paths import ATLAS_TABLES, ROLLING, SHARD_TABLES, Layout
 from boldmill.train.checkpoint import CONFIG
 
@@ -70,8 +71,13 @@ def candidates(results: Path, snapshot: str = ROLLING) -> list[Candidate]:
 
 
 def _orphans(layout: Layout, index: Index) -> Iterator[Path]:
-    """Yield outputs of subjects and buckets without a scan that passed ingest."""
-    alive = set(index.subjects())
+    """Yield outputs of subjects and buckets without a scan that passed ingest.
+
+    A data set of which nothing passed has a fault of its own (a setting, a disk): its outputs are no orphans.
+    """
+    spared = {scan.dataset for scan in index.scans} - {scan.dataset for scan in index.ok}
+    kept = [scan for scan in index.scans if scan.ok or scan.dataset in spared]
+    alive = {(scan.dataset, scan.subject) for scan in kept if scan.kind != TABLE}
     own = ("sub-*", ".cache/sub-*", "figures/sub-*")
     for pattern in ("derivatives/*/sub-*", *(f"preprocess/*/{name}" for name in own), "reports/*/sub-*"):
         for path in layout.results.glob(pattern):
@@ -84,7 +90,7 @@ def _orphans(layout: Layout, index: Index) -> Iterator[Path]:
             match = _SUBJECT.match(path.name)
             if match and match.groups() not in alive:
                 yield path
-    buckets = set(index.buckets())
+    buckets = {scan.bucket for scan in kept}
     shards = [f"shards/{table}" for table in SHARD_TABLES if table not in ATLAS_TABLES]
     shards += [f"shards/{table}/*" for table in ATLAS_TABLES]
     for folder in ("preprocess", "reports", "flatmap", "parcellate", *shards):
@@ -97,10 +103,21 @@ def _orphans(layout: Layout, index: Index) -> Iterator[Path]:
 def _snapshots(layout: Layout, named: set[str]) -> Iterator[Path]:
     """Yield folders of frozen snapshots that nothing names: no configuration, and no model by its id."""
     models = (path for kind in ("models", "ablation") for path in layout.results.glob(f"{kind}/*/{CONFIG}"))
-    used = {read_json(path).get("snapshot") for path in models}
+    used = {_about(path).get("snapshot") for path in models}
     for path in layout.results.glob("datasets/*/manifest.json"):
-        if path.parent.name not in named and read_json(path).get("id") not in used:
+        if path.parent.name not in named and _about(path).get("id") not in used:
             yield path.parent
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Return what a model or a snapshot says of itself; one that cannot be read frees nothing."""
+    try:
+        about = read_json(path)
+    except ValueError as error:
+        raise ConfigError(
+            "cannot tell what is in use", path, str(error), "make it again, or delete its folder"
+        ) from error
+    return about if isinstance(about, dict) else {}
 
 
 def _series(layout: Layout, index: Index | None) -> Iterator[Path]:
@@ -133,6 +150,9 @@ def run(args: argparse.Namespace) -> int:
     for kind in wanted:
         if kind not in KINDS:
             raise ConfigError("unknown kind", "--what", f"'{kind}'{nearest(kind, KINDS)}", f"use {', '.join(KINDS)}")
+    if args.delete and any(Path(".snakemake/locks").glob("*.lock")):
+        why = "Snakemake has locked this folder: scratch files and temporary names may be those of its jobs"
+        raise ConfigError("a run is under way", ".snakemake/locks", why, "wait; if none runs: snakemake --unlock")
     chosen = [item for item in candidates(results, asked.snapshot) if item.kind in wanted]
     for item in chosen:
         print(f"{item.kind:<8} {_human(item.size):>10}  {item.path}")

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boldmill.cluster.slurm import ask, parse_time
-from boldmill.setup.checks import Check
+from boldmill.cluster.slurm import ask, parse_gpus, parse_time
+from boldmill.setup.checks import Check, standing
 
 SHARED = {
     *("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "afs", "panfs", "wekafs", "glusterfs"),
@@ -28,6 +28,10 @@ class Partition(NamedTuple):
     threads: int
     mem_mb: int
     gpus: int
+
+
+LIMITS = ("max_runtime", "max_threads", "max_mem_mb", "max_gpu")
+"""Keys of a partition in profiles/slurm/partitions.yaml that are compared, in the order of :class:`Partition`."""
 
 
 def login_node(folders: Mapping[str, Path], root: Path | None = None) -> list[Check]:
@@ -49,7 +53,10 @@ def login_node(folders: Mapping[str, Path], root: Path | None = None) -> list[Ch
     said = sinfo()
     if said and root is not None:
         found += partitions(root / "profiles" / "slurm" / "partitions.yaml", said)
-    several = len(nodes()) > 1
+    elif not said:
+        fix = "compare profiles/slurm/partitions.yaml with what your site publishes"
+        found.append(Check("warn", "partitions", "not compared: sinfo says nothing here", fix))
+    several = len(nodes()) != 1  # none: it does not say, and a cluster has several
     found += [visible(name, path, several=several) for name, path in folders.items()]
     found += [inodes(name, path) for name, path in folders.items() if name == "results"]
     return found
@@ -72,13 +79,18 @@ def sinfo() -> dict[str, Partition]:
 def read_sinfo(lines: list[str]) -> dict[str, Partition]:
     """Read lines of ``sinfo -o "%R|%l|%c|%m|%G"``; several kinds of nodes in a partition count by their largest.
 
+    Other lines (``CLUSTER: name`` of several clusters) are passed over.
+
     >>> read_sinfo(["gpu|2-00:00:00|64+|512000|gpu:a100:4(S:0-1)"])
     {'gpu': Partition(minutes=2880, threads=64, mem_mb=512000, gpus=4)}
     """
     found: dict[str, Partition] = {}
     for line in lines:
-        name, limit, cores, memory, gres = line.split("|")
-        one = Partition(minutes(limit), int(cores.rstrip("+")), int(memory.rstrip("+")), gpus(gres))
+        parts = re.fullmatch(r"([^|]+)\|([^|]+)\|(\d+)\+?\|(\d+)\+?\|(.*)", line)
+        if parts is None:
+            continue
+        name, limit, cores, memory, gres = parts.groups()
+        one = Partition(minutes(limit), int(cores), int(memory), parse_gpus(gres))
         old = found.get(name, one)
         bigger = (max(pair) for pair in zip(one[1:], old[1:], strict=True))
         found[name] = Partition(one.minutes, *bigger)
@@ -95,23 +107,26 @@ def minutes(limit: str) -> int | None:
     return None if seconds is None else int(seconds // 60)
 
 
-def gpus(gres: str) -> int:
-    """Return the GPUs of a node by its generic resources.
-
-    >>> gpus("gpu:a100:4(S:0-1),gpu:2,tmp:9"), gpus("(null)")
-    (6, 0)
-    """
-    return sum(int(count) for count in re.findall(r"gpu(?::[A-Za-z][\w.-]*)?:(\d+)", gres))
-
-
 def partitions(path: Path, said: Mapping[str, Partition]) -> list[Check]:
-    """Compare the site's table with SLURM: a name SLURM does not know fails, a limit above SLURM's warns."""
+    """Compare the site's table with SLURM: a name SLURM does not know fails, a limit above SLURM's warns.
+
+    Limits are read as the executor reads them, e.g. ``max_runtime: 2-00:00:00`` of its own generator.
+    """
     import yaml
+    from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes  # type: ignore[import-untyped]
+    from snakemake_interface_common.exceptions import WorkflowError
 
     fix = f"name your partitions in {path.relative_to(path.parents[2])}: `sinfo -o '%R %l %c %m %G'`"
     try:
-        table: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["partitions"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        table: dict[str, dict[str, Any]] = {
+            str(name): {
+                key: parse_time_to_minutes(value) if key == "max_runtime" else int(value)
+                for key, value in (limits or {}).items()
+                if key in LIMITS and value is not None
+            }
+            for name, limits in yaml.safe_load(path.read_text(encoding="utf-8"))["partitions"].items()
+        }
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, WorkflowError) as error:
         return [Check("fail", "partitions", f"{path} cannot be read: {error}", fix)]
     found = []
     for name, limits in table.items():
@@ -120,21 +135,15 @@ def partitions(path: Path, said: Mapping[str, Partition]) -> list[Check]:
             found.append(Check("fail", label, f"SLURM has none of that name, but {', '.join(sorted(said))}", fix))
             continue
         have = said[name]
-        pairs = {
-            "max_runtime": have.minutes,
-            "max_threads": have.threads,
-            "max_mem_mb": have.mem_mb,
-            "max_gpu": have.gpus,
-        }
         over = [
             f"{key} {limits[key]}, SLURM has {limit}"
-            for key, limit in pairs.items()
-            if limit is not None and int((limits or {}).get(key) or 0) > limit
+            for key, limit in zip(LIMITS, have, strict=True)
+            if limit is not None and limits.get(key, 0) > limit
         ]
         found.append(
             Check("warn", label, "; ".join(over), f"lower them in {path.name}") if over else _fine(label, have)
         )
-    if not any(int((limits or {}).get("max_gpu") or 0) for limits in table.values()):
+    if not any(limits.get("max_gpu") for limits in table.values()):
         found.append(Check("warn", "partitions", "none has GPUs (max_gpu)", "training then runs on CPU partitions"))
     return found
 
@@ -147,9 +156,7 @@ def _fine(label: str, have: Partition) -> Check:
 
 def file_system(path: Path, mounts: str | None = None) -> str:
     """Return the type of the file system that holds a path, by the longest mount point above it."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
+    path = standing(path)
     text = Path("/proc/mounts").read_text(encoding="utf-8") if mounts is None else mounts
     kind, depth = "unknown", -1
     for line in text.splitlines():
@@ -173,9 +180,7 @@ def visible(name: str, path: Path, *, several: bool, kind: str | None = None) ->
 
 def inodes(name: str, path: Path, free: int | None = None, total: int | None = None) -> Check:
     """Files that can still be made where the results go."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
+    path = standing(path)
     stat = os.statvfs(path)
     free, total = stat.f_favail if free is None else free, stat.f_files if total is None else total
     if not total:

@@ -18,7 +18,7 @@ WAIT = 1.0
 """Seconds before the second try; twice as long before each further one."""
 TIMEOUT = 30.0
 """Seconds without a byte after which a try is given up."""
-_PASSING = (429, 500, 502, 503, 504)
+_PASSING = (416, 429, 500, 502, 503, 504)
 _BROKEN = (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException)
 
 
@@ -56,6 +56,8 @@ def download(url: str, target: Path, check: Callable[[Path], str], tell: Callabl
             _transfer(url, part, tell)
             break
         except urllib.error.HTTPError as error:
+            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # the part is the whole: begin anew
+                part.unlink(missing_ok=True)
             if error.code not in _PASSING or attempt == TRIES:
                 why = f"the server answers {error.code} {error.reason}"
                 fix = "see whether TemplateFlow still has this file, or name another in `spaces`"

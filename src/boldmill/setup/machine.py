@@ -7,10 +7,15 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from boldmill.cluster.slurm import SECONDS
 from boldmill.config.model import Config
 from boldmill.paths import Layout
-from boldmill.setup.checks import Check
+from boldmill.setup.checks import Check, standing
+
+if TYPE_CHECKING:
+    from boldmill.index.read import Index
 
 GIB = 1 << 30
 
@@ -41,9 +46,13 @@ def slurm() -> Check:
     """A SLURM login node; not needed with --profile local."""
     if shutil.which("sbatch") is None:
         return Check("ok", "SLURM", "no sbatch here; needed for --profile slurm only")
-    done = subprocess.run(
-        ["sinfo", "--noheader", "-o", "%P %D %G"], capture_output=True, text=True, check=False, timeout=20
-    )
+    try:
+        done = subprocess.run(
+            ["sinfo", "--noheader", "-o", "%R %D %G"], capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        how = "took too long" if isinstance(error, subprocess.TimeoutExpired) else f"cannot be run ({error.strerror})"
+        return Check("warn", "SLURM", f"sbatch is there, but sinfo {how}", "ask the site whether slurmctld is up")
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1:] or [f"sinfo ended with {done.returncode}"]
         return Check("warn", "SLURM", f"sbatch is there, but {why[0]}", "ask the site whether slurmctld is up")
@@ -51,18 +60,15 @@ def slurm() -> Check:
     return Check("ok", "SLURM", f"{partitions} (partition, nodes, gres; name them in profiles/slurm/partitions.yaml)")
 
 
-def expected_bytes(n_volumes: int, resolution: float) -> int:
-    """Return the disk a run's preprocessed and cleaned float32 series need on a template grid, compressed by a third.
+def expected_bytes(index: Index, config: Config) -> int:
+    """Return the disk that what is left to do will take: of buckets without shards, by the table of `boldmill plan`."""
+    from boldmill.plan.resources import Resources, work_of
+    from boldmill.plan.table import COSTS
 
-    Parameters
-    ----------
-    n_volumes : int
-        Volumes of all runs together.
-    resolution : float
-        Voxel size of the output grid, mm; the box of the MNI templates is 182 x 218 x 182 mm.
-    """
-    voxels = 182 * 218 * 182 / resolution**3
-    return int(n_volumes * voxels * 4 * 2 * 2 / 3)
+    layout, resources = Layout.at(config.results), Resources(index, config)
+    left = {bucket for bucket in index.buckets() if not layout.shard("scans", bucket).is_file()}
+    work = work_of(scan for scan in index.ok if scan.bucket in left)
+    return int(sum(cost.disk_mib(work, resources.kept(stage)) for stage, cost in COSTS.items()) * (1 << 20))
 
 
 def machine(config: Config) -> list[Check]:
@@ -76,19 +82,16 @@ def machine(config: Config) -> list[Check]:
         else "a subject at 2 mm needs about 6 GiB: use a larger machine or `spaces.resolution: 4`"
     )
     found = [Check("ok" if not fix else "warn", "cores and memory", size, fix)]
-    folder = Path(config.results).absolute()
-    while not folder.exists():
-        folder = folder.parent
+    folder = standing(Path(config.results))
     if not os.access(folder, os.W_OK):
         return [*found, Check("fail", "disk", f"{folder} cannot be written", "set `results:` to a folder of yours")]
     free = shutil.disk_usage(folder).free
     needed = 0
-    if Layout.at(config.results).index.is_file():
+    if os.access(Layout.at(config.results).index, os.F_OK):
         from boldmill.index.read import read_index
 
-        volumes = sum(scan.n_volumes or 0 for scan in read_index(config.results).ok)
-        needed = expected_bytes(volumes, config.spaces.resolution)
-    text = f"{free / GIB:.1f} GiB free in {folder}, about {needed / GIB:.1f} GiB needed"
+        needed = expected_bytes(read_index(config.results), config)
+    text = f"{free / GIB:.1f} GiB free in {folder}, about {needed / GIB:.1f} GiB needed for what is left to do"
     if free < max(needed, GIB):
         return [*found, Check("fail", "disk", text, "free some (boldmill clean) or set `results:` to a larger disk")]
     return [*found, Check("ok", "disk", text)]
@@ -110,12 +113,11 @@ def clone(root: Path | None = None) -> list[Check]:
             )
             fix = f"git config core.symlinks true && rm -f {name} && git checkout -- {name}"
             found.append(Check("fail", f"link {name}", kind, fix))
-    done = subprocess.run(
-        ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError:
+        return [*found, Check("warn", "git", "git cannot be run", "install it: provenance records carry no commit")]
     if done.returncode:
         return [*found, Check("warn", "git", "no git state", "provenance records carry no commit; use a clone")]
     changed = len(done.stdout.splitlines())

@@ -1,6 +1,7 @@
 """Show how far each stage is, whether shards are newer than the snapshot models read, and every quarantined scan.
 
-Below them every failed job of the last run in this folder: why, whether it is tried again, what to do.
+Below them every failed job of the last run in this folder: why, whether it is tried again, what to do. With --unquoted
+without the words of their logs, which may name people: as at the end of a run, whose output may be kept anywhere.
 
 Exit status: 0 if nothing is quarantined, 3 if at least one scan is, 2 if there is no index yet.
 
@@ -20,6 +21,9 @@ from boldmill.index import quarantine
 from boldmill.paths import ATLAS_TABLES, MODELS, ROLLING, SHARD_TABLES, Layout
 from boldmill.shards.staleness import staleness
 
+SHOWN = 10
+"""Failed jobs named below the tables; --failures names all."""
+
 
 class Progress(NamedTuple):
     """How many outputs of a stage are there, and how many there will be."""
@@ -37,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--atlases", nargs="*", metavar="LABEL", help="atlases to count (default: the configuration's)")
     parser.add_argument("--also", nargs="*", metavar="NAME=PATH", help="further tables (default: the configuration's)")
     parser.add_argument("--failures", action="store_true", help="only the failed jobs of the last run in this folder")
+    parser.add_argument("--unquoted", action="store_true", help="failed jobs without the words of their logs")
     parser.add_argument("--snapshot", metavar="NAME", help="snapshot to count (default: the configuration's)")
 
 
@@ -135,19 +140,28 @@ UNITS = {
 }
 
 
-def failures() -> list[str]:
-    """Return one line per failed job of the last run in this folder."""
+def failures(*, quoting: bool = True) -> list[str]:
+    """Return one line per failed job of the last run in this folder, with or without the words of their logs."""
     from boldmill.cluster.events import latest_log
     from boldmill.cluster.failures import lines
 
     log = latest_log()
-    return lines(log) if log else []
+    return lines(log, quoting=quoting) if log else []
+
+
+def tell_failures(*, quoting: bool) -> None:
+    """Print the first failed jobs of the last run, if any failed."""
+    if failed := failures(quoting=quoting):
+        more = f"\n  and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+        print("\nFailed jobs of the last run:\n  " + "\n  ".join(failed[:SHOWN]) + more)
+        if more or not quoting:
+            print("All, in the words of their logs: boldmill status --failures")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
     if args.failures:
-        print("\n".join(failures()) or "No job of the last run failed.")
+        print("\n".join(failures(quoting=not args.unquoted)) or "No job of the last run failed.")
         return EXIT_OK
     results, models, snapshot, atlases, also = results_of(args.config, args.results)
     models = models if args.models is None else args.models
@@ -158,16 +172,21 @@ def run(args: argparse.Namespace) -> int:
         for one in args.also:
             name, _, path = one.partition("=")
             also.setdefault(name, []).append(Path(path))
-    if not results.is_dir():
-        raise ConfigError("no results", results, "there is no such folder", "run the workflow, or give --results DIR")
-    for name, done, total in progress(results, models, snapshot, atlases, also):
+    try:
+        if not results.is_dir():
+            fix = "run the workflow, or give --results DIR"
+            raise ConfigError("no results", results, "there is no such folder", fix)
+        counted = progress(results, models, snapshot, atlases, also)
+    except ConfigError:  # ingest itself may be what failed
+        tell_failures(quoting=not args.unquoted)
+        raise
+    for name, done, total in counted:
         unit = UNITS.get(name, "")
         bar = "#" * round(20 * done / total) if total else ""
         print(f"{name:<11} {done:>6} of {total:<6} {unit:<9} |{bar:<20}|".rstrip())
     if newer := staleness(results, snapshot):
         print(f"\n{newer}")
-    if failed := failures():
-        print("\nFailed jobs of the last run:\n  " + "\n  ".join(failed))
+    tell_failures(quoting=not args.unquoted)
     rows = quarantine.collect_quarantine(results)
     if not rows:
         print("\nNo scan is quarantined.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,9 @@ def survey(root: Path, taken: set[str]) -> Survey:
 
     if is_tables(root):
         return survey_tables(root, taken)
+    if not root.is_dir():
+        why = "it is no file of parcel series" if root.exists() else "there is no such folder"
+        raise ConfigError("no data set", root, why, "give a BIDS folder, a folder of derivatives, or parcel series")
     description: dict[str, Any] = {}
     if (root / "dataset_description.json").is_file():
         try:
@@ -106,12 +111,17 @@ def dataset_name(root: Path, title: str, taken: set[str]) -> str:
     >>> dataset_name(Path("/data/ds000001-1.0.0"), "A study", set())
     'ds000001'
     """
+    root = root.absolute()  # `.` has no name
     base = re.sub(r"-\d+(\.\d+)*$", "", root.name)
     if base.lower() in GENERIC or not re.search("[A-Za-z0-9]", base):
         base = " ".join(title.split()[:3])
         if base.lower() in GENERIC or base == root.name:
-            base = root.absolute().parent.name
+            base = root.parent.name
     name = re.sub("[^A-Za-z0-9]", "", base)[:24] or "data"
+    return _unique(name, taken)
+
+
+def _unique(name: str, taken: Container[str]) -> str:
     number, unique = 2, name
     while unique in taken:
         unique, number = f"{name}{number}", number + 1
@@ -126,10 +136,11 @@ def _volumes(path: Path) -> tuple[int | None, float | None]:
     if not path.name.endswith((".nii", ".nii.gz")):
         return None, None
     import nibabel as nib
+    from nibabel.spatialimages import HeaderDataError
 
     try:
         shape = nib.load(path).shape  # type: ignore[attr-defined]
-    except (OSError, EOFError, nib.filebasedimages.ImageFileError, ValueError):
+    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError, HeaderDataError):
         return None, None
     return (int(shape[3]) if len(shape) > 3 else None), None
 
@@ -143,7 +154,7 @@ def task_suggestions(surveys: list[Survey], folds: int) -> list[tuple[dict[str, 
         A column with two levels is a classification; a numeric one with many values a regression. ``enough`` says
         whether each class has two subjects per fold; the others are suggested as a comment.
     """
-    found = []
+    found: list[tuple[dict[str, Any], str, bool]] = []
     columns = sorted({column for one in surveys for column in one.participants.columns})
     for column in columns:
         values: Counter[str] = Counter()
@@ -157,7 +168,7 @@ def task_suggestions(surveys: list[Survey], folds: int) -> list[tuple[dict[str, 
                 if value is not None:
                     values[str(value)] += 1
                     numeric = numeric and not isinstance(value, str)
-        name = re.sub("[^A-Za-z0-9_-]", "-", column)
+        name = _unique(re.sub("[^A-Za-z0-9_-]", "-", column), {task["name"] for task, _, _ in found})
         shared = {"name": name, "column": column, "datasets": sorted(datasets)}
         if len(values) == 2:
             remark = ", ".join(f"{n} x {level}" for level, n in sorted(values.items()))

@@ -10,6 +10,7 @@ from boldmill.cluster.events import Attempt, failed_attempts, latest_log
 from boldmill.cluster.failures import line, lines, reason
 
 RUN = """
+Job stats:
 [Sun Nov 29 18:08:01 2026]
 rule preprocess_bucket:
     input: index/buckets/bucket-003.json
@@ -80,16 +81,51 @@ def test_a_job_may_fail_more_than_once(tmp_path: Path) -> None:
     assert "attempt 2, SLURM job 77" in second and "mem_mb=16000" in second
 
 
-def test_the_logs_that_snakemake_repeats_are_not_read_as_its_own(tmp_path: Path) -> None:
-    line_of = "=" * 80
+@pytest.mark.parametrize("width", [80, 43])
+def test_the_logs_that_snakemake_repeats_are_not_read_as_its_own(width: int, tmp_path: Path) -> None:
+    line_of = "=" * width  # as wide as the longest line of the log, at most 80
     shown = f"Logfile {tmp_path}/slurm/77.log:\n{line_of}\n\nSNAKEMAKE\n=========\nError in rule preprocess_bucket:\n"
     shown += f"    jobid: 0\n    log: x (check log file(s) for error details)\n\n{line_of}\n"
     head, _, tail = RUN.partition("Trying")
     assert len(run_log(tmp_path, head, shown, "Trying", tail, AGAIN, slurm=KILLED)) == 1
 
 
+OWN = "boldmill preprocess: raw file vanished: sub-02.nii.gz: it is gone. Fix: snakemake ingest\n"
+
+
+def test_the_log_of_a_later_attempt_is_no_reason_of_an_earlier_one(tmp_path: Path) -> None:
+    """Both write the same file; what SLURM said of each is in a file of its own."""
+    final = RUN.replace("Trying to restart job 5.\n", "").partition("[Sun Nov 29 18:08:37 2026]")[2]
+    first, second = run_log(tmp_path, RUN, AGAIN, final, own=OWN)
+    assert "FAILED: the next attempt wrote its log anew" in first and "raw file" not in first
+    assert "raw file vanished" in second
+    first, second = run_log(tmp_path, RUN, AGAIN, final.replace("77.log", "78.log"), own=OWN, slurm=KILLED)
+    assert "memory ran out" in first and "raw file vanished" in second
+
+
+def test_without_quoting_a_line_names_nobody_and_the_log(tmp_path: Path) -> None:
+    final = RUN.replace("Trying to restart job 5.\n", "")
+    run_log(tmp_path, final, own=OWN)
+    (found,) = lines(latest_log(tmp_path) or tmp_path, quoting=False)
+    assert "sub-02" not in found
+    assert "FAILED, its log says why; not tried again. Fix: read logs/preprocess/bucket-003.log, then" in found
+    run_log(tmp_path, final, own="boldmill x: cannot write: sub-02: No space left on device. Fix: rm sub-02\n")
+    assert "the disk is full" in lines(latest_log(tmp_path) or tmp_path, quoting=False)[0]
+
+
+def test_a_run_that_says_too_little_is_not_taken_for_one_without_failures(tmp_path: Path) -> None:
+    (found,) = run_log(tmp_path, "Job stats:\nTrying to restart job 2.\nExiting because a job execution failed. Look\n")
+    assert "a job failed, but Snakemake's log does not name it" in found
+
+
+def test_what_is_no_run_hides_no_failure(tmp_path: Path) -> None:
+    found = run_log(tmp_path, RUN, slurm=KILLED)
+    (tmp_path / ".snakemake/log/2026-11-29T190000.1.snakemake.log").write_text("Unlocked working directory.\n")
+    assert lines(latest_log(tmp_path) or tmp_path) == found
+
+
 def test_no_failure_is_no_line(tmp_path: Path) -> None:
-    assert run_log(tmp_path, AGAIN, DONE) == []
+    assert run_log(tmp_path, "Job stats:\n", AGAIN, DONE) == []
     assert latest_log(tmp_path / "elsewhere") is None
 
 
@@ -99,6 +135,10 @@ def test_no_failure_is_no_line(tmp_path: Path) -> None:
         ("OUT_OF_MEMORY", "", "memory ran out"),
         ("FAILED", "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0", "memory ran out"),
         ("FAILED", "torch.OutOfMemoryError: CUDA out of memory. Tried", "GPU memory ran out"),
+        ("FAILED", "RuntimeError: CUDA error: out of memory", "GPU memory ran out"),
+        ("FAILED", "DefaultCPUAllocator: can't allocate memory: you tried", "memory ran out (500 MB"),
+        ("FAILED", "terminate called after throwing an instance of 'std::bad_alloc'", "memory ran out (500 MB"),
+        ("FAILED", "srun: error: Node failure on n1", "its node failed"),
         ("TIMEOUT", "", "the time limit of 60 min was reached"),
         ("FAILED", "*** JOB 7 ON n CANCELLED AT 2026-11-29T18:06:31 DUE TO TIME LIMIT ***", "the time limit"),
         ("NODE_FAIL", "", "its node failed"),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,9 @@ def test_ranks_without_gpus_share_the_threads() -> None:
 
 def test_several_nodes_meet_through_srun_at_the_first() -> None:
     words = command(ranks(gpus=8, nodes=2), ["train"], host="node07", job="123456")
-    assert words[0] == "srun" and {"--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--overlap"} <= set(words)
+    assert words[0] == "srun" and {"--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--overlap", "--mpi=none"} <= set(
+        words
+    )
     assert "--gpus-per-node=4" in words and words[words.index("--nproc-per-node") + 1] == "4"
     host, _, port = words[words.index("--rdzv-endpoint") + 1].partition(":")
     assert host == "node07" and 20000 <= int(port) < 40000
@@ -141,6 +144,8 @@ JOB = Job(number="7", state="RUNNING", may_requeue=True, restarts=1, nodes="n1")
     [
         (JOB, True, "requeueing job 7"),
         (Job(number="7", state="CANCELLED", may_requeue=True, restarts=0, nodes=""), False, "is cancelled"),
+        (replace(JOB, state="COMPLETING", reason="None"), False, "ended by a person or by SLURM: it is not requeued"),
+        (replace(JOB, state="COMPLETING", reason="TimeLimit"), True, "requeueing job 7"),
         (Job(number="7", state="RUNNING", may_requeue=False, restarts=0, nodes=""), False, "may not requeue"),
         (Job(number="7", state="RUNNING", may_requeue=True, restarts=9, nodes=""), False, "started 10 times"),
         (None, False, "unknown to SLURM"),
@@ -159,14 +164,35 @@ def test_a_job_is_requeued_where_that_is_allowed(
 
 def test_what_slurm_prints_is_read() -> None:
     text = "JobId=84 JobName=x JobState=COMPLETING Reason=None Requeue=1 Restarts=3 ReqNodeList=(null) NodeList=a[1-2]"
-    assert slurm.parse_job(text) == Job(number="84", state="COMPLETING", may_requeue=True, restarts=3, nodes="a[1-2]")
+    found = Job(number="84", state="COMPLETING", may_requeue=True, restarts=3, nodes="a[1-2]", reason="None")
+    assert slurm.parse_job(text) == found
     assert slurm.parse_job("slurm_load_jobs error") is None
     assert slurm.parse_time("12") == 12 and slurm.parse_time("INVALID") is None
+
+
+def test_a_task_of_an_array_is_never_taken_for_the_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "70")  # the last task has the number of the array
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    assert slurm.own_job() == "70_4"
+    words = command(ranks(gpus=2, nodes=2), ["train"], host="n1", job=slurm.own_job())
+    assert words[words.index("--rdzv-endpoint") + 1] == "n1:20704"
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID")
+    assert slurm.own_job() == "70"
 
 
 def test_no_slurm_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert slurm.show("1") is None and slurm.seconds_left("1") is None and not slurm.requeue("1")
+
+
+def test_names_of_any_bytes_are_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "scontrol"
+    tool.write_bytes(b"#!/bin/sh\nprintf 'JobId=7 JobName=b\\344r JobState=RUNNING Requeue=1 Restarts=0'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    found = slurm.show("7")
+    assert found is not None and found.state == "RUNNING"
 
 
 def test_a_nested_snakemake_survives_the_warning() -> None:

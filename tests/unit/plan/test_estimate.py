@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 
 from boldmill.atomic import write_json
+from boldmill.cli import main
 from boldmill.config.load import load, parse
 from boldmill.index.read import Index, ScanRow
 from boldmill.models.brainmass.architecture import design
 from boldmill.models.brainmass.flops import step_flops
 from boldmill.paths import Layout
 from boldmill.plan.causes import CHANGED, Why
-from boldmill.plan.dryrun import Job
+from boldmill.plan.dryrun import DryRun, Job
 from boldmill.plan.estimate import Machine, Row, estimate, makespan, total, wall_s
 from boldmill.plan.flops import block_flops, n_rois, train_flops
 from boldmill.plan.measured import ENOUGH, Seen, factors, observed
 from boldmill.plan.render import summary, table
 from boldmill.plan.resources import Resources
-from boldmill.plan.table import COSTS, CPU_GFLOPS, Work
+from boldmill.plan.table import COSTS, CPU_GFLOPS, Work, training_s
 
 ROOT = Path(__file__).parents[3]
 FLAT = json.dumps({"stage": "flatmap", "version": 1, "config": {}, "overrides": {}})
@@ -149,6 +150,29 @@ def test_benchmarks_and_records_are_read_where_they_lie(resources: Resources, tm
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [({"device": "cpu"}, 40.0), ({"device": "cuda:0"}, None), ({"environment": {"slurm": {"restarts": "2"}}}, None)],
+)
+def test_a_training_on_a_gpu_or_in_several_starts_does_not_time_one_on_a_cpu(
+    said: dict[str, object], seconds: float | None, resources: Resources, tmp_path: Path
+) -> None:
+    path = tmp_path / "benchmarks" / "train" / "brainmass.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"s": 40.0, "max_rss": 900.0}\n')
+    record = {"outputs": [{"size": 1 << 20}], "peak_rss_mib": 910.0, "started": "", "ended": "", **said}
+    write_json(f"{Layout.at(tmp_path).checkpoint('brainmass')}.prov.json", record)
+    (seen,) = observed(tmp_path, resources)["train_brainmass"]
+    assert seen.seconds == seconds and seen.memory_mib == 910.0
+    assert factors("train_brainmass", [seen], 1.0).seconds == (
+        1.0 if seconds is None else pytest.approx(seconds / expected(seen))
+    )
+
+
+def expected(seen: Seen) -> float:
+    return COSTS["train_brainmass"].seconds(seen.work) + training_s(seen.work)
+
+
 def row(stage: str, wall: float, busy: float) -> Row:
     return Row(stage=stage, jobs=1, scans=0, cpu_s=busy, gpu_s=0, memory_mib=1, disk_mib=1, wall_s=wall, busy_s=busy)
 
@@ -178,3 +202,12 @@ def test_totals_and_the_table_are_aligned() -> None:
     text = summary(everything, Machine(cores=2))
     assert text == "2 jobs: 2.0 CPU-hours, at most 1 MiB per job, 2 MiB of disk; about 1.1 h on 2 cores"
     assert math.isclose(sum(r.disk_mib for r in each), everything.disk_mib)
+
+
+def test_jobs_of_no_stage_have_no_plan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`fetch` and `ingest` run on the login node, before the jobs of a plan."""
+    jobs = (Job(rule="fetch", settings=json.dumps({"config": {}})),)
+    found = DryRun(config={}, jobs=jobs, cores=1, n_jobs=1)
+    monkeypatch.setattr("boldmill.plan.dryrun.dry_run", lambda words, snakefile: found)
+    assert main(["plan", "fetch"]) == 2
+    assert "no plan: snakemake fetch" in capsys.readouterr().err

@@ -118,3 +118,33 @@ def test_unknown_kind_is_refused_with_the_nearest(used, capsys):
     tree, _ = used
     assert main(["clean", "--results", str(tree.results), "--what", "log"]) == 2
     assert "did you mean 'logs'?" in capsys.readouterr().err
+
+
+def test_nothing_is_deleted_while_a_run_holds_the_folder(used, capsys, tmp_path, monkeypatch):
+    tree, _ = used
+    monkeypatch.chdir(tmp_path)
+    lock = tmp_path / ".snakemake/locks/0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert main(["clean", "--results", str(tree.results), "--delete"]) == 2
+    assert "snakemake --unlock" in capsys.readouterr().err and (tree.results / "work").exists()
+    assert main(["clean", "--results", str(tree.results)]) == 0
+
+
+def test_a_model_that_cannot_be_read_keeps_every_snapshot(used, capsys):
+    tree, _ = used
+    (tree.results / "models/brainmass/config.json").write_text("{")
+    assert main(["clean", "--results", str(tree.results), "--what", "snapshots", "--delete"]) == 2
+    assert "brainmass" in capsys.readouterr().err and (tree.results / "datasets/third").exists()
+
+
+def test_outputs_of_a_data_set_of_which_nothing_passed_are_no_orphans(used, capsys):
+    tree, _ = used
+    for path in tree.root.rglob("*_bold.json"):
+        path.write_text("{")
+    for path in (tree.root / "sub-01").rglob("*.nii.gz"):
+        path.write_bytes(b"")
+    rows = tree.ingest()
+    assert rows and not any(row.ok for row in rows)
+    found = {path for kind, path in listing(capsys, tree)[0] if kind == "orphans"}
+    assert "derivatives/ds/sub-02" in found and not any("sub-01" in path for path in found)

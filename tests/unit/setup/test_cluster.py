@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from boldmill.setup import cluster
+from boldmill.setup import cluster, machine
 from boldmill.setup.checks import Check
 from boldmill.setup.cluster import Partition
 
@@ -44,6 +44,25 @@ def test_partitions_that_slurm_does_not_have_fail_and_limits_above_its_own_warn(
     assert found["partition gpu"] == Check("ok", "partition gpu", "no time limit, 64 threads, 512 GB, 8 GPUs a node")
     assert found["partition big"].status == "fail" and "but cpu, gpu" in found["partition big"].found
     assert "profiles/slurm/partitions.yaml" in found["partition big"].fix
+
+
+def test_what_sinfo_prints_besides_partitions_is_passed_over() -> None:
+    lines = ["CLUSTER: one", "big|2-00:00:00|64+|512000+|gpu:a100:2(S:0,2),gpu:3090:4,shard:80,mygpu:9", ""]
+    assert cluster.read_sinfo(lines) == {"big": Partition(2880, 64, 512000, 6)}
+
+
+@pytest.mark.parametrize(("limit", "status"), [("1-00:00:00", "ok"), ("24h", "ok"), ("2-12", "warn"), ("soon", "fail")])
+def test_times_are_read_as_the_executor_reads_them(limit: str, status: str, tmp_path: Path) -> None:
+    found = cluster.partitions(
+        table(tmp_path, {"cpu": {"max_runtime": limit, "cluster": "x"}}), cluster.read_sinfo(LINES)
+    )
+    assert found[0].status == status
+
+
+@pytest.mark.parametrize("content", [None, ["cpu"], {"cpu": 5}, {"cpu": {"max_gpu": "many"}}])
+def test_a_table_of_another_form_is_a_failed_check(content: object, tmp_path: Path) -> None:
+    (only,) = cluster.partitions(table(tmp_path, content), cluster.read_sinfo(LINES))
+    assert only.status == "fail" and "cannot be read" in only.found
 
 
 def test_a_table_without_gpus_or_unreadable_is_named(tmp_path: Path) -> None:
@@ -100,3 +119,21 @@ def test_a_login_node_is_asked_and_another_machine_is_not(tmp_path: Path, monkey
     assert list(found) == ["login node", "partition cpu", "partition gpu", "shared results", "inodes results"]
     assert found["login node"].status == "warn" and "job 77" in found["login node"].found
     assert found["partition gpu"].status == "ok"
+
+
+def test_where_sinfo_is_forbidden_nothing_is_taken_for_granted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    (tmp_path / "bin").mkdir()
+    for name, body in {"sbatch": "#!/bin/sh\n", "sinfo": "#!/bin/sh\nexit 1\n"}.items():
+        (tmp_path / "bin" / name).write_text(body)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setattr(cluster, "file_system", lambda path: "ext4")
+    found = {check.name: check for check in cluster.login_node({"results": tmp_path}, tmp_path)}
+    assert found["partitions"].status == "warn" and found["shared results"].status == "warn"
+    (tmp_path / "bin" / "sinfo").chmod(0o644)
+    assert machine.slurm().status == "warn" and "cannot be run" in machine.slurm().found
+    monkeypatch.setattr(machine, "SECONDS", 0.2)
+    (tmp_path / "bin" / "sinfo").write_text("#!/bin/sh\nwhile :; do :; done\n")
+    (tmp_path / "bin" / "sinfo").chmod(0o755)
+    assert "took too long" in machine.slurm().found

@@ -1,9 +1,15 @@
 """`boldmill doctor`: every check in its good and its bad state, and the exit status."""
 
+import os
+from pathlib import Path
+
 import pytest
 
+from boldmill.atomic import write_text
 from boldmill.cli import main
 from boldmill.config.model import Config
+from boldmill.index.read import Index, ScanRow
+from boldmill.paths import Layout
 from boldmill.setup import checks, doctor, machine
 from boldmill.setup.checks import Check
 
@@ -144,10 +150,43 @@ def test_data_sets(tree):
     assert checks.datasets(Config.model_validate(tree.settings()))[0].status == "ok"
 
 
-def test_disk_estimate():
-    # 1000 volumes at 2 mm: 182*218*182/8 voxels x 4 bytes x 2 series x 2/3
-    assert machine.expected_bytes(1000, 2.0) == pytest.approx(1000 * 902_629 * 4 * 2 * 2 / 3, rel=1e-3)
-    assert machine.expected_bytes(1000, 4.0) == pytest.approx(machine.expected_bytes(1000, 2.0) / 8, rel=1e-6)
+def test_the_disk_that_is_needed_is_that_of_the_plan(tree):
+    """Images are not kept unless the configuration says so; what is done needs no more room."""
+    config = Config.model_validate(tree.settings() | {"results": str(tree.base / "results")})
+    rows = [scan(f"{bucket}{i:02d}", bucket) for bucket in (0, 1) for i in range(50)]
+    index = Index(Path(config.results), rows)
+    bare = machine.expected_bytes(index, config)
+    assert bare / 100 < 200 * 2**20  # 300 volumes, nothing of 4D but clips
+    kept = config.model_copy(update={"preprocess": config.preprocess.model_copy(update={"keep": ["clean", "preproc"]})})
+    voxels = 182 * 218 * 182 / config.spaces.resolution**3
+    expected = bare + 100 * 300 * voxels * 4 * 2 * 2 / 3
+    assert machine.expected_bytes(index, kept) == pytest.approx(expected, rel=1e-3)
+    write_text(Layout.at(config.results).shard("scans", 1), "made")
+    assert machine.expected_bytes(index, config) == pytest.approx(bare / 2, rel=1e-3)
+
+
+def scan(subject: str, bucket: int) -> ScanRow:
+    known = {"dataset": "a", "subject": subject, "kind": "volume", "status": "ok", "bucket": bucket, "n_volumes": 300}
+    return ScanRow(**dict.fromkeys(ScanRow._fields, "") | known | {"scan_id": f"a_sub-{subject}"})
+
+
+def test_folders_that_are_closed_to_us_and_no_git_are_checks_that_say_so(tree, monkeypatch):
+    access, is_dir = os.access, Path.is_dir
+
+    def closed_dir(path: Path) -> bool:
+        if "closed/" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed/" not in str(path) and access(path, mode))
+    monkeypatch.setattr(Path, "is_dir", closed_dir)
+    (tree.base / "closed").mkdir()
+    closed = str(tree.base / "closed" / "x")
+    assert checks.standing(Path(closed)) == tree.base / "closed"
+    config = Config.model_validate(tree.settings(root=closed) | {"results": closed})
+    assert checks.datasets(config)[0].status == "fail" and checks.index(config).status == "warn"
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert machine.clone()[-1].found == "git cannot be run"
 
 
 def test_full_disk_fails(tree, monkeypatch):

@@ -59,6 +59,9 @@ class Bucket:
         content = self.files[name]
         mark = f'"{hashlib.md5(content).hexdigest()}"'
         start = int(span[6:-1]) if span and handler.headers.get("If-Range") == mark else 0
+        if start >= len(content):
+            handler.send_error(416)
+            return
         handler.send_response(206 if start else 200)
         handler.send_header("ETag", mark)
         handler.send_header("Content-Length", str(len(content) - start))
@@ -109,6 +112,18 @@ def test_every_file_comes_is_compared_and_is_not_asked_for_again(bucket: Bucket,
     bucket.asked.clear()
     code, out, _ = fetch()
     assert code == 0 and bucket.asked == [] and out.count("as at its first fetch") == 6
+
+
+def test_a_part_that_is_whole_already_is_no_fault(bucket: Bucket, fetch: Any, tmp_path: Path) -> None:
+    """Ended after its last byte and before it was compared: the server has no further byte to send."""
+    part = tmp_path / "home" / Path(HEAD).parent / f".boldmill-{Path(HEAD).name}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bucket.files[HEAD])
+    mark = hashlib.md5(bucket.files[HEAD]).hexdigest()
+    part.with_suffix(".etag").write_text(f'"{mark}"')
+    code, _, err = fetch()
+    assert code == 0, err
+    assert (tmp_path / "home" / HEAD).read_bytes() == bucket.files[HEAD]
 
 
 def test_a_file_of_unknown_checksum_is_compared_with_its_first_fetch(
@@ -266,3 +281,11 @@ def test_a_difference_is_told_in_words(tmp_path: Path) -> None:
     good = hashlib.md5(b"abc").hexdigest()
     assert Known("S", 3, good).difference(tmp_path / "a") == ""
     assert "its md5 is 900150983cd2" in Known("S", 3, "0" * 32).difference(tmp_path / "a")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_damaged_notes_are_refused_in_one_line(content: str, bucket: Bucket, fetch: Any, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / LOCK).write_text(content)
+    code, _, err = fetch("--check")
+    assert code == 2 and LOCK in err and "Fix: delete it" in err

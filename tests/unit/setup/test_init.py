@@ -1,5 +1,8 @@
 """`boldmill init`: what it finds, what it writes, and that the file loads on top of another configuration."""
 
+import gzip
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -118,8 +121,6 @@ def test_two_roots_of_one_name_get_two_names(trees, tmp_path):
     ],
 )
 def test_names_are_letters_and_digits(folder, title, name):
-    from pathlib import Path
-
     assert dataset_name(Path(folder), title, set()) == name
 
 
@@ -127,6 +128,41 @@ def test_folder_that_is_no_data_set_is_refused(tmp_path, capsys):
     assert main(["init", str(tmp_path), "--out", str(tmp_path / "my.yaml")]) == 2
     assert "holds no sub-* folder" in capsys.readouterr().err
     assert not (tmp_path / "my.yaml").exists()
+
+
+def test_a_root_that_is_not_there_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "notes.md").write_text("words")
+    for root, why in (("nowhere", "no such folder"), ("notes.md", "no file of parcel series")):
+        assert main(["init", str(tmp_path / root), "--out", str(tmp_path / "my.yaml")]) == 2
+        assert why in capsys.readouterr().err
+
+
+def test_damaged_images_are_runs_of_unknown_length(tree):
+    """Damaged inside the compressed stream (zlib says so), and headers no reader accepts."""
+    tree.good("01")
+    (path,) = (tree.root / "sub-01" / "func").glob("*.nii.gz")
+    whole = path.read_bytes()
+    header = bytearray(gzip.decompress(whole))
+    header[70:72] = b"\x63\x33"  # a data type there is none of
+    content = {1: whole[:20] + bytes(range(60)) + whole[80:], 2: gzip.compress(bytes(header)), 3: b""}
+    for run, damaged in content.items():
+        path.with_name(f"sub-01_task-bad_run-{run}_bold.nii.gz").write_bytes(damaged)
+    runs = survey(tree.root, set()).runs
+    assert sum(n for (task, _, volumes), n in runs.items() if task == "bad" and volumes is None) == 3
+
+
+def test_columns_whose_names_differ_in_signs_only_are_two_tasks(tree):
+    people = [f"{i:02d}" for i in range(1, 21)]
+    tree.good(*people)
+    rows = "".join(f"sub-{who}\t{'xy'[i % 2]}\t{'uv'[i % 2]}\n" for i, who in enumerate(people))
+    (tree.root / "participants.tsv").write_text(f"participant_id\ta b\ta.b\n{rows}")
+    tasks = load(write(tree)).evaluate.tasks
+    assert [(task.name, task.column) for task in tasks] == [("a-b", "a b"), ("a-b2", "a.b")]
+
+
+def test_the_folder_one_stands_in_gives_its_own_name(tree, monkeypatch):
+    monkeypatch.chdir(tree.root)
+    assert dataset_name(Path(), "", set()) == "ds"
 
 
 @pytest.mark.data
