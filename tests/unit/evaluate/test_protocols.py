@@ -87,6 +87,8 @@ def test_a_site_with_one_class_has_no_auc_and_says_so(cohort):
     assert set(table.columns["fold"]) == {"A", "B", "ONE"}
     text = comparison(rows)
     assert "| ONE | 6 | n/a | n/a |" in text
+    odd = comparison([dataclasses.replace(row, fold=row.fold.replace("ONE", "1|2")) for row in rows])
+    assert r"| 1\|2 | 6 | n/a | n/a |" in odd
     gain = next(row for row in rows if row.metric == "auc_over_fc_logistic")
     assert "no t-test: 1 of 3 test sites have a single class" in gain.note
 
