@@ -197,7 +197,8 @@ def evaluate_task(
             method,
             model=model if own else "baseline",
             text_encoder=inputs["text_encoder"] if own else "n/a",
-            epochs=epochs if method.pretrained else "n/a",
+            # scales fitted to training scans make a twin with random weights no pre-trained one
+            epochs=epochs if method.pretrained and not method.name.startswith(f"{model}_random") else "n/a",
         )
         if not progress:  # networks at many sites take an hour: a log must say where it stands
             took = f"{time.monotonic() - started:.0f} s"

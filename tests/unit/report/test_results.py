@@ -124,6 +124,8 @@ def test_a_table_without_the_newer_columns_is_read_too() -> None:
 
 def test_kinds() -> None:
     assert kind_of({"method": "brainmass_random_logistic", "model": "brainmass", "epochs": "n/a"}) == BASELINE
+    assert kind_of({"method": "fmri_mae_random_logistic", "model": "fmri_mae", "epochs": "50"}) == BASELINE
+    assert kind_of({"method": "zeroshot_f_random_vector_fmri", "model": "fm_app", "epochs": "50"}) == PRETRAINED
     assert kind_of({"method": "x", "model": "baseline", "epochs": "50"}) == PRETRAINED
     assert kind_of({"method": "mean", "model": "baseline"}) == CONSTANT
 
