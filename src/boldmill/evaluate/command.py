@@ -280,4 +280,7 @@ def _split(
     from boldmill.models.fm_app.data import read_scans
 
     learn, test = read_scans(snapshot, "train"), read_scans(snapshot, "heldout")
-    return split_rows(model, learn, test, group_of, config, seed, device, table, note)
+    people = snapshot.scans(split="heldout").iloc[::-1]  # of two sites of a subject that of its first scan counts
+    sites = zip(people["dataset"], people["subject"], people["site"], strict=True)
+    places = {f"{dataset}/{subject}": f"{dataset}/{site}" for dataset, subject, site in sites}
+    return split_rows(model, learn, test, group_of, places, config, seed, device, table, note)
