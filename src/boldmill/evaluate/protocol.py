@@ -73,7 +73,8 @@ def evaluate_method(
         if why := seen_before(context, method, design):
             rows.append(replace(base, metric=MISSING, note=why))
             continue
-        base = replace(base, note="; ".join(part for part in (method.note, design.note, task.note) if part))
+        said = (method.note, unlearnt_note(task, design), design.note, task.note)
+        base = replace(base, note="; ".join(part for part in said if part))
         usable = np.isfinite(features).any(axis=1)
         roles = [part[:, task.member] & usable for part in (design.train, design.test & design.scored)]
         if left := unharmonised_note(method.fit, features, *roles):
@@ -112,6 +113,15 @@ def seen_before(context: Context, method: Method, design: Design) -> str:
     if not both:
         return ""
     return f"not run: {len(both)} of {len(tested)} tested subjects (or their families) were in pre-training"
+
+
+def unlearnt_note(task: Task, design: Design) -> str:
+    """Return how many fits learn fewer classes than the task has, in words; nothing where all learn all."""
+    fits = design.train[(design.test & design.scored).any(axis=1)]
+    lacking = sum(np.unique(task.truth[fit]).size < len(task.classes) for fit in fits)
+    if task.kind != "multiclass" or not lacking:
+        return ""
+    return f"{lacking} of {len(fits)} fits lack a class in training and never call it"
 
 
 def _searched(context: Context, method: Method) -> Fit:

@@ -149,6 +149,7 @@ def test_a_class_of_one_site_is_missed_and_its_subjects_count(cohort, method):
                     only={method})  # fmt: skip
     found = {row.metric: row for row in rows if row.fold == "all" and row.method == method}
     assert found["accuracy"].n_test == 90 and "without a score" not in found["accuracy"].note
+    assert "1 of 3 fits lack a class in training and never call it" in found["accuracy"].note
     score = np.array(table.columns["score"]).reshape(-1, 3)
     truth = np.array(table.columns["truth"]).reshape(-1, 3).argmax(axis=1)
     at_c = np.array(table.columns["fold"]).reshape(-1, 3)[:, 0] == "C"
