@@ -156,7 +156,8 @@ def metric_rows(
         few = list(metrics_of(task.kind))[:SITE_METRICS]
         for site in sorted({site for site, k in zip(task.sites, keep, strict=True) if k}):
             own = chosen & np.array([s == site for s in task.sites])
-            part = replace(base, fold=site, n_test=int(own.any(axis=0).sum()), p_kind=MISSING, note="")
+            name = f"site {site}" if site == base.fold else site  # a site called "all" is not all sites
+            part = replace(base, fold=name, n_test=int(own.any(axis=0).sum()), p_kind=MISSING, note="")
             rows += _measured(context, design, part, scores, own, few)
     return rows
 

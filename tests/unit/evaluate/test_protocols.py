@@ -87,6 +87,12 @@ def test_a_site_with_one_class_has_no_auc_and_says_so(cohort):
     assert set(table.columns["fold"]) == {"A", "B", "ONE"}
     text = comparison(rows)
     assert "| ONE | 6 | n/a | n/a |" in text
+    named = dataclasses.replace(data, sites=tuple("all" if site == "ONE" else site for site in sites))
+    same = evaluate(named, protocols=["leave-one-site-out"], only={"fc_logistic", "covariates"})
+    assert (
+        comparison(same).replace("| site all |", "| ONE |").split("per test site")[0] == text.split("per test site")[0]
+    )
+    assert {row.fold for row in same} == {"all", "A", "B", "site all"}
     odd = comparison([dataclasses.replace(row, fold=row.fold.replace("ONE", "1|2")) for row in rows])
     assert r"| 1\|2 | 6 | n/a | n/a |" in odd
     gain = next(row for row in rows if row.metric == "auc_over_fc_logistic")
