@@ -75,8 +75,10 @@ def read_evaluated(metrics: Path) -> Evaluated:
     checkpoint = metrics.with_name(WEIGHTS)
     with open(metrics, encoding="utf-8", newline="") as handle:
         rows = [
-            row for row in csv.DictReader(handle, delimiter="\t") if row["fold"] == "all"
-        ]  # no rows of single sites
+            row
+            for row in csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
+            if row["fold"] == "all"  # no rows of single sites
+        ]
     return Evaluated(
         rows=rows,
         epochs=pretraining_epochs(checkpoint),

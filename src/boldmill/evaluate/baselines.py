@@ -63,12 +63,16 @@ def selected_method(edges: Floats, kind: str, config: EvaluateConfig, *, fill: b
 def ridge_method(edges: Floats, kind: str, *, fill: bool = True) -> Method:
     """Return ridge on all edges; a classifier is a ridge on -1 and 1, as scikit-learn's ``RidgeClassifier``.
 
-    With ``fill`` an undefined edge counts as no correlation (and the kernel is the same for every fit); otherwise it
-    becomes the training mean.
+    With ``fill`` an undefined edge counts as no correlation (and the kernel is the same for every fit), and the note
+    says in how many scans; otherwise it becomes the training mean. A scan without any edge stays without.
     """
-    plain = np.nan_to_num(edges, nan=0.0) if fill else edges
+    seen = np.isfinite(edges)
+    some = np.asarray(seen.any(axis=1))
+    plain = np.where(seen | ~some[:, None], edges, 0.0) if fill else edges
     probe = Probe(kind="ridge", scale=False)
     note = "all edges, penalty by leave-one-out in the training fold"
+    if fill and (lacking := int((some & ~seen.all(axis=1)).sum())):
+        note += f"; undefined edges, of {lacking} of {len(edges)} scans of the cohort, count as no correlation"
     fit: Fit = partial(probe_scores, probe)
     if kind == "classification":
         note, fit = f"ridge on -1 and 1, no class weights; {note}", partial(ridge_classifier, probe)

@@ -23,6 +23,8 @@ MIN_SCANS = 2
 TOLERANCE = 1e-4
 """Largest relative change of the estimates at which the iteration stops, as in the published code."""
 MAX_ITERATIONS = 200
+FLAT = 1e-6
+"""Variance within a site, as a share of the pooled one, below which it is no scale: its scans are copies of another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,14 +154,16 @@ def _shrink(total: Floats, square: Floats, count: Floats, usable: Mask) -> tuple
 
 
 def _posterior(n: Floats, mean: Floats, variance: Floats, total: Floats, square: Floats) -> tuple[Floats, Floats]:
-    """Return the posterior means of one site, (P,) each: both conditional means, iterated to a fixed point."""
+    """Return the posterior means of one site, (P,) each: both conditional means, iterated to a fixed point.
+
+    Where nothing varies within the site (copies of a scan) only its shift is taken out: any scale would be rounding.
+    """
     centre, tau = mean.mean(), mean.var(ddof=1) if mean.size > 1 else 0.0
     level, noise = variance.mean(), variance.var(ddof=1) if mean.size > 1 else 0.0
-    floor = 1e-6 * max(float(level), 1e-6)
-    if tau <= 0 or noise <= 0:  # nothing to learn a prior from
-        return mean, np.maximum(variance, floor)
+    if tau <= 0 or noise <= 0 or level <= FLAT:  # nothing to learn a prior from
+        return mean, np.where(variance > FLAT, variance, 1.0)
     shape, rate = (2 * noise + level**2) / noise, (level * noise + level**3) / noise
-    gamma, delta = mean, np.maximum(variance, floor)
+    gamma, delta = mean, np.maximum(variance, FLAT * level)
     for _ in range(MAX_ITERATIONS):
         new_gamma = (n * tau * mean + delta * centre) / (n * tau + delta)
         left = square - 2 * new_gamma * total + n * new_gamma**2

@@ -197,7 +197,8 @@ def evaluate_task(
             method,
             model=model if own else "baseline",
             text_encoder=inputs["text_encoder"] if own else "n/a",
-            epochs=epochs if method.pretrained else "n/a",
+            # scales fitted to training scans make a twin with random weights no pre-trained one
+            epochs=epochs if method.pretrained and not method.name.startswith(f"{model}_random") else "n/a",
         )
         if not progress:  # networks at many sites take an hour: a log must say where it stands
             took = f"{time.monotonic() - started:.0f} s"
@@ -279,4 +280,7 @@ def _split(
     from boldmill.models.fm_app.data import read_scans
 
     learn, test = read_scans(snapshot, "train"), read_scans(snapshot, "heldout")
-    return split_rows(model, learn, test, group_of, config, seed, device, table, note)
+    people = snapshot.scans(split="heldout").iloc[::-1]  # of two sites of a subject that of its first scan counts
+    sites = zip(people["dataset"], people["subject"], people["site"], strict=True)
+    places = {f"{dataset}/{subject}": f"{dataset}/{site}" for dataset, subject, site in sites}
+    return split_rows(model, learn, test, group_of, places, config, seed, device, table, note)

@@ -114,7 +114,7 @@ def _sites(rows: Sequence[Row], metric: str) -> list[str]:
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    out += ["| " + " | ".join(line) + " |" for line in lines]
+    out += ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     return "\n".join(out)
 
 

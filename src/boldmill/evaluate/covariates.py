@@ -25,7 +25,10 @@ COVARIATES: dict[str, tuple[str, ...]] = {
     "sex": ("sex", "gender"),
     "mean_fd": ("mean_fd", "func_mean_fd", "meanfd", "fd_mean", "mean_framewise_displacement"),
 }
-"""Covariate -> the names its column goes by; mean FD of preprocessing comes first, site comes from the index."""
+"""Covariate -> the names its column goes by: data sets differ, each scan has the value of the first name that it has
+one under. Mean FD of preprocessing comes first, site comes from the index."""
+IN_MONTHS = ("interview_age",)
+"""Age in months (NIMH Data Archive); all others are in years."""
 SITE = ("site", "site_id", "scanner")
 """Targets that the site restates."""
 
@@ -69,11 +72,14 @@ def _column(cohort: Cohort, name: str, target: str) -> list[Floats]:
     if target.lower() in aliases:
         return []
     lower = {str(c).lower(): c for c in cohort.phenotypes.columns}
-    found = next((lower[a] for a in aliases if a in lower), None)
-    values = [] if found is None else cohort.phenotypes[found].tolist()
+    found = {alias: cohort.phenotypes[lower[alias]].tolist() for alias in aliases if alias in lower}
     if name == "sex":
-        return _one_hot(values)
-    column = _numbers(values, len(cohort))
+        texts = [list(map(label_text, values)) for values in found.values()]
+        return _one_hot([next((text for text in scan if text is not None), None) for scan in zip(*texts, strict=True)])
+    column = np.full(len(cohort), np.nan)
+    for alias, values in found.items():
+        numbers = _numbers(values, len(cohort)) / (12 if alias in IN_MONTHS else 1)
+        column = np.where(np.isfinite(column), column, numbers)
     if name == "mean_fd":
         column = np.where(np.isfinite(cohort.mean_fd), cohort.mean_fd, column)
     return [column] if np.isfinite(column).any() else []

@@ -74,17 +74,30 @@ def scan_scores(
     Returns
     -------
     (B, Q, N) array, or (B, Q, N, C) for a task of several classes (each against the rest)
-        NaN where a scan is not tested in a repeat.
+        NaN where a scan is not tested in a repeat. A class that a fit never learnt (it is in no training row) is never
+        called: where the method gives it no score, it has one less than the lowest of the draw.
     """
-    if task.kind == "multiclass":
-        ones = [(truth == c).astype(np.float64) for c in range(len(task.classes))]
-        return np.stack([_scan_scores(fit, features, one, design, task, moves) for one in ones], axis=-1)
-    return _scan_scores(fit, features, truth, design, task, moves)
+    if task.kind != "multiclass":
+        return _scan_scores(fit, features, truth, design, task, moves)
+    ones = [(truth == c).astype(np.float64) for c in range(len(task.classes))]
+    scores = np.stack([_scan_scores(fit, features, one, design, task, moves, unlearnt=-np.inf) for one in ones], -1)
+    finite = np.isfinite(scores)
+    lowest = np.where(finite, scores, np.inf).min(axis=(1, 2, 3), keepdims=True) - 1
+    unlearnt = np.isneginf(scores)
+    return np.asarray(np.where(unlearnt, np.where(finite.any(axis=-1, keepdims=True), lowest, np.nan), scores))
 
 
 def _scan_scores(
-    fit: Fit, features: Floats, truth: Floats, design: Design, task: Task, moves: NDArray[np.int64] | None
+    fit: Fit,
+    features: Floats,
+    truth: Floats,
+    design: Design,
+    task: Task,
+    moves: NDArray[np.int64] | None,
+    *,
+    unlearnt: float = np.nan,
 ) -> Floats:
+    """Return scores (B, Q, N); ``unlearnt`` stands where a fit without a positive training row gives none."""
     usable = np.isfinite(features).any(axis=1)
     labels = truth[:, task.member]
     role = np.arange(len(task.subjects))[None] if moves is None else moves
@@ -97,7 +110,9 @@ def _scan_scores(
     for batch in batches:
         train = np.concatenate([np.broadcast_to(design.train[j][of_scan], labels.shape) for j in batch]) & usable
         given = np.where(train, np.tile(labels, (len(batch), 1)), 0.0)
-        scores = np.asarray(fit(features, given, train)).reshape(len(batch), *labels.shape)
+        scores = np.asarray(fit(features, given, train))
+        scores = np.where(np.isnan(scores) & (given == 0).all(axis=1, keepdims=True), unlearnt, scores)
+        scores = scores.reshape(len(batch), *labels.shape)
         for j, found in zip(batch, scores, strict=True):
             test = np.broadcast_to(design.test[j][of_scan], labels.shape) & usable
             out[:, design.repeat[j]][test] = found[test]

@@ -1,6 +1,6 @@
 """Few-shot evaluation: k subjects per class of the pre-training split against all held-out subjects.
 
-Axes: D draws, S subjects, N scans of the task, R bootstrap draws.
+Axes: D draws, S subjects, N scans of the task, B bootstrap draws, R of them beside each draw.
 
 The protocol is our reading: shots and sampling of the BrainMass paper are not public. A draw orders the subjects of
 each class at random, one per family, and k shots are the first k of each class: the draws of a curve are nested. Data
@@ -87,8 +87,7 @@ def few_shot_rows(
     masks: dict[str, Mask] = {str(k): shots_of(order, k, len(pool)) for k in shots}
     masks[CEILING] = pool[None]
     groups = [group for group, tested in zip(task.groups, test, strict=True) if tested]
-    full = bootstrap_weights(groups, bootstrap, seed, task.name, "few-shot") if groups else np.zeros((0, 0))
-    weights = full[: max(MIN_PER_DRAW, bootstrap // draws)]
+    weights = bootstrap_weights(groups, bootstrap, seed, task.name, "few-shot") if groups else np.zeros((0, 0))
     empty = FewShotRow(task=task.name, method="chance", k=CHANCE, metric="", n_test=int(test.sum()))
     rows = [replace(empty, metric=m, value=0.5, note="chance: scores without information") for m in METRICS]
     for name, (features, said) in sets.items():
@@ -99,7 +98,7 @@ def few_shot_rows(
                     why = "no held-out subjects" if len(mask) else too_few(order)
                     rows += [replace(base, metric=m, note=_joined(f"n/a: {why}", said)) for m in METRICS]
                     continue
-                rows += curve_point(base, task, fit, features, mask, test, usable, full if k == CEILING else weights)
+                rows += curve_point(base, task, fit, features, mask, test, usable, weights)
     return rows
 
 
@@ -123,7 +122,7 @@ def curve_point(
         Test subjects, none of whom is ever drawn.
     usable : (N,) bool array
         Scans with features.
-    weights : (R, tested) array
+    weights : (B, tested) array
         Bootstrap of the test subjects.
     """
     truth = np.repeat(task.truth[None, task.member], len(drawn), axis=0)
@@ -178,14 +177,19 @@ def spread(metric: Metric, truth: Floats, scores: Floats, weights: Floats) -> tu
     ----------
     scores : (D, tested) array
         One row per draw of training subjects.
-    weights : (R, tested) array
-        Bootstrap of the test subjects, the same for every draw: D x R values, whose percentiles are taken.
+    weights : (B, tested) array
+        Bootstrap of the test subjects, shared out: each draw takes the next R = max(20, B // D) of them, from the start
+        again after the last. The percentiles are those of D x R values.
     """
     once = np.ones((1, truth.size))
     value = float(np.mean([metric(truth, row, once)[0] for row in scores]))
-    drawn = np.concatenate([metric(truth, row, weights) for row in scores])
+    each = np.arange(min(len(weights), max(MIN_PER_DRAW, len(weights) // len(scores))))
+    drawn = np.concatenate(
+        [metric(truth, row, weights[(d * len(each) + each) % len(weights)]) for d, row in enumerate(scores)]
+    )
+    wanted = MIN_DEFINED * drawn.size
     drawn = drawn[np.isfinite(drawn)]
-    if not np.isfinite(value) or drawn.size < MIN_DEFINED * len(scores) * len(weights):
+    if not np.isfinite(value) or drawn.size < wanted:
         return value, NAN, NAN
     low, high = np.quantile(drawn, [0.025, 0.975])
     return value, float(low), float(high)

@@ -60,6 +60,8 @@ def f1(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
 
 def auc(truth: NDArray[Any], score: Floats, weights: Floats) -> Floats:
     """Area under the ROC curve: P(score of a positive > score of a negative), ties counting one half."""
+    if not score.size:  # a repeat whose tested subjects all lack a score
+        return np.full(len(weights), np.nan)
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
     positive = truth.astype(bool)[order]

@@ -89,9 +89,9 @@ def refit_null(fit: Fit, features: Floats, task: Task, design: Design, draws: in
 def exchangeable(task: Task, design: Design | None, among: Mask | None = None) -> tuple[list[str], str]:
     """Return the layer of each subject within which labels are permuted, and what layers are, in words.
 
-    Layers are held out, external or neither, the role in every fit of ``design`` where one is given, and the site where
-    at least half of the subjects (of those ``among`` whom labels move, (S,)) have somebody with another label in the
-    same layer and site.
+    Layers are held out, external or neither, the role in every fit of ``design`` where one is given, and the site (of
+    a data set) where at least half of the subjects (of those ``among`` whom labels move, (S,)) have somebody with
+    another label in the same layer and site.
     """
     parts = [_standing(task)]
     words = "held-out status"
@@ -100,9 +100,10 @@ def exchangeable(task: Task, design: Design | None, among: Mask | None = None) -
         parts.append(["".join(map(str, column)) for column in role.T])
         words = "test set"
     plain = list(map("|".join, zip(*parts, strict=True)))
-    by_site = list(map("|".join, zip(plain, task.sites, strict=True)))
+    places = task.places
+    by_site = list(map("|".join, zip(plain, places, strict=True)))
     chosen = np.flatnonzero(np.ones(len(plain)) if among is None else among).tolist()
-    if len({task.sites[i] for i in chosen}) < 2 or _varied(task.truth[chosen], [by_site[i] for i in chosen]) < VARIED:
+    if len({places[i] for i in chosen}) < 2 or varied(task.truth[chosen], [by_site[i] for i in chosen]) < VARIED:
         return plain, f"labels permuted within {words}"
     return by_site, f"labels permuted within site and {words}"
 
@@ -113,7 +114,7 @@ def _standing(task: Task) -> list[str]:
     return ["external" if external else "heldout" if held else "other" for external, held in pairs]
 
 
-def _varied(truth: Floats, layers: Sequence[str]) -> float:
+def varied(truth: Floats, layers: Sequence[str]) -> float:
     """Return the share of subjects in layers with more than one label."""
     labels: dict[str, set[float]] = defaultdict(set)
     for layer, value in zip(layers, truth, strict=True):

@@ -73,7 +73,8 @@ def evaluate_method(
         if why := seen_before(context, method, design):
             rows.append(replace(base, metric=MISSING, note=why))
             continue
-        base = replace(base, note="; ".join(part for part in (method.note, design.note, task.note) if part))
+        said = (method.note, unlearnt_note(task, design), design.note, task.note)
+        base = replace(base, note="; ".join(part for part in said if part))
         usable = np.isfinite(features).any(axis=1)
         roles = [part[:, task.member] & usable for part in (design.train, design.test & design.scored)]
         if left := unharmonised_note(method.fit, features, *roles):
@@ -114,6 +115,15 @@ def seen_before(context: Context, method: Method, design: Design) -> str:
     return f"not run: {len(both)} of {len(tested)} tested subjects (or their families) were in pre-training"
 
 
+def unlearnt_note(task: Task, design: Design) -> str:
+    """Return how many fits learn fewer classes than the task has, in words; nothing where all learn all."""
+    fits = design.train[(design.test & design.scored).any(axis=1)]
+    lacking = sum(np.unique(task.truth[fit]).size < len(task.classes) for fit in fits)
+    if task.kind != "multiclass" or not lacking:
+        return ""
+    return f"{lacking} of {len(fits)} fits lack a class in training and never call it"
+
+
 def _searched(context: Context, method: Method) -> Fit:
     task = context.task
     groups = [task.groups[subject] for subject in task.member]
@@ -146,7 +156,8 @@ def metric_rows(
         few = list(metrics_of(task.kind))[:SITE_METRICS]
         for site in sorted({site for site, k in zip(task.sites, keep, strict=True) if k}):
             own = chosen & np.array([s == site for s in task.sites])
-            part = replace(base, fold=site, n_test=int(own.any(axis=0).sum()), p_kind=MISSING, note="")
+            name = f"site {site}" if site == base.fold else site  # a site called "all" is not all sites
+            part = replace(base, fold=name, n_test=int(own.any(axis=0).sum()), p_kind=MISSING, note="")
             rows += _measured(context, design, part, scores, own, few)
     return rows
 

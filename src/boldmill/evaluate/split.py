@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from boldmill.evaluate.config import EvaluateConfig
 from boldmill.evaluate.metrics import LOWER_IS_BETTER, REGRESSION, over_repeats
+from boldmill.evaluate.null import VARIED, varied
 from boldmill.evaluate.protocol import undefined
 from boldmill.evaluate.stats import block_permutations, bootstrap_weights, interval, p_value
 from boldmill.evaluate.table import Predictions, Row
@@ -66,6 +67,7 @@ def split_rows(
     learn: Scans,
     test: Scans,
     groups: Mapping[str, str],
+    places: Mapping[str, str],
     config: EvaluateConfig,
     seed: int,
     device: str,
@@ -82,6 +84,8 @@ def split_rows(
         Training split and held-out split.
     groups : mapping
         Subject -> family.
+    places : mapping
+        Subject -> data set and site.
     """
     import torch
 
@@ -95,6 +99,9 @@ def split_rows(
         train_names, train_x = flat_inputs(learn, modality)
         test_x = flat_inputs(test, modality)[1]
         label = "fc_ridge" if modality == "fmri" else "morphometry_ridge"
+        fitted = "fitted on the same training subjects"
+        if modality == "fmri" and not (np.isfinite(train_x).all() and np.isfinite(test_x).all()):
+            fitted += "; undefined edges count as no correlation"
         inputs = torch.from_numpy(np.ascontiguousarray(values)).to(device)
         scored = model.predict_seen(inputs, modality).T if names else np.zeros((len(model.bank.ids), 0))
         for column in (*model.bank.ids, *sorted(model.facts["unseen"])):
@@ -105,7 +112,7 @@ def split_rows(
                 if np.isfinite(learned).sum() >= MIN_SUBJECTS:
                     ridge = ridge_baseline(train_x, learned, test_x, scale=modality == "t1w")
                     name = label if column in model.bank.ids else f"zeroshot_h_supervised_{label}"
-                    rungs.append(Rung(name=name, scores=ridge[None], note="fitted on the same training subjects"))
+                    rungs.append(Rung(name=name, scores=ridge[None], note=fitted))
                 if column in model.bank.ids:
                     own = average(scored[model.bank.ids.index(column)], member, len(names))
                     rungs.append(Rung(name=f"fm_app_{modality}", scores=own[None], note=f"from {modality}"))
@@ -116,7 +123,7 @@ def split_rows(
                         replace_rung(rung, average(rung.scores, member, len(names)), f"from {modality}; {related}")
                         for rung in ladder(model, inputs, modality, column, text, seed)
                     ]
-            kept = [groups.get(name, name) for name in names]
+            kept, at = [groups.get(name, name) for name in names], [places[name] for name in names]
             for rung in rungs:
                 plain = rung.name.endswith(label)  # ridge on training labels, for a seen phenotype or as the ceiling
                 base = Row(
@@ -131,7 +138,7 @@ def split_rows(
                     note="; ".join(part for part in (rung.note, note) if part),
                 )
                 only_r = column not in model.bank.ids
-                rows += measured(base, truth, rung.scores, kept, names, config, seed, only_r=only_r)
+                rows += measured(base, truth, rung.scores, kept, at, names, config, seed, only_r=only_r)
                 if len(rung.scores) == 1:
                     for i in np.flatnonzero(np.isfinite(truth)):
                         predictions.add_one(
@@ -152,6 +159,7 @@ def measured(
     truth: Floats,
     scores: Floats,
     groups: Sequence[str],
+    places: Sequence[str],
     names: Sequence[str],
     config: EvaluateConfig,
     seed: int,
@@ -159,6 +167,8 @@ def measured(
     only_r: bool,
 ) -> list[Row]:
     """Return the regression rows of fixed predictions (C, S); the p-value permutes the labels of held-out subjects.
+
+    They move within a site (of a data set) where they vary within sites: what the site tells is part of the null.
 
     ``only_r``: scores of an unseen phenotype have no unit, so only signed correlation is given.
     """
@@ -172,7 +182,11 @@ def measured(
     kept = [int(i) for i in np.flatnonzero(known)]
     subject, group = [names[i] for i in kept], [groups[i] for i in kept]
     weights = bootstrap_weights(group, config.bootstrap, seed, base.task, "split")
-    moves = block_permutations(subject, group, [""] * len(kept), config.permutations, seed, base.task)
+    layers, who = [places[i] for i in kept], "labels permuted within site"
+    if len(set(layers)) < 2 or varied(y, layers) < VARIED:
+        layers, who = [""] * len(kept), "labels permuted among held-out subjects"
+    base = replace(base, note="; ".join(part for part in (base.note, who) if part))
+    moves = block_permutations(subject, group, layers, config.permutations, seed, base.task)
     rows = []
     for name, metric in metrics.items():
         found = interval(metric, y, predicted, weights)

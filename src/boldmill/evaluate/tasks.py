@@ -68,6 +68,13 @@ class Task:
     external: NDArray[np.bool_]
     note: str = ""
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """``"<dataset>/<site>"`` of each subject: labels are exchanged within these, whatever the names of sites."""
+        return tuple(
+            f"{subject.rpartition('/')[0]}/{site}" for subject, site in zip(self.subjects, self.sites, strict=True)
+        )
+
     def of_subjects(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Average scan scores (..., N) over the scans of each subject (..., S); scans without a score are left out."""
         known = np.isfinite(scores)

@@ -22,6 +22,7 @@ from boldmill.evaluate.crossval import Fit
 from boldmill.evaluate.few_fits import nearest_centroid, span_logistic
 from boldmill.evaluate.leakage import refuse_overlap
 from boldmill.evaluate.metrics import CLASSIFICATION
+from boldmill.evaluate.null import VARIED, varied
 from boldmill.evaluate.protocol import undefined
 from boldmill.evaluate.stats import block_permutations, bootstrap_weights, interval, p_value
 from boldmill.evaluate.tasks import CannotEvaluate, Task
@@ -154,7 +155,8 @@ def metric_rows(
 ) -> list[TransferRow]:
     """Return all metrics of subject scores (S,) with bootstrap intervals and permutation p-values.
 
-    Nothing is fitted to the target, so its labels are permuted against fixed scores: whole families, within sites.
+    Nothing is fitted to the target, so its labels are permuted against fixed scores: whole families, within the sites
+    of each data set. Where labels hardly vary within sites, few of them can move and p is near 1: the note says so.
     """
     keep = test & np.isfinite(scores)
     if not keep.any():
@@ -164,7 +166,11 @@ def metric_rows(
         ]
     chosen = np.flatnonzero(keep)
     groups = [target.groups[i] for i in chosen]
-    layers = [target.sites[i] for i in chosen]
+    layers = [target.places[i] for i in chosen]
+    share = varied(target.truth[chosen], layers)
+    if share < VARIED:
+        said = f"p means little: labels vary within the site of {share:.0%} of subjects, and move within sites only"
+        base = replace(base, note="; ".join(part for part in (said, base.note) if part))
     names = [target.subjects[i] for i in chosen]
     moves = block_permutations(names, groups, layers, permutations, seed, base.task, "zero-shot")
     weights = bootstrap_weights(groups, bootstrap, seed, base.task, "zero-shot")

@@ -104,8 +104,10 @@ def kind_of(row: Row) -> str:
     """Return whether a method was pre-trained, from its epochs or, in a table without them, from its model."""
     if row["method"] in CONSTANTS:
         return CONSTANT
+    if row["method"].startswith(f"{row['model']}_random"):
+        return BASELINE
     known = row.get("epochs", MISSING) not in (MISSING, "")
-    return PRETRAINED if known or (row["model"] != "baseline" and "_random" not in row["method"]) else BASELINE
+    return PRETRAINED if known or row["model"] != "baseline" else BASELINE
 
 
 def comparisons(rows: Sequence[Row]) -> list[Comparison]:

@@ -71,4 +71,4 @@ def _explained(regions: Path, read: list[Path]) -> Explained:
 def _rows(path: Path, read: list[Path]) -> Rows:
     read.append(path)
     with open(path, encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle, delimiter="\t"))
+        return list(csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE))  # no table of ours has quotes

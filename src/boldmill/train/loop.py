@@ -105,7 +105,8 @@ def fit(
     Interrupted
         SIGTERM or SIGUSR1 came, or the machine's time is up.
     MachineFault
-        A loss, a monitor or a validation loss is not finite; or the state cannot be written.
+        A loss, a monitor or a validation loss is not finite, at a row of the history or when a state would be saved; or
+        the state cannot be written.
     """
     machine = machine or Machine()
     states = Checkpoints(out_dir, identity, machine.keep_checkpoints)
@@ -117,6 +118,8 @@ def fit(
 
     def save() -> None:
         position.pending = meter.state()
+        # a state that has diverged would be resumed again and again: the one before it stays the newest
+        _check_finite({"step": position.step, **position.pending["sums"]}, out_dir)
         try:
             states.save(task.module, optimiser, position, task.sampler)
         except OSError as error:

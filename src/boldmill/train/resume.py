@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from boldmill.train.order import Sampler
 
 PATTERN = "resume-*.safetensors"
+UNFINISHED = f".tmp-*-{PATTERN}"
+"""What a process that was killed while it saved leaves behind (:func:`boldmill.atomic.atomic`): as large as a state."""
 NO_RANDOM_STATE = "none to keep: each draw is keyed (order, views, masks), torch's generators are seeded at every step"
 
 
@@ -59,13 +61,15 @@ class Checkpoints:
     def load(self, module: torch.nn.Module, optimiser: torch.optim.Optimizer) -> Position:
         """Restore ``module`` and ``optimiser`` in place from the newest whole state of this run; else step 0.
 
-        The first rank chooses the file, all ranks read it.
+        The first rank chooses the file, all ranks read it. What a killed process left half written is removed.
 
         Raises
         ------
         MachineFault
             A rank cannot read what the first one read.
         """
+        if is_first():
+            self._clear()
         found = self._choose() if is_first() else None
         name = from_first(found[0].name if found else None)
         if name is None:
@@ -119,7 +123,12 @@ class Checkpoints:
 
     def discard(self) -> None:
         """Remove all states: the run is complete."""
+        self._clear()
         for path in self._newest_first():
+            path.unlink(missing_ok=True)
+
+    def _clear(self) -> None:
+        for path in self.folder.glob(UNFINISHED):
             path.unlink(missing_ok=True)
 
     def _newest_first(self) -> list[Path]:

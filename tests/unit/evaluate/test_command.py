@@ -52,6 +52,7 @@ def test_frozen_features_against_baselines(model, checkpoints, manifest, config,
     assert {row["protocol"] for row in frozen if row["value"] != "n/a"} == {"heldout"}
     assert all("were in pre-training" in row["note"] for row in frozen if row["protocol"] == "cv")
     assert {row["epochs"] for row in frozen} != {"n/a"}
+    assert {row["epochs"] for row in trained if "_random_" in row["method"]} == {"n/a"}
     assert all("not science" in r["note"] for r in frozen if "_over_" not in r["metric"] and r["metric"] != "n/a")
     baseline = {row["method"] for row in rows if row["model"] == "baseline"}
     assert {"fc_logistic", "fc_ridge", "fc_svm_rbf", "covariates", "majority", "mean"} <= baseline

@@ -179,6 +179,17 @@ def test_the_interval_spans_draws_and_test_subjects() -> None:
     assert spread(auc, truth, scores[:1], np.ones((4, 4))) == (1.0, 1.0, 1.0)
 
 
+def test_every_bootstrap_draw_is_used_once() -> None:
+    """Of the same predictions in every draw the interval is that of the plain bootstrap, not of a few of its draws."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(40) % 2 * 1.0
+    row = rng.standard_normal(40) + truth
+    weights = rng.multinomial(40, np.full(40, 1 / 40), size=1000).astype(float)
+    plain = np.quantile(auc(truth, row, weights), [0.025, 0.975])
+    np.testing.assert_allclose(spread(auc, truth, np.tile(row, (50, 1)), weights)[1:], plain)
+    np.testing.assert_allclose(spread(auc, truth, row[None], weights)[1:], plain)
+
+
 def test_shots_rise() -> None:
     with pytest.raises(ValueError, match="rising"):
         EvaluateConfig(few_shot={"shots": [4, 2]})

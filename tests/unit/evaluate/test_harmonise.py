@@ -125,6 +125,21 @@ def test_constant_features_and_single_scans(study):
     assert np.isfinite(after).all()
 
 
+def test_a_site_of_copies_is_shifted_and_never_scaled(study):
+    """Two runs that are one: their variance is rounding, and a third scan of the site must not be divided by it."""
+    y, site, age = study
+    mine = np.flatnonzero(site == 2)
+    y, age = y.copy(), age.copy()
+    y[mine[1]], age[mine[1]] = y[mine[0]] * (1 + 1e-15), age[mine[0]]
+    train = site != 2
+    train[mine[:2]] = True
+    fitted = fit_combat(y, site, age, train)
+    np.testing.assert_array_equal(fitted.delta[2], 1.0)
+    after = apply_combat(fitted, y, site, age)
+    assert np.abs(after).max() < 10 * np.abs(y).max()
+    np.testing.assert_allclose(after[mine[2]] - y[mine[2]], after[mine[0]] - y[mine[0]], atol=0.2)
+
+
 def packed(study):
     y, site, age = study
     return pack(facts([f"p{i}" for i in range(60)], [f"s{i}" for i in site], age), y)

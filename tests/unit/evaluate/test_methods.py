@@ -143,6 +143,49 @@ def test_covariates_of_abide_are_found_and_never_the_target(cohort):
     assert covariate_features(measured, "x")[0][:4, -1].tolist() == [0.9, 0.9, 0.9, table["func_mean_fd"].iloc[3]]
 
 
+def test_a_covariate_goes_by_another_name_in_each_data_set(cohort):
+    from dataclasses import replace
+
+    data = cohort(6)
+    table = pd.DataFrame(
+        {
+            "group": data.phenotypes["group"],
+            "age": [20.0, 21.0, None, None, None, None],
+            "interview_age": [None, 999.0, 360.0, None, None, None],  # months
+            "age_at_scan": [None, None, None, 40.0, 41.0, None],
+            "sex": ["F", "M", None, None, None, None],
+            "gender": [None, None, "F", "M", "M", None],
+        },
+        index=data.phenotypes.index,
+    )
+    data = replace(data, phenotypes=table, sites=("A",) * 6, mean_fd=np.full(6, np.nan))
+    features, names = covariate_features(data, "group")
+    assert names == ["age", "sex"]
+    np.testing.assert_array_equal(features[:, 0], [20, 21, 30, 40, 41, np.nan])
+    np.testing.assert_array_equal(features[:, 1], [1, 0, 1, 0, 0, np.nan])
+    assert covariate_features(data, "gender")[1] == ["age"] and covariate_features(data, "age")[1] == ["sex"]
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_ridge_says_what_it_makes_of_undefined_edges(inputs, kind):
+    made = inputs(kind, baselines=["fc_ridge"], probes=[])
+    assert "undefined" not in methods_of(made)[0].note
+    made.cohort.fc[3, :5] = np.nan
+    made.cohort.fc[4] = np.nan  # a scan without any FC is not one without any correlation
+    ridge = methods_of(made)[0]
+    assert "; undefined edges, of 1 of 24 scans of the cohort, count as no correlation" in ridge.note
+    assert (ridge.features[3, :5] == 0).all() and np.isnan(ridge.features[4]).all()
+    column = {"column": made.column, "kind": kind} | ({"positive": "patient"} if kind == "classification" else {})
+    task = make_task(TaskConfig(name="group", **column), made.cohort)
+    scores = cross_validate(ridge.fit, ridge.features, task, make_folds(task, EvaluateConfig(folds=2, repeats=1), 0))
+    assert np.flatnonzero(np.isnan(scores[0])).tolist() == [4]
+    without = np.delete(np.where(np.isnan(ridge.features), 0.0, ridge.features), 4, axis=0)
+    truth, train = np.delete(task.truth, 4)[None], np.arange(23)[None] < 12
+    given = np.insert(truth, 4, 0.0, axis=1), np.insert(train, 4, False, axis=1)
+    beside = np.delete(ridge.fit(ridge.features, *given), 4, axis=1)
+    np.testing.assert_allclose(beside, ridge.fit(without, truth, train), rtol=1e-6, atol=1e-9)
+
+
 def test_sites_of_two_data_sets_are_two_sites(cohort):
     from dataclasses import replace
 

@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics as peer
 
 from boldmill.evaluate import metrics
+from boldmill.evaluate.metrics import KINDS, metrics_of, over_repeats
 
 
 @pytest.fixture
@@ -64,3 +65,14 @@ def test_undefined_metrics_are_nan():
     assert np.isnan(metrics.auc(np.ones(4), np.arange(4.0), one)[0])
     assert np.isnan(metrics.pearson_r(np.arange(4.0), np.full(4, 1 / 3), one)[0])
     assert np.isnan(metrics.r2(np.full(4, 2.0), np.arange(4.0), one)[0])
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_repeat_without_anybody_scored_is_undefined_and_stops_nothing(kind: str) -> None:
+    truth, rng = np.tile([0.0, 1.0, 2.0] if kind == "multiclass" else [0.0, 1.0], 6), np.random.default_rng(0)
+    shape = (2, len(truth), 3) if kind == "multiclass" else (2, len(truth))
+    scores = rng.standard_normal(shape)
+    lost = scores.copy()
+    lost[1] = np.nan
+    for metric in metrics_of(kind).values():
+        np.testing.assert_allclose(over_repeats(metric, truth, lost), over_repeats(metric, truth, scores[:1]))

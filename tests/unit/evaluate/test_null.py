@@ -143,3 +143,15 @@ def test_sites_that_only_training_varies_within_do_not_freeze_the_labels_of_the_
     found, note = fixed_p(task, design, scores, design.tested, 99, 0)
     assert found["auc"] == pytest.approx(0.01)
     assert note == "labels permuted within test set"
+
+
+def test_sites_of_one_name_in_two_data_sets_exchange_no_labels(cohort):
+    data = cohort(n=80, edges=4, heldout=0)
+    home = np.arange(80) < 40
+    subjects = tuple(f"{'home' if h else 'away'}/{i:02d}" for i, h in enumerate(home))
+    data = dataclasses.replace(data, subjects=subjects, groups=subjects, sites=("1",) * 80)
+    data = dataclasses.replace(data, datasets=tuple(name.partition("/")[0] for name in subjects))
+    task = make_task(GROUP, data)
+    layers, note = exchangeable(task, None)
+    assert note == "labels permuted within site and held-out status"
+    assert layers == [f"other|{name.partition('/')[0]}/1" for name in task.subjects]

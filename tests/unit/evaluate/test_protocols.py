@@ -87,6 +87,14 @@ def test_a_site_with_one_class_has_no_auc_and_says_so(cohort):
     assert set(table.columns["fold"]) == {"A", "B", "ONE"}
     text = comparison(rows)
     assert "| ONE | 6 | n/a | n/a |" in text
+    named = dataclasses.replace(data, sites=tuple("all" if site == "ONE" else site for site in sites))
+    same = evaluate(named, protocols=["leave-one-site-out"], only={"fc_logistic", "covariates"})
+    assert (
+        comparison(same).replace("| site all |", "| ONE |").split("per test site")[0] == text.split("per test site")[0]
+    )
+    assert {row.fold for row in same} == {"all", "A", "B", "site all"}
+    odd = comparison([dataclasses.replace(row, fold=row.fold.replace("ONE", "1|2")) for row in rows])
+    assert r"| 1\|2 | 6 | n/a | n/a |" in odd
     gain = next(row for row in rows if row.metric == "auc_over_fc_logistic")
     assert "no t-test: 1 of 3 test sites have a single class" in gain.note
 
@@ -129,6 +137,32 @@ def test_several_classes(cohort):
     assert value["fc_logistic", "split", "macro_auc"].value == pytest.approx(reference)
     reference = f1_score(truth, score.argmax(axis=1), average="macro")
     assert value["fc_logistic", "split", "macro_f1"].value == pytest.approx(reference)
+
+
+@pytest.mark.parametrize("method", ["m_logistic", "m_svm_rbf", "fc_logistic", "majority"])
+def test_a_class_of_one_site_is_missed_and_its_subjects_count(cohort, method):
+    """Left out, the site takes its class out of training: nobody is called so, and nobody is dropped for it."""
+    data = cohort(n=90, edges=30, heldout=0)
+    rng = np.random.default_rng(0)
+    site = np.array(["A", "B", "C"])[np.arange(90) % 3]
+    label = np.where((site == "C") & (rng.random(90) < 0.6), 2, rng.integers(0, 2, 90))
+    data.phenotypes["three"] = [("a", "b", "c")[k] for k in label]
+    for k in range(3):
+        data.fc[label == k, 5 * k : 5 * k + 5] += 0.3
+    data = dataclasses.replace(data, sites=tuple(site))
+    table = Predictions()
+    rows = evaluate(data, predictions=table, kind="multiclass", column="three", protocols=["leave-one-site-out"],
+                    only={method})  # fmt: skip
+    found = {row.metric: row for row in rows if row.fold == "all" and row.method == method}
+    assert found["accuracy"].n_test == 90 and "without a score" not in found["accuracy"].note
+    assert "1 of 3 fits lack a class in training and never call it" in found["accuracy"].note
+    score = np.array(table.columns["score"]).reshape(-1, 3)
+    truth = np.array(table.columns["truth"]).reshape(-1, 3).argmax(axis=1)
+    at_c = np.array(table.columns["fold"]).reshape(-1, 3)[:, 0] == "C"
+    assert np.isfinite(score).all() and not (score[at_c].argmax(axis=1) == 2).any()
+    right = (score.argmax(axis=1) == truth).mean()
+    assert found["accuracy"].value == pytest.approx(right) and (truth == 2).sum() > 10
+    assert found["balanced_accuracy"].value == pytest.approx(balanced_accuracy_score(truth, score.argmax(axis=1)))
 
 
 def test_metrics_of_several_classes_are_those_of_scikit_learn():

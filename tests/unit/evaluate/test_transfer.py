@@ -166,6 +166,8 @@ def test_labels_are_permuted_within_sites_only() -> None:
     sites = tuple("A" if value else "B" for value in label)
     found = [r for r in transfer(dataclasses.replace(cohort, sites=sites)) if r.method != "chance"]
     assert {row.p_permutation for row in found} == {1.0}
+    assert all("p means little: labels vary within the site of 0% of subjects" in row.note for row in found)
+    assert not any("p means little" in row.note for row in transfer(cohort))
     assert {row.p_permutation for row in transfer(cohort) if row.metric == "auc" and row.method == "fc_logistic"} != {
         1.0
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from boldmill.evaluate.rows import write_rows
+from boldmill.evaluate.table import Row
 from boldmill.paths import Layout
 from boldmill.report.compare import (
     BASELINE,
@@ -124,6 +127,8 @@ def test_a_table_without_the_newer_columns_is_read_too() -> None:
 
 def test_kinds() -> None:
     assert kind_of({"method": "brainmass_random_logistic", "model": "brainmass", "epochs": "n/a"}) == BASELINE
+    assert kind_of({"method": "fmri_mae_random_logistic", "model": "fmri_mae", "epochs": "50"}) == BASELINE
+    assert kind_of({"method": "zeroshot_f_random_vector_fmri", "model": "fm_app", "epochs": "50"}) == PRETRAINED
     assert kind_of({"method": "x", "model": "baseline", "epochs": "50"}) == PRETRAINED
     assert kind_of({"method": "mean", "model": "baseline"}) == CONSTANT
 
@@ -248,3 +253,10 @@ def test_small_helpers() -> None:
 def test_a_page_of_seventeen_sites_stays_small() -> None:
     rows = texts(tables.metrics(sites=17))
     assert len(str(render_results(Results(metrics={"brainmass": rows}), [], 72))) < 300_000
+
+
+def test_a_quotation_mark_in_a_name_swallows_no_row(tmp_path: Path) -> None:
+    layout = Layout.at(tmp_path)
+    row = Row(task="t", kind="classification", method="m", model="baseline", protocol="split", metric="auc")
+    write_rows(layout.metrics("brainmass"), Row, [replace(row, fold='"A'), replace(row, fold='B"'), row])
+    assert [row["fold"] for row in read_results(layout).metrics["brainmass"]] == ['"A', 'B"', "all"]

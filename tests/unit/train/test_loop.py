@@ -128,6 +128,16 @@ def test_divergence_stops_the_run(tmp_path: Path) -> None:
         fit(task, recipe(), tmp_path, IDENTITY)
 
 
+def test_a_state_that_has_diverged_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two rows of history nothing has looked at the losses yet when a signal asks for a state."""
+    monkeypatch.setattr(loop_module, "ROWS", 3)
+    task = Toy()
+    task.scale = float("nan")
+    with pytest.raises(MachineFault, match=r"training diverged: .*loss.* not finite at step 3"):
+        fit(task, recipe(), tmp_path, IDENTITY, stop_at=3)
+    assert not list(tmp_path.glob("resume-*"))
+
+
 def test_a_validation_loss_that_is_not_finite_stops_the_run_too(tmp_path: Path) -> None:
     """Batch statistics can be sound in training and overflow in evaluation; JSON cannot hold the value."""
     task = Toy()

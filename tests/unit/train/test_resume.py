@@ -151,3 +151,13 @@ def test_a_full_disk_is_one_fault_and_the_states_of_before_stay(
             run(two, stop_at=12)
     assert names(two) == [9, 10] and not list(two.glob(".tmp*"))
     assert_same_end(two, tmp_path)
+
+
+def test_what_a_killed_process_left_half_written_goes(two: Path, tmp_path: Path) -> None:
+    half = two / ".tmp-123-abcd-resume-00000011.safetensors"
+    half.write_bytes(b"half")
+    cut(two, 12)
+    assert not half.exists() and names(two) == [10, 12]
+    half.write_bytes(b"half")
+    loop_module.discard_resume(two)
+    assert not [path for path in two.iterdir() if path.name != "whole"]

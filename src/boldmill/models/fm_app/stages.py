@@ -6,6 +6,7 @@ Axes: B scans, S subjects, R parcels, D width of ROI features, K seen phenotypes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,8 @@ class Job:
         for folder in map(self.folder, STAGES):
             if folder.exists():
                 discard_resume(folder)
-                folder.rmdir()
+                with suppress(OSError):  # something that is not ours lies there: no reason to lose the weights
+                    folder.rmdir()
 
     def train_only(self, *names: str) -> None:
         """Freeze all parameters but those below ``names``."""

@@ -6,7 +6,9 @@ import torch
 
 from boldmill.evaluate.zeroshot import ladder
 from boldmill.models.fm_app.data import read_scans
+from boldmill.models.fm_app.stages import Job
 from boldmill.models.fm_app.train import load, train
+from boldmill.train.machine import Machine
 
 
 def correlations(snapshot, model, modality):
@@ -125,3 +127,14 @@ def test_the_state_of_a_run_on_other_data_is_not_resumed(toy, tmp_path, monkeypa
     assert weights["same"] == weights["clean"]
     assert weights["other"] == weights["clean"]
     assert {"data_digest", "n_train", "n_validation"} <= set(result.metadata)
+
+
+def test_a_stranger_in_a_stage_folder_does_not_cost_the_weights(tmp_path):
+    """A process killed while it saved leaves a half state; a network file system, a file of its own."""
+    job = Job(network=None, config=None, identity={}, learn=None, watch=None, scores_of=None, out=tmp_path,
+              machine=Machine(), progress=False)  # fmt: skip
+    for stage, name in (("fmri", ".tmp-1-a-resume-00000001.safetensors"), ("t1w", ".nfs0001")):
+        job.folder(stage).mkdir()
+        (job.folder(stage) / name).touch()
+    job.discard_states()
+    assert [path.name for path in tmp_path.rglob("*")] == ["stage-t1w", ".nfs0001"]
