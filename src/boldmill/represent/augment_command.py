@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.represent.config import AugmentConfig
     from boldmill.represent.pfc import check_length
     from boldmill.shards.build import entry_of
+    from boldmill.shards.lineage import check_tickets
     from boldmill.shards.parcel_series import check_atlases
     from boldmill.shards.write import write_quarantine
     from boldmill.stages import Settings
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         if missing := sorted(scans.keys() - ticket_of.keys()):
             why = "the manifest of parcel series has it, no ticket does"
             raise BoldmillError("inputs do not fit together", missing[0], why, "name the tickets of all its scans")
+        subjects = {layout.subject(t["dataset"], t["subject"]) for t in ticket_of.values()}
+        check_tickets(tickets, [args.parcellated, *sorted(subjects)])
         names = sorted({ticket_of[scan_id]["dataset"] for scan_id in scans})
         configs = {name: settings.section("augment", AugmentConfig, name) for name in names}
         faults: dict[str, DataFault] = {}
