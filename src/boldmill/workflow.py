@@ -269,7 +269,14 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
 def refuse_targets(config: Config, targets: Iterable[str]) -> None:
     """Raise :class:`ConfigError` for a target that this configuration gives nothing to do."""
     made = optional_outputs(config)
+    snapshots = SnapshotPaths(Layout.at(config.results), config.snapshot.name)
     needs = {
+        "freeze": (snapshots.named, "`snapshot.name` is latest, which is never frozen", "set another name"),
+        "freeze_shards": (
+            snapshots.to_freeze,
+            f"`snapshot.name` is {config.snapshot.name}, which is {'already' if snapshots.named else 'never'} frozen",
+            "set a new name",
+        ),
         "few_shot": (made["few-shot"], "`evaluate.few_shot.shots` is empty", "name how many subjects per class"),
         "zero_shot": (made["zero-shot"], "`evaluate.transfers` is empty", "name source and target tasks"),
         "ablation": (

@@ -143,3 +143,19 @@ def test_a_target_with_nothing_to_explain_is_refused(evaluate, train, refused) -
         return
     with pytest.raises(ConfigError, match="snakemake interpret"):
         refuse_targets(config, ["interpret"])
+
+
+def test_a_snapshot_that_is_frozen_or_never_will_be_is_no_target(tmp_path: Path) -> None:
+    """The rule has no output then: its command would be cut short."""
+    config = parse({"results": str(tmp_path), "snapshot": {"name": "pilot"}})
+    refuse_targets(config, ["freeze", "freeze_shards"])
+    frozen = Plan(config, None).layout.frozen("pilot")
+    frozen.parent.mkdir(parents=True)
+    frozen.write_text("{}")
+    refuse_targets(config, ["freeze"])
+    with pytest.raises(ConfigError, match="pilot, which is already frozen"):
+        refuse_targets(config, ["freeze_shards"])
+    rolling = parse({"results": str(tmp_path), "snapshot": {"name": "latest"}})
+    for target in ("freeze", "freeze_shards"):
+        with pytest.raises(ConfigError, match=f"snakemake {target}.*never"):
+            refuse_targets(rolling, [target])

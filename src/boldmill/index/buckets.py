@@ -43,12 +43,12 @@ def write_bucket_lists(layout: Layout, rows: Iterable[ScanRow]) -> list[Path]:
     for folder in (layout.bucket(0).parent, layout.bucket_tables(0).parent):
         for path in folder.glob("bucket-*.json"):
             if path not in lists:
-                path.unlink()
+                path.unlink(missing_ok=True)
     return sorted(lists)
 
 
 def subject_list(results: Path, manifests: Mapping[str, Path]) -> dict[str, Any]:
-    """Return the list of a bucket's subject manifests, by ``"<dataset>/<subject>"``, with what each one's record says."""
+    """Return the list of a bucket's subject manifests, by ``"<dataset>/<subject>"``, with a digest of their outputs."""
     subjects = {
         who: {"path": path.relative_to(results).as_posix(), "sha256": sha256_file(path), "made": _made(path)}
         for who, path in sorted(manifests.items())

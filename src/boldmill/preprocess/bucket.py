@@ -154,14 +154,14 @@ class _Children:
         self._before: dict[int, Any] = {}
 
     def run(self, command: Sequence[str], log: Path) -> int:
-        if self._stopped:
+        if self._asked():
             return -signal.SIGTERM
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as handle:
             with self._lock:
                 child = subprocess.Popen(command, stdout=handle, stderr=subprocess.STDOUT)
                 self._running.add(child)
-            if self._stopped:  # asked while it started
+            if self._asked():  # while it started
                 child.terminate()
             try:
                 return child.wait()
@@ -179,6 +179,9 @@ class _Children:
     ) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
+
+    def _asked(self) -> bool:
+        return self._stopped
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopped = True

@@ -99,7 +99,7 @@ def test_a_file_that_is_gone_or_another_is_named(tmp_path: Path, what: str) -> N
 
 
 def test_another_derivative_or_setting_is_another_list_though_the_manifest_is_the_same(tmp_path: Path) -> None:
-    """Snakemake takes a list of the same bytes for unchanged: a run that stopped after it would go on with old series."""
+    """Snakemake takes a list of the same bytes for unchanged: a run stopped after it would go on with old series."""
     layout = Layout.at(tmp_path / "a")
     first = subject_list(layout.results, {"ds/1": made(layout, "1")})
     assert subject_list(layout.results, {"ds/1": made(layout, "1")}) == first

@@ -271,3 +271,14 @@ def test_status_says_when_shards_are_newer(layout, monkeypatch: pytest.MonkeyPat
     layout.snapshot("latest").write_text(json.dumps(manifest))
     line = "snapshot first: 1 of 3 buckets changed since; set snapshot.name to a new name to train on them"
     assert staleness(layout.results, "first") == line
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"schema": 1, "shards": 3}', "{", "\udcff"])
+def test_a_damaged_memory_of_intact_shards_costs_time_only(layout, text: str) -> None:
+    freeze(layout)
+    split(layout)
+    memory = layout.snapshot("first").parent / intact.MEMORY
+    memory.parent.mkdir(exist_ok=True)
+    memory.write_bytes(text.encode(errors="surrogateescape"))
+    assert Snapshot.load(layout.snapshot("first")).paths("scans")
+    assert read_json(memory)["schema"] == 1
