@@ -282,3 +282,13 @@ def test_a_damaged_memory_of_intact_shards_costs_time_only(layout, text: str) ->
     memory.write_bytes(text.encode(errors="surrogateescape"))
     assert Snapshot.load(layout.snapshot("first")).paths("scans")
     assert read_json(memory)["schema"] == 1
+
+
+def test_no_split_is_made_of_a_frozen_shard_that_changed(layout, capsys) -> None:
+    """Sites, families and figures come from it; its size alone says nothing."""
+    freeze(layout)
+    shard = layout.frozen("first").parent / "shards" / "scans" / "bucket-000.parquet"
+    flip(shard)
+    words = ["snapshot", "--frozen", str(layout.frozen("first")), "--out", str(layout.snapshot("first"))]
+    assert main([*words, "--config-json", settings()]) == 1
+    assert "shard changed" in capsys.readouterr().err and not layout.snapshot("first").exists()
