@@ -257,6 +257,10 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
             return Plan(config, None)
         if not indexes:
             raise ConfigError("cannot plan the workflow", Layout.at(results).index, NO_INDEX, "snakemake ingest")
+        if not options.nolock and any(Path(".snakemake", "locks").glob("*.lock")):  # its jobs would lose their index
+            why = "its index would be made anew, and another Snakemake works in this folder, or was killed"
+            fix = "wait for it; if it was killed: `snakemake ingest`, then `snakemake --unlock`"
+            raise ConfigError("cannot index the data sets", results, why, fix)
         print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
         _ingest(config.results, wanted)
         index = read_index(results)
