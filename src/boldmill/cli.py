@@ -5,6 +5,7 @@ Each command module offers ``add_arguments(parser)`` and ``run(args) -> int`` (t
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    from boldmill.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, BoldmillError, ConfigError, disk_fault, nearest
+    from boldmill.errors import EXIT_FAILURE, EXIT_PIPE, EXIT_USAGE, BoldmillError, ConfigError, disk_fault, nearest
 
     name = words[0]
     if name not in COMMANDS:
@@ -110,8 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BoldmillError as error:
         print(f"boldmill {name}: {error}", file=sys.stderr)
         return EXIT_FAILURE
-    except BrokenPipeError:  # the reader went away (`boldmill ... | head`)
-        return EXIT_OK
+    except BrokenPipeError:  # the reader went away (`boldmill ... | head`); what was left to do was not done
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # which the interpreter flushes when it ends
+        return EXIT_PIPE
     except Exception as error:
         fault = disk_fault(error, "the disk")
         if fault is None:

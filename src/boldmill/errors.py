@@ -18,6 +18,8 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_QUARANTINED = 3
 """Everything ran, but at least one scan is in the quarantine table (`boldmill status`)."""
+EXIT_PIPE = 141
+"""Whoever read the output went away; shells give this number to a program that SIGPIPE ended."""
 
 
 class BoldmillError(Exception):

@@ -239,21 +239,32 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
         raise ConfigError("nothing to do", "config.yaml", "`datasets` is empty", "name a data set, or `boldmill init`")
     from boldmill.index.read import read_index
 
-    if main_process:
-        refuse_targets(config, parse_options(argv).targets)
+    options = parse_options(argv) if main_process else None
+    if options is not None:
+        refuse_targets(config, options.targets)
     results = Path(config.results)
     wanted = stage_json(config, "ingest")
-    index = read_index(results) if Layout.at(results).index.exists() else None
+    index_free = options is not None and set(options.targets) in INDEX_FREE
+    indexes = index_free or (options is not None and is_real_run(options))
+    try:
+        index = read_index(results) if Layout.at(results).index.exists() else None
+    except ConfigError:  # damaged, or of another version: made anew, as one that is not there
+        if not indexes:
+            raise
+        index = None
     if index is None or index.is_stale(wanted):
-        options = parse_options(argv) if main_process else None
-        if options is not None and set(options.targets) in INDEX_FREE:
+        if index_free:
             return Plan(config, None)
-        if options is None or not is_real_run(options):
+        if not indexes:
             raise ConfigError("cannot plan the workflow", Layout.at(results).index, NO_INDEX, "snakemake ingest")
+        if not options.nolock and any(Path(".snakemake", "locks").glob("*.lock")):  # its jobs would lose their index
+            why = "its index would be made anew, and another Snakemake works in this folder, or was killed"
+            fix = "wait for it; if it was killed: `snakemake ingest`, then `snakemake --unlock`"
+            raise ConfigError("cannot index the data sets", results, why, fix)
         print("boldmill: no index of these data sets yet; building it before the workflow starts", file=sys.stderr)
         _ingest(config.results, wanted)
         index = read_index(results)
-    if main_process and not index.ok and set(parse_options(argv).targets) not in INDEX_FREE:
+    if main_process and not index.ok and not index_free:
         table = Layout.at(results).index_quarantine
         raise ConfigError("nothing to do", table, f"none of {len(index.scans)} scans passed ingest", f"read {table}")
     return Plan(config, index)
@@ -262,7 +273,14 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
 def refuse_targets(config: Config, targets: Iterable[str]) -> None:
     """Raise :class:`ConfigError` for a target that this configuration gives nothing to do."""
     made = optional_outputs(config)
+    snapshots = SnapshotPaths(Layout.at(config.results), config.snapshot.name)
     needs = {
+        "freeze": (snapshots.named, "`snapshot.name` is latest, which is never frozen", "set another name"),
+        "freeze_shards": (
+            snapshots.to_freeze,
+            f"`snapshot.name` is {config.snapshot.name}, which is {'already' if snapshots.named else 'never'} frozen",
+            "set a new name",
+        ),
         "few_shot": (made["few-shot"], "`evaluate.few_shot.shots` is empty", "name how many subjects per class"),
         "zero_shot": (made["zero-shot"], "`evaluate.transfers` is empty", "name source and target tasks"),
         "ablation": (

@@ -41,6 +41,24 @@ def test_another_configuration_is_not_run_on_the_old_index(project) -> None:
     assert done.returncode != 0 and "snakemake ingest" in done.stderr
 
 
+def test_the_index_of_a_running_workflow_is_not_made_anew(project) -> None:
+    """Its jobs read it: a second call with another configuration would stop them all."""
+    project.ingest()
+    index = project.folder / "results" / "index" / "runs.parquet"
+    before = index.read_bytes()
+    project.config["shards"] = {"n_buckets": 5}
+    project.write_config()
+    lock = project.folder / ".snakemake" / "locks" / "0.input.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("results/index/buckets/bucket-000.json\n")
+    done = project.snakemake("shards", check=False)
+    assert done.returncode and "another Snakemake works in this folder" in done.stderr
+    assert index.read_bytes() == before
+    project.snakemake("ingest")
+    project.snakemake("--unlock")
+    assert not lock.exists()
+
+
 def test_every_stage_is_a_target(project) -> None:
     project.ingest()
     jobs = {stage: set(project.jobs(stage)) for stage in STAGES[1:]}

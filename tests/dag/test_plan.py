@@ -44,7 +44,7 @@ def finish_with_records(project) -> None:
         for number in index.preprocessed_buckets():
             people = index.subjects_in(number)
             for who in people:
-                tickets = index.tickets_of(*who)
+                tickets = [layout.results / scan.ticket for scan in index.scans_of(*who)]
                 with Recorder(settings["preprocess"], out=layout.subject(*who), inputs=tickets):
                     layout.subject(*who).parent.mkdir(parents=True, exist_ok=True)
                     layout.subject(*who).write_text("{}")
@@ -53,7 +53,8 @@ def finish_with_records(project) -> None:
             own = [layout.bucket(number), *manifests.values()]
             with Recorder(settings["preprocess"], out=layout.preprocessed(number), inputs=own):
                 pass
-            read = [layout.bucket(number), *index.tickets_in(number), layout.participants(number)]
+            tickets = [layout.results / scan.ticket for scan in index.scans_in(number)]
+            read = [layout.bucket(number), *tickets, layout.participants(number)]
             with Recorder(settings["shards"], out=layout.shard("scans", number), inputs=read):
                 pass
     finally:

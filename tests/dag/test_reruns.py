@@ -73,10 +73,10 @@ def empty(project: Any, line: Any) -> set[str]:
 
 
 def phenotype(project: Any, line: Any) -> set[str]:
-    """No image, parcel series or clip knows it."""
+    """No image, parcel series or clip knows it; the cohort page reads the sites, which lie in the same file."""
     project.participants["beta"]["01"]["age"] = 99
     project.write_participants("beta")
-    return line.after(f"shard_bucket {bucket('beta', '01')}")
+    return line.after(f"shard_bucket {bucket('beta', '01')}", "cohort_page")
 
 
 def column(project: Any, line: Any) -> set[str]:
@@ -84,7 +84,15 @@ def column(project: Any, line: Any) -> set[str]:
     for row in project.participants["beta"].values():
         row["iq"] = 100
     project.write_participants("beta", "iq")
-    return line.after(*{f"shard_bucket {bucket(*who)}" for who in SUBJECTS if who[0] == "beta"})
+    return line.after("cohort_page", *{f"shard_bucket {bucket(*who)}" for who in SUBJECTS if who[0] == "beta"})
+
+
+def refused(project: Any, line: Any) -> set[str]:
+    """No ticket, so no list of a bucket: but the tables of refused scans are no longer all."""
+    project.add_subject("alpha", "05")
+    project.bold("alpha", "05").write_bytes(b"no image")
+    shutil.rmtree(project.folder / "alpha" / "sub-05" / "anat")
+    return line.after("cohort_page", "report_page")
 
 
 def order(project: Any, line: Any) -> set[str]:
@@ -106,7 +114,7 @@ def dataset(project: Any, line: Any) -> set[str]:
     return line.after(f"preprocess_bucket {bucket('gamma', '01')}")
 
 
-MUTATIONS = [touch, change, sidecar, add, remove, empty, phenotype, column, order, dataset]
+MUTATIONS = [touch, change, sidecar, add, remove, empty, phenotype, column, refused, order, dataset]
 
 
 @pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda f: f.__name__)

@@ -4,6 +4,8 @@ import argparse
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -32,3 +34,13 @@ def test_help_is_shown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["parcelate"]) == 2
     assert "did you mean 'parcellate'?" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_success() -> None:
+    """`boldmill audit verify | head` under pipefail: what was not said was not done."""
+    words = [sys.executable, "-m", "boldmill", "schema"]
+    job = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert job.stdout is not None and job.stderr is not None
+    job.stdout.close()
+    assert job.stderr.read() == ""
+    assert job.wait(timeout=60) == 141

@@ -58,6 +58,20 @@ def test_an_index_without_a_usable_scan_stops_with_its_quarantine_table(tmp_path
     assert open_plan(raw, main_process=True, argv=["ingest", "--cores", "1"]).index is not None
 
 
+@pytest.mark.parametrize("content", [b"PAR1", b"", b"another version"])
+def test_a_damaged_index_is_made_anew_by_ingest_and_named_by_a_look(tmp_path: Path, content: bytes) -> None:
+    raw = {"results": str(tmp_path), "datasets": [{"name": "a", "root": str(tmp_path / "a")}]}
+    path = tmp_path / "index" / "runs.parquet"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    assert open_plan(raw, main_process=True, argv=["ingest", "--cores", "1"]).index is None
+    for main_process, argv in ((True, ["-n", "--cores", "1"]), (False, ["ingest"])):
+        with pytest.raises(ConfigError, match=r"cannot read the index.*snakemake ingest"):
+            open_plan(raw, main_process=main_process, argv=argv)
+    with pytest.raises(ConfigError, match="cannot index the data sets"):  # it is tried: there is no folder `a`
+        open_plan(raw, main_process=True, argv=["--cores", "1"])
+
+
 def test_tables_of_parcels_have_a_shard_per_bucket_and_atlas(tree) -> None:
     tree.good("01", "02")
     buckets = sorted({row.bucket for row in tree.ingest()})
@@ -129,3 +143,19 @@ def test_a_target_with_nothing_to_explain_is_refused(evaluate, train, refused) -
         return
     with pytest.raises(ConfigError, match="snakemake interpret"):
         refuse_targets(config, ["interpret"])
+
+
+def test_a_snapshot_that_is_frozen_or_never_will_be_is_no_target(tmp_path: Path) -> None:
+    """The rule has no output then: its command would be cut short."""
+    config = parse({"results": str(tmp_path), "snapshot": {"name": "pilot"}})
+    refuse_targets(config, ["freeze", "freeze_shards"])
+    frozen = Plan(config, None).layout.frozen("pilot")
+    frozen.parent.mkdir(parents=True)
+    frozen.write_text("{}")
+    refuse_targets(config, ["freeze"])
+    with pytest.raises(ConfigError, match="pilot, which is already frozen"):
+        refuse_targets(config, ["freeze_shards"])
+    rolling = parse({"results": str(tmp_path), "snapshot": {"name": "latest"}})
+    for target in ("freeze", "freeze_shards"):
+        with pytest.raises(ConfigError, match=f"snakemake {target}.*never"):
+            refuse_targets(rolling, [target])

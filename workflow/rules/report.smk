@@ -28,6 +28,8 @@ rule cohort_page:
     input:
         subjects=plan.per_preprocessed(plan.layout.preprocessed),
         parcellated=plan.per_bucket(plan.layout.parcellated),
+        participants=plan.per_bucket(plan.layout.participants),  # sites
+        refused=plan.layout.index_quarantine,
     output:
         page=report(
             plan.layout.cohort, caption="../report/report.rst", category="Report"
@@ -58,6 +60,7 @@ rule report_page:
         subjects=plan.per_preprocessed(plan.layout.preprocessed),
         parcellated=plan.per_bucket(plan.layout.parcellated),
         flat=plan.per_preprocessed(plan.layout.flat),
+        refused=plan.layout.index_quarantine,
         optional=plan.optional(),
     output:
         page=report(

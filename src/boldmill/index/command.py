@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boldmill.atomic import write_text
 from boldmill.errors import EXIT_OK, ConfigError, DataFault
 from boldmill.index.config import DatasetConfig, IndexConfig
 from boldmill.index.listing import Listing
@@ -200,7 +199,7 @@ def _write(
 ) -> list[ScanRow]:
     from boldmill.index.buckets import write_bucket_lists
     from boldmill.index.evaluate import TICKET_SCHEMA
-    from boldmill.index.write import bury, write_index, write_participants, write_tickets
+    from boldmill.index.write import bury, write_if_changed, write_index, write_participants, write_tickets
     from boldmill.rng import bucket_of
 
     n_buckets = int(settings.raw("shards.n_buckets"))
@@ -257,8 +256,8 @@ def _write(
     gone = bury(layout, tickets, (row.scan_id for row in refused))
     folder = layout.index.parent
     ignored = [(source.config.name, *item) for source in sources for item in source.listing.ignored]
-    write_text(folder / "ignored.tsv", to_tsv(sorted(ignored), IGNORED))
-    write_text(layout.index_quarantine, to_tsv(sorted(refused), QuarantineRow._fields))
+    write_if_changed(folder / "ignored.tsv", to_tsv(sorted(ignored), IGNORED))
+    write_if_changed(layout.index_quarantine, to_tsv(sorted(refused), QuarantineRow._fields))
     for name in ("ignored.tsv", "quarantine.tsv", "tombstones.tsv"):
         record.add_output(folder / name)
     table = [ScanRow(**rows[scan_id]) for scan_id in sorted(rows)]

@@ -63,7 +63,7 @@ class Index:
     Parameters
     ----------
     results : Path
-        Results folder; tickets are returned below it.
+        Results folder; paths of tickets are relative to it.
     scans : list of ScanRow
         All rows, sorted by scan id, quarantined ones included.
     digest : str
@@ -142,18 +142,6 @@ class Index:
                 tables=any(scan.kind == TABLE for scan in scans),
             )
         return self._by_number[bucket]
-
-    def tables_in(self, bucket: int) -> list[str]:
-        """Return the ticket paths (with the results folder) of one bucket's tables of parcel series."""
-        return [str(self.results / scan.ticket) for scan in self.scans_in(bucket) if scan.kind == TABLE]
-
-    def tickets_of(self, dataset: str, subject: str) -> list[str]:
-        """Return the ticket paths (with the results folder) of one subject."""
-        return [str(self.results / scan.ticket) for scan in self.scans_of(dataset, subject)]
-
-    def tickets_in(self, bucket: int) -> list[str]:
-        """Return the ticket paths (with the results folder) of one bucket."""
-        return [str(self.results / scan.ticket) for scan in self.scans_in(bucket)]
 
     def is_stale(self, settings_text: str) -> bool:
         """Return whether the index was made with other settings than ``stage_json(config, "ingest")``."""

@@ -66,7 +66,7 @@ def bury(layout: Layout, present: Iterable[str], quarantined: Iterable[str]) -> 
         reason = "quarantined at ingest" if scan_id in refused else "no longer in the data sets, or filtered out"
         digest = sha256_text(Path(entry.path).read_text(encoding="utf-8"))
         stones[scan_id] = (scan_id, digest, reason)
-        Path(entry.path).unlink()
+        Path(entry.path).unlink(missing_ok=True)
     kept = [stones[scan_id] for scan_id in sorted(stones) if scan_id not in alive]
     write_if_changed(path, to_tsv(kept, TOMBSTONES))
     return kept
@@ -79,7 +79,7 @@ def write_participants(layout: Layout, buckets: dict[int, dict[str, Any]]) -> No
     wanted = {layout.participants(bucket) for bucket in buckets}
     for path in layout.participants(0).parent.glob("bucket-*.json"):
         if path not in wanted:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def write_index(path: Path, rows: list[ScanRow], digest: str, n_buckets: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from boldmill.atomic import read_json, sha256_file, write_json
 from boldmill.errors import MachineFault
-from boldmill.index.buckets import listed, subject_list
+from boldmill.index.buckets import listed, steady, subject_list
 from boldmill.paths import Layout
 from boldmill.provenance.record import Recorder, environment, prov_path, shown
 from boldmill.stages import Settings
@@ -47,11 +47,15 @@ def run_bucket(bucket: Path, out: Path, plan: Plan, workers: int) -> int:
         At least one subject failed for a reason that is not in its data; what it printed is in its own log.
     """
     layout = Layout.at(plan.results)
-    people: dict[Subject, list[Path]] = {}
-    for path in listed([bucket], plan.results):
-        ticket = read_json(path)
-        people.setdefault((str(ticket["dataset"]), str(ticket["subject"])), []).append(path)
-    with Recorder(plan.settings, out=out, inputs=[bucket, plan.template]) as record, _Children() as children:
+    with (
+        Recorder(plan.settings, out=out, inputs=[bucket, plan.template]) as record,
+        steady(bucket),
+        _Children() as children,
+    ):
+        people: dict[Subject, list[Path]] = {}
+        for path in listed([bucket], plan.results):
+            ticket = read_json(path)
+            people.setdefault((str(ticket["dataset"]), str(ticket["subject"])), []).append(path)
         done = _Progress(len(people))
 
         def one(item: tuple[Subject, list[Path]]) -> str | None:
@@ -101,7 +105,8 @@ def _is_of(known: dict[str, Any], tickets: Sequence[Path], settings: str, templa
     wanted = [*tickets, template]
     if any(read.get(shown(path)) != sha256_file(path) for path in wanted):
         return False
-    return {path for path in read if "/tickets/" in path} == {shown(path) for path in tickets}
+    folders = {str(Path(shown(path)).parent) for path in tickets}
+    return {path for path in read if str(Path(path).parent) in folders} == {shown(path) for path in tickets}
 
 
 def _is_whole(known: dict[str, Any]) -> bool:
@@ -146,16 +151,18 @@ class _Children:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._stopped = False
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def run(self, command: Sequence[str], log: Path) -> int:
+        if self._asked():
+            return -signal.SIGTERM
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as handle:
             with self._lock:
-                if self._stopped:
-                    return -signal.SIGTERM
                 child = subprocess.Popen(command, stdout=handle, stderr=subprocess.STDOUT)
                 self._running.add(child)
+            if self._asked():  # while it started
+                child.terminate()
             try:
                 return child.wait()
             finally:
@@ -164,14 +171,17 @@ class _Children:
 
     def __enter__(self) -> _Children:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._stop)
+            self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _asked(self) -> bool:
+        return self._stopped
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopped = True

@@ -15,6 +15,8 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -56,14 +58,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_subject(args: argparse.Namespace) -> int:
     """Process the subject and write its manifest."""
-    from boldmill.atomic import read_json, write_json
+    from boldmill.atomic import write_json
     from boldmill.errors import ConfigError
     from boldmill.preprocess.config import CleanConfig, PreprocessConfig
     from boldmill.provenance.record import Recorder
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
-    tickets = sorted((read_json(path) for path in args.tickets), key=lambda t: str(t["scan_id"]))
+    read = {path: path.read_bytes() for path in args.tickets}
+    tickets = sorted(map(json.loads, read.values()), key=lambda t: str(t["scan_id"]))
     people = sorted({(str(t["dataset"]), str(t["subject"]), str(t["root"])) for t in tickets})
     if len(people) != 1:
         raise ConfigError("not one subject", "--tickets", f"they are of {people}", "give the tickets of one subject")
@@ -80,8 +83,9 @@ def _run_subject(args: argparse.Namespace) -> int:
     engines.check(preprocess)
     raw.verify(tickets)
     results = args.results.resolve()
-    inputs = [*args.tickets, args.template]
-    with Recorder(settings, out=args.out, inputs=inputs) as record:
+    with Recorder(settings, out=args.out, inputs=[args.template]) as record:
+        for path, content in read.items():  # as they were read: ingest may write others before this is over
+            record.add_input(path, {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()})
         with scratch(results / "work", dataset, f"sub-{subject}") as work:
             flow = _flow(args, settings, dataset, subject, Path(root), preprocess, CleanConfig, threads, work)
             manifest = flow.manifest(tickets)

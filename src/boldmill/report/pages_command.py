@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Write every page of the bucket."""
     from tqdm import tqdm
 
-    from boldmill.atomic import read_json, write_json, write_text
+    from boldmill.atomic import read_json, sha256_text, write_json, write_text
     from boldmill.errors import EXIT_OK, DataFault
     from boldmill.index.buckets import listed as expand
     from boldmill.index.quarantine import read_quarantine
@@ -62,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
             for source in (*page.read, *filter(Path.is_file, [prov_path(path)])):
                 record.add_input(source)
             files = {key: target.relative_to(layout.results).as_posix() for key, (target, _) in texts.items()}
-            entries[f"{dataset}/{subject}"] = {"status": "ok", "files": files, "bytes": html.stat().st_size}
+            entry = {"status": "ok", "files": files, "bytes": html.stat().st_size}
+            entry["sha256"] = {key: sha256_text(text) for key, (_, text) in texts.items()}
+            entries[f"{dataset}/{subject}"] = entry
         write_json(args.out, {"schema": 1, "subjects": entries})
     bad = sum(entry["status"] != "ok" for entry in entries.values())
     print(f"{args.out}: {len(entries) - bad} pages, {bad} failed")

@@ -40,12 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the shards and their quarantine lists."""
     from boldmill.atomic import read_json
-    from boldmill.index.buckets import listed
+    from boldmill.index.buckets import listed, steady
     from boldmill.paths import Layout
     from boldmill.provenance.record import Recorder
     from boldmill.represent.config import AugmentConfig
     from boldmill.represent.pfc import check_length
     from boldmill.shards.build import entry_of
+    from boldmill.shards.lineage import check_tickets
     from boldmill.shards.parcel_series import check_atlases
     from boldmill.shards.write import write_quarantine
     from boldmill.stages import Settings
@@ -55,13 +56,17 @@ def run(args: argparse.Namespace) -> int:
     scans = {s: e for s in sorted(parcellated["scans"]) if (e := entry_of(parcellated, s)) is not None}
     layout = Layout.at(args.results)
     given = args.tickets or []
-    tickets = [layout.ticket(s) for s in scans] if args.tickets is None else listed(given, args.results)
     check_atlases(parcellated, [path.parent.name for path in args.out], args.parcellated)
-    with Recorder(settings, out=args.out[0], inputs=[args.parcellated, *given, *tickets]) as record:
+    with Recorder(settings, out=args.out[0], inputs=[args.parcellated, *given]) as record, steady(*given):
+        tickets = [layout.ticket(s) for s in scans] if args.tickets is None else listed(given, args.results)
+        for path in tickets:
+            record.add_input(path)
         ticket_of = {t["scan_id"]: t for t in map(read_json, tickets)}
         if missing := sorted(scans.keys() - ticket_of.keys()):
             why = "the manifest of parcel series has it, no ticket does"
             raise BoldmillError("inputs do not fit together", missing[0], why, "name the tickets of all its scans")
+        subjects = {layout.subject(t["dataset"], t["subject"]) for t in ticket_of.values()}
+        check_tickets(tickets, [args.parcellated, *sorted(subjects)])
         names = sorted({ticket_of[scan_id]["dataset"] for scan_id in scans})
         configs = {name: settings.section("augment", AugmentConfig, name) for name in names}
         faults: dict[str, DataFault] = {}

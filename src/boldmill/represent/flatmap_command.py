@@ -88,6 +88,7 @@ def _one_scan(
 ) -> dict[str, Any]:
     import numpy as np
 
+    from boldmill.atomic import sha256_file
     from boldmill.paths import Layout
     from boldmill.represent.flatmap import fill_vertices, flat_run, vertex_series
     from boldmill.represent.operators import save_raw
@@ -135,6 +136,7 @@ def _one_scan(
         "n_frames": len(found.frames),
         "method": METHODS[config.preset],
         "files": {key: path.relative_to(bench.results).as_posix() for key, path in paths.items()},
+        "sha256": {key: sha256_file(path) for key, path in paths.items() if key != "frames"},  # in the report
         "qc": {
             "pixels_covered": round(float(found.covered.mean()), 4),
             "pixels_constant": int((found.std <= 1e-6).sum()),

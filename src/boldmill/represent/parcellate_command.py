@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from boldmill.atomic import read_json, write_json
-    from boldmill.index.buckets import listed
+    from boldmill.index.buckets import listed, steady
     from boldmill.provenance.record import Recorder
     from boldmill.represent.bucket import Bench, quarantined, series_of
     from boldmill.represent.config import ParcellateConfig
@@ -55,8 +55,10 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(args.config_json)
     scans: dict[str, Any] = {}
     subjects: dict[str, Any] = {}
-    manifests, tickets = listed(args.subjects, args.results), listed(args.tables, args.results)
-    with Recorder(settings, out=args.out, inputs=[*args.subjects, *args.tables, *manifests, *tickets]) as record:
+    with Recorder(settings, out=args.out, inputs=[*args.subjects, *args.tables]) as record, steady(*args.tables):
+        manifests, tickets = listed(args.subjects, args.results), listed(args.tables, args.results)
+        for path in (*manifests, *tickets):
+            record.add_input(path)
         bench = Bench(args.operators, args.results, record)
         atlases: dict[str, dict[str, Any]] = {
             label: {"name": bench.atlas_name(label), "parcels": bench.parcels(label)} for label in bench.atlases
@@ -201,7 +203,7 @@ def _write(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from boldmill.atomic import write_text
+    from boldmill.atomic import sha256_text, write_text
     from boldmill.represent.parcellate import rows_tsv, series_tsv
 
     stem = Path("parcellate") / dataset / f"{scan_id}_atlas-{label.replace('-', '')}"  # a BIDS value has no dash
@@ -217,6 +219,7 @@ def _write(
     return {
         "status": "ok",
         "files": files,
+        "sha256": {key: sha256_text(text) for key, text in texts.items()},  # other series, another manifest
         "qc": {
             "n_parcels": int((~empty).sum()),
             "n_parcels_missing": int(empty.sum()),
@@ -229,7 +232,7 @@ def _write(
 
 def _one_subject(bench: Bench, record: Recorder, subject: dict[str, Any]) -> dict[str, Any]:
     """Write the morphometry table of one subject; without a good T1w there is none, and the reason is kept."""
-    from boldmill.atomic import write_text
+    from boldmill.atomic import sha256_text, write_text
     from boldmill.represent.morphometry import FEATURES, morphometry
     from boldmill.represent.parcellate import rows_tsv
 
@@ -245,4 +248,4 @@ def _one_subject(bench: Bench, record: Recorder, subject: dict[str, Any]) -> dic
     relative = Path("parcellate") / subject["dataset"] / f"sub-{subject['subject']}_morphometry.tsv"
     text = rows_tsv("parcel", bench.parcels(label), list(FEATURES), table)
     record.add_output(write_text(bench.results / relative, text))
-    return {"morphometry": relative.as_posix()}
+    return {"morphometry": relative.as_posix(), "sha256": sha256_text(text)}

@@ -276,8 +276,9 @@ def load_bucket(
 
     ``clips`` is a shard that was made before: its settings are part of the digests.
     """
-    from boldmill.shards.lineage import Lineage
+    from boldmill.shards.lineage import Lineage, check_tickets
 
+    check_tickets(tickets, [*subjects, *filter(None, [parcellated])])
     lineage = Lineage()
     shared = [path for path in (clips, parcellated, flat) if path is not None]
     read_tickets = [read_json(path) for path in tickets]

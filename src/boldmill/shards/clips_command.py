@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the shard and its list of refused scans."""
-    from boldmill.index.buckets import listed
+    from boldmill.index.buckets import listed, steady
     from boldmill.provenance.record import Recorder
     from boldmill.shards.build import load_bucket
     from boldmill.shards.config import ShardsConfig
@@ -48,9 +48,11 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings(args.config_json)
     cfg = settings.section("shards", ShardsConfig)
-    tickets, subjects = listed(args.tickets, args.results), listed(args.subjects, args.results)
-    manifests = dict.fromkeys([*args.tickets, *tickets, *args.subjects, *subjects, *filter(None, [args.flat])])
-    with Recorder(settings, out=args.out, inputs=manifests) as record:
+    manifests = [*args.tickets, *args.subjects, *filter(None, [args.flat])]
+    with Recorder(settings, out=args.out, inputs=manifests) as record, steady(*args.tickets):
+        tickets, subjects = listed(args.tickets, args.results), listed(args.subjects, args.results)
+        for path in (*tickets, *subjects):
+            record.add_input(path)
         bucket = load_bucket(
             number=args.bucket, results=args.results, tickets=tickets, subjects=subjects, flat=args.flat
         )

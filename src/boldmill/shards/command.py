@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the shards."""
-    from boldmill.index.buckets import listed
+    from boldmill.index.buckets import listed, steady
     from boldmill.provenance.record import Recorder
     from boldmill.shards.build import load_bucket, mismatch
     from boldmill.shards.clips_command import clip_counts
@@ -64,10 +64,12 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings(args.config_json)
     cfg = settings.section("shards", ShardsConfig)
-    tickets, subjects = listed(args.tickets, args.results), listed(args.subjects, args.results)
-    lists = {*args.tickets, *args.subjects} - {*tickets, *subjects}
-    manifests = [*lists, *tickets, args.participants, *subjects, args.parcellated, args.clips]
-    with Recorder(settings, out=args.out_scans, inputs=manifests) as record:
+    manifests = [*args.tickets, args.participants, *args.subjects, args.parcellated, args.clips]
+    index = [*args.tickets, args.participants]
+    with Recorder(settings, out=args.out_scans, inputs=manifests) as record, steady(*index):
+        tickets, subjects = listed(args.tickets, args.results), listed(args.subjects, args.results)
+        for path in (*tickets, *subjects):
+            record.add_input(path)
         bucket = load_bucket(
             number=args.bucket,
             results=args.results,

@@ -13,7 +13,6 @@ boldmill freeze --snapshot results/datasets/latest/manifest.json --out results/d
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import secrets
 import shutil
@@ -26,9 +25,6 @@ from boldmill.errors import EXIT_OK, BoldmillError, ConfigError
 SCHEMA = 1
 SHARDS = "shards"
 """Folder of the frozen shards, beside the list of them."""
-
-NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
-"""What a file system answers that cannot link, or not there, or no more."""
 
 THREADS = 4
 
@@ -47,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.stages import Settings
 
     settings = Settings(args.config_json)
+    if args.out.exists():
+        fix = f"set another snapshot.name, or delete {args.out.parent} to freeze this day's shards under it"
+        raise ConfigError("already frozen", args.out, "what was trained on it would lose its data", fix)
     with Recorder(settings, out=args.out, inputs=[args.snapshot]) as record:
         manifest = read_json(args.snapshot)
         folder: Path = args.out.parent
@@ -97,15 +96,16 @@ def keep(shards: list[dict[str, Any]], source: Path, folder: Path) -> list[dict[
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where that cannot be."""
+    """Give a file a second name, or copy it where that cannot be: file systems give many reasons (EPERM, EXDEV, ...).
+
+    Where the disk is the reason, copying says so.
+    """
     if not source.is_file():
         raise BoldmillError("shard is missing", source, "the snapshot names it", "run `snakemake shards`")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
+        os.link(source.resolve(), target)  # not a link to a link
+    except OSError:
         shutil.copyfile(source, target)
 
 

@@ -11,7 +11,6 @@ volumes and 100 parcels (8.4 GB) take 12 s of one core, once.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -72,7 +71,7 @@ def _stamp(folder: Path, shard: dict[str, Any]) -> list[Any]:
 def _remembered(folder: Path) -> dict[str, list[Any]]:
     try:
         memory = read_json(folder / MEMORY)
-    except (OSError, json.JSONDecodeError):
-        return {}  # none yet, or cut short by a full disk: the shards are hashed again
-    known: dict[str, list[Any]] = memory["shards"] if memory.get("schema") == SCHEMA else {}
+        known: dict[str, list[Any]] = dict(memory["shards"]) if memory["schema"] == SCHEMA else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # none yet, or a damaged one: the shards are hashed again
     return known

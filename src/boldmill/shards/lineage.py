@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from boldmill.atomic import read_json
+from boldmill.atomic import read_json, sha256_file
+from boldmill.errors import MachineFault
 from boldmill.provenance.record import prov_path, shown
 
 INGEST = "ingest"
@@ -48,3 +49,23 @@ class Lineage:
             if source["path"] not in leave:
                 found.update(self._of(source["path"]))
         return found
+
+
+def check_tickets(tickets: Iterable[Path], made: Iterable[Path]) -> None:
+    """Refuse tickets that are not those the files were made from: rows would name raw data that is not in them.
+
+    So it is where ingest runs between two stages. A file without a record says nothing.
+
+    Raises
+    ------
+    MachineFault
+        A record names another content of a ticket.
+    """
+    read: dict[str, str] = {}
+    for path in filter(Path.is_file, map(prov_path, made)):
+        items = [(Path(item["path"]), item["sha256"]) for item in read_json(path)["inputs"]]
+        read |= {name.name: digest for name, digest in items if name.parent.name == "tickets"}
+    for ticket in tickets:
+        if ticket.name in read and sha256_file(ticket) != read[ticket.name]:
+            why = "the series was made from another content of it"
+            raise MachineFault("the index changed meanwhile", ticket, why, "run the workflow again")

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from boldmill.paths import ROLLING
     from boldmill.provenance.record import Recorder
     from boldmill.quality.config import InclusionConfig
+    from boldmill.shards import intact
     from boldmill.shards.config import SnapshotConfig
     from boldmill.shards.freeze_command import read_frozen
     from boldmill.stages import Settings
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             if args.frozen.resolve().parent != args.out.resolve().parent:
                 why = f"its shards lie in {args.frozen.parent}"
                 raise ConfigError("cannot take a snapshot", args.out, why, "write the manifest beside the list")
+            intact.check(args.frozen.parent, [shard for shard in held["shards"] if shard["table"] == "scans"])
             shards = [args.frozen.parent / shard["path"] for shard in held["shards"]]
             manifest = take(shards, held["atlases"], args.out.parent, cfg, rules, settings.seed, held["shards"])
         for shard in manifest["shards"]:

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the atlas and its manifest."""
     import numpy as np
 
-    from boldmill.atomic import read_json, write_json, write_text
+    from boldmill.atomic import read_json, sha256_file, write_json, write_text
     from boldmill.provenance.record import Recorder
     from boldmill.spaces.atlas import atlas_volume, surface_labels, surface_moves, volume_agreement
     from boldmill.spaces.config import SpacesConfig
@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
                 **{mesh: int(min(count[p.id] for p in volume.table)) for mesh, count in vertices.items()},
             },
             "files": {key: path.name for key, path in sorted(written.items())},
+            "sha256": {key: sha256_file(path) for key, path in sorted(written.items())},
         }
         write_json(args.out, manifest)
         for path in (grid_file(args.template), *volume.files):

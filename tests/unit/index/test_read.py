@@ -44,7 +44,7 @@ def test_seventy_thousand_rows(tmp_path):
     assert index.buckets() == list(range(64))
     assert sum(len(index.scans_in(bucket)) for bucket in index.buckets()) == 60_000
     assert len(index.subjects()) == 35_000 - 5_000  # 35,000 = 0 mod 7, so one subject's two runs fail together
-    assert sum(len(index.tickets_of(*who)) for who in index.subjects()) == 60_000
+    assert sum(len(index.scans_of(*who)) for who in index.subjects()) == 60_000
     assert sum(len(index.subjects_in(bucket)) for bucket in index.buckets()) == 30_000
 
 
@@ -53,8 +53,8 @@ def test_questions_on_a_small_index(tmp_path):
     assert index.subjects() == [("ds", "00000"), ("ds", "00064"), ("ds", "00065")]
     assert index.buckets() == [0, 1]
     assert index.subjects_in(0) == [("ds", "00000"), ("ds", "00064")]
-    assert index.tickets_in(1) == [f"{tmp_path}/index/tickets/ds_sub-00065_task-rest_run-65.json"]
-    assert index.tickets_of("ds", "00001") == []
+    assert [scan.ticket for scan in index.scans_in(1)] == ["index/tickets/ds_sub-00065_task-rest_run-65.json"]
+    assert index.scans_of("ds", "00001") == []
     assert index.scans_in(7) == []
 
 
@@ -122,5 +122,5 @@ def test_tables_are_nobody_to_preprocess(tmp_path):
     index = Index(tmp_path, rows)
     assert [who[1] for who in index.subjects()] == [f"{i:05d}" for i in range(0, 12, 2)]
     assert (index.buckets(), index.preprocessed_buckets()) == ([0, 1, 2, 3], [0, 2])
-    assert (index.subjects_in(1), len(index.tables_in(1)), index.tables_in(0)) == ([], 3, [])
-    assert len(index.tickets_in(1)) == 3
+    assert (index.subjects_in(1), index.has_tables(1), index.has_tables(0)) == ([], True, False)
+    assert len(index.scans_in(1)) == 3

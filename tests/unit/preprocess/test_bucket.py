@@ -16,7 +16,7 @@ import pytest
 from boldmill.atomic import read_json, sha256_file
 from boldmill.errors import MachineFault
 from boldmill.index.buckets import listed
-from boldmill.preprocess import bucket, command
+from boldmill.preprocess import bucket, command, raw
 from boldmill.provenance.record import prov_path
 from boldmill.stages import stage_json
 
@@ -127,7 +127,8 @@ def test_a_killed_process_is_said_to_be_killed(mill: Mill, monkeypatch: pytest.M
     assert bucket._ending(-signal.SIGKILL).startswith("killed (most likely out of memory)")
 
 
-def test_a_stopped_job_stops_its_processes(mill: Mill, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_stopped_job_stops_its_processes_and_starts_no_other(mill: Mill, number: int) -> None:
     script = "import sys, time; from boldmill.preprocess import bucket, command; import argparse\n"
     script += "wait = [sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(60)']\n"
     script += "bucket._command = lambda *_: wait\n"
@@ -139,7 +140,66 @@ def test_a_stopped_job_stops_its_processes(mill: Mill, tmp_path: Path) -> None:
     while not (log.exists() and log.read_text().strip()):
         assert time.monotonic() < deadline and job.poll() is None
         time.sleep(0.1)
-    job.terminate()
+    job.send_signal(number)
     assert job.wait(timeout=30) != 0
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_text()), 0)
+    assert not any((mill.results / f"logs/preprocess/ds/sub-{s}.log").exists() for s in PEOPLE[1:])
+
+
+def test_an_index_written_anew_meanwhile_fails_the_job_and_the_next_reads_it(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake would take the output for one of the new list, whose hash it takes when the job is over."""
+    inner = bucket._Children.run
+
+    def slow(self: object, command: list[str], log: Path) -> int:
+        code = inner(self, command, log)  # type: ignore[arg-type]
+        if log.stem == "sub-03":
+            series(mill.root, "02", 99)
+            mill.ingest()
+        return code
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket._Children, "run", slow)
+        with pytest.raises(MachineFault, match="the index changed meanwhile"):
+            run(mill, threads=1)
+    assert not prov_path(mill.results / "preprocess/bucket-000.json").exists()
+    before = started(mill)
+    run(mill)
+    after = started(mill)
+    assert [s for s in PEOPLE if before[s] != after[s]] == ["02"]
+
+
+def test_a_subject_records_the_tickets_it_read(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those that ingest wrote before it was over: they would make it look unchanged."""
+    ticket = next((mill.results / "index/tickets").iterdir())
+    read = sha256_file(ticket)
+    inner = raw.verify
+
+    def slow(tickets: list[dict[str, object]]) -> None:
+        inner(tickets)
+        ticket.write_text(ticket.read_text() + "\n")
+
+    monkeypatch.setattr(raw, "verify", slow)
+    out = mill.results / "preprocess/ds/sub-01.json"
+    given = words(mill)
+    given[:2] = ["--tickets", str(ticket)]
+    given[given.index("--out") + 1] = str(out)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert command.run(parser.parse_args(given)) == 0
+    inputs = {Path(item["path"]).name: item["sha256"] for item in read_json(prov_path(out))["inputs"]}
+    assert inputs[ticket.name] == read != sha256_file(ticket)
+
+
+def test_results_below_a_folder_named_tickets_are_reused_too(tmp_path: Path) -> None:
+    (tmp_path / "tickets").mkdir()
+    mill = Mill(tmp_path / "tickets", shards={"n_buckets": 1})
+    made.describe(mill.root, "XCP-D")
+    series(mill.root, "01", 1)
+    mill.ingest()
+    mill.template()
+    run(mill)
+    run(mill)
+    assert read_json(prov_path(mill.results / "preprocess/bucket-000.json"))["reused"] == 1

@@ -174,6 +174,26 @@ def test_parcel_series_are_the_planted_signals(results: Path) -> None:
     assert np.abs(values[:, keep] - truth[:, keep]).max() < 1e-4
 
 
+def test_manifests_say_what_the_files_they_name_are(results: Path) -> None:
+    """Snakemake takes a manifest of the same bytes for unchanged, however new it is."""
+
+    def sha(path: str | Path) -> str:
+        return hashlib.sha256((results / path).read_bytes()).hexdigest()
+
+    parcels, flat = _bucket(results, "parcellate"), _bucket(results, "flatmap")
+    good = [scan for scan in parcels["scans"].values() if scan["status"] == "ok"]
+    for entry in (one for scan in good for one in scan["atlases"].values()):
+        assert entry["sha256"] == {key: sha(path) for key, path in entry["files"].items()} and len(entry["files"]) == 2
+    for person in parcels["subjects"].values():
+        assert person["sha256"] == sha(person["morphometry"])
+    for scan in flat["scans"].values():
+        if scan["status"] == "ok":
+            assert scan["sha256"] == {key: sha(scan["files"][key]) for key in ("still", "movie")}
+    atlas = results / "atlas" / ATLAS
+    manifest = json.loads((atlas / "atlas.json").read_text())
+    assert manifest["sha256"] == {key: sha(atlas / name) for key, name in manifest["files"].items()}
+
+
 def test_only_the_broken_scan_is_quarantined_and_the_job_succeeds(results: Path) -> None:
     for stage in ("parcellate", "flatmap"):
         scans = _bucket(results, stage)["scans"]

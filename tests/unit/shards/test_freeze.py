@@ -1,5 +1,6 @@
 """Snapshots frozen by name: their bytes stay, their splits follow the settings, and changed shards are not read."""
 
+import errno
 import json
 import os
 import shutil
@@ -82,9 +83,10 @@ def test_another_setting_splits_the_same_shards_anew(layout) -> None:
     assert after["id"] != before["id"]
 
 
-def test_copies_where_the_file_system_has_no_links(layout, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP])
+def test_copies_where_the_file_system_has_no_links(layout, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(freeze_command.errno.EXDEV, "cross-device link")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(freeze_command.os, "link", refuse)
     assert freeze(layout) == 0
@@ -92,6 +94,37 @@ def test_copies_where_the_file_system_has_no_links(layout, monkeypatch: pytest.M
     Snapshot.load(layout.snapshot("first")).verify()
     shard = read_json(layout.frozen("first"))["shards"][0]["path"]
     assert not (layout.frozen("first").parent / shard).samefile(layout.results / shard)
+
+
+def test_a_full_disk_is_said_to_be_full(layout, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(freeze_command.os, "link", full)
+    monkeypatch.setattr(freeze_command.shutil, "copyfile", full)
+    assert freeze(layout) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert not list(layout.frozen("first").parent.glob("*"))
+
+
+def test_a_linked_shard_is_frozen_as_the_file_it_leads_to(layout) -> None:
+    shard = layout.shard("scans", 0)
+    kept = layout.results / "kept"
+    shard.rename(kept)
+    shard.symlink_to(os.path.relpath(kept, shard.parent))
+    assert freeze(layout) == 0
+    frozen = layout.frozen("first").parent / "shards" / "scans" / "bucket-000.parquet"
+    assert not frozen.is_symlink() and frozen.samefile(kept)
+
+
+def test_a_frozen_snapshot_is_never_frozen_over(layout, capsys) -> None:
+    freeze(layout)
+    before = {path: sha256_file(path) for path in layout.frozen("first").parent.rglob("*.*")}
+    for path in sorted((layout.results / "shards").rglob("*.parquet")):
+        rewrite(path)
+    assert freeze(layout) == 2
+    assert "already frozen" in capsys.readouterr().err
+    assert {path: sha256_file(path) for path in layout.frozen("first").parent.rglob("*.*")} == before
 
 
 def test_a_shard_that_changed_since_the_latest_snapshot_is_not_frozen(layout, capsys) -> None:
@@ -238,3 +271,24 @@ def test_status_says_when_shards_are_newer(layout, monkeypatch: pytest.MonkeyPat
     layout.snapshot("latest").write_text(json.dumps(manifest))
     line = "snapshot first: 1 of 3 buckets changed since; set snapshot.name to a new name to train on them"
     assert staleness(layout.results, "first") == line
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"schema": 1, "shards": 3}', "{", "\udcff"])
+def test_a_damaged_memory_of_intact_shards_costs_time_only(layout, text: str) -> None:
+    freeze(layout)
+    split(layout)
+    memory = layout.snapshot("first").parent / intact.MEMORY
+    memory.parent.mkdir(exist_ok=True)
+    memory.write_bytes(text.encode(errors="surrogateescape"))
+    assert Snapshot.load(layout.snapshot("first")).paths("scans")
+    assert read_json(memory)["schema"] == 1
+
+
+def test_no_split_is_made_of_a_frozen_shard_that_changed(layout, capsys) -> None:
+    """Sites, families and figures come from it; its size alone says nothing."""
+    freeze(layout)
+    shard = layout.frozen("first").parent / "shards" / "scans" / "bucket-000.parquet"
+    flip(shard)
+    words = ["snapshot", "--frozen", str(layout.frozen("first")), "--out", str(layout.snapshot("first"))]
+    assert main([*words, "--config-json", settings()]) == 1
+    assert "shard changed" in capsys.readouterr().err and not layout.snapshot("first").exists()

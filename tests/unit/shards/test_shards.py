@@ -226,6 +226,24 @@ def test_digests_of_all_upstream_stages_are_in_every_row(make_cohort, tmp_path) 
             assert tables.pairs(row["stage_digests"]) == {**expected, "preprocess": own[row["subject"]]}
 
 
+@pytest.mark.parametrize("command", ["clips", "shards", "augment"])
+def test_a_ticket_that_is_not_the_one_preprocessed_is_refused(make_cohort, tmp_path, capsys, command: str) -> None:
+    """Rows would name raw files that are not in them: so it is where ingest runs between two stages."""
+    cohort = make_cohort(tmp_path, {"01": {}}, n_buckets=1)
+    ticket, manifest = cohort.layout.ticket(cohort.tickets["01"][0]), cohort.layout.subject("toy", "01")
+    preprocess = Settings(canonical_json({"stage": "preprocess", "version": 1, "config": {}}))
+    with Recorder(preprocess, out=manifest, inputs=[ticket]):
+        pass
+    cohort.build()
+    write_json(ticket, {**read_json(ticket), "bold": [{"path": "new.nii.gz", "size": 1, "sha256": "2" * 64}]})
+    words = {"clips": cohort.clips_words, "shards": cohort.shard_words, "augment": cohort.augment_words}[command](0)
+    assert main(words) == 1
+    assert "the index changed meanwhile" in capsys.readouterr().err
+    with Recorder(preprocess, out=manifest, inputs=[ticket]):
+        pass
+    assert main(words) == 0
+
+
 def test_a_subject_without_bold_has_a_row_in_scans_only(make_cohort, tmp_path) -> None:
     cohort = make_cohort(tmp_path, {"01": {"anat": True}, "02": {"anat": True, "t1w": False}}, n_buckets=1)
     cohort.build()
