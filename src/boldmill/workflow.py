@@ -255,7 +255,7 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
     if index is None or index.is_stale(wanted):
         if index_free:
             return Plan(config, None)
-        if not indexes:
+        if options is None or not indexes:
             raise ConfigError("cannot plan the workflow", Layout.at(results).index, NO_INDEX, "snakemake ingest")
         if not options.nolock and any(Path(".snakemake", "locks").glob("*.lock")):  # its jobs would lose their index
             why = "its index would be made anew, and another Snakemake works in this folder, or was killed"
