@@ -100,7 +100,7 @@ def _columns(path: Path) -> dict[str, list[str]]:
     """Return the columns of a table that has words in them; nothing for a table of numbers, which is a series."""
     try:
         rows, _ = read_rows(path)
-    except ConfigError:
+    except (ConfigError, OSError):  # no table, or a link of a DataLad data set whose file is not here
         return {}
     if len(rows) < 2 or all(_is_number(cell) for row in rows[1:20] for cell in row):
         return {}

@@ -120,3 +120,18 @@ def test_what_holds_for_some_jobs_says_for_how_many() -> None:
         "follows parcellate, preprocess (1 of 4 jobs)"
     )
     assert in_words([Why(follows=("preprocess", "parcellate"))], frozenset({"preprocess"})) == "follows parcellate"
+
+
+def test_a_list_of_other_content_is_known_by_its_hash_and_one_that_is_gone_too(bucket: Bucket) -> None:
+    """Snakemake's reason may be the settings alone; what else is different is said all the same."""
+    assert past_of(Job(rule="r", output=(str(bucket.out),))).changed("buckets") == []
+    write_text(bucket.list, "tickets of now")
+    assert past_of(Job(rule="r", output=(str(bucket.out),))).changed("buckets") == [str(bucket.list)]
+    assert bucket.why({**bucket.tickets, "a_sub-02_run-1": "other"}).scans == {CHANGED: {"a_sub-02_run-1"}}
+    bucket.list.unlink()
+    assert past_of(Job(rule="r", output=(str(bucket.out),))).changed("buckets") == [str(bucket.list)]
+
+
+def test_another_list_of_inputs_is_a_reason_only_where_nothing_else_says_why(bucket: Bucket) -> None:
+    assert bucket.why(bucket.tickets, changed=frozenset({"input"})).phrases == ("its list of inputs changed",)
+    assert bucket.why(bucket.tickets, changed=frozenset({"input"}), after=("templates",)).phrases == ()

@@ -225,6 +225,14 @@ def test_a_table_of_words_is_no_data_set(tmp_path, capsys):
     assert "no series" in capsys.readouterr().err
 
 
+def test_a_link_whose_file_is_not_here_is_no_phenotype_table(tmp_path):
+    """As in a DataLad data set before `datalad get`."""
+    for who in ("01", "02"):
+        np.save(tmp_path / f"sub-{who}_task-rest.npy", np.random.default_rng(1).normal(size=(40, 6)))
+    (tmp_path / "participants.tsv").symlink_to(tmp_path / ".git/annex/objects/absent.tsv")
+    assert survey(tmp_path, set()).config.phenotypes == ""
+
+
 def test_a_folder_of_tables_beside_their_phenotypes(tmp_path):
     for name in ("A_1", "B_2"):
         np.savetxt(tmp_path / f"{name}.1D", np.random.default_rng(1).normal(size=(40, 6)))
