@@ -43,10 +43,15 @@ def subject_inputs(scans: Scans, modality: Modality) -> tuple[tuple[str, ...], N
 
 
 def average(values: Floats, member: NDArray[np.int64], n: int) -> Floats:
-    """Average rows (..., N) over the inputs of each subject (..., S)."""
+    """Average rows (..., N) over the inputs of each subject (..., S) that have a value; NaN where none has."""
     share = np.zeros((values.shape[-1], n))
     share[np.arange(len(member)), member] = 1.0
-    return np.asarray(values @ (share / share.sum(axis=0)))
+    known = np.isfinite(values)
+    if known.all():
+        return np.asarray(values @ (share / share.sum(axis=0)))
+    count = known.astype(np.float64) @ share
+    total = np.where(known, values, 0.0) @ share
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
 def flat_inputs(scans: Scans, modality: Modality) -> tuple[tuple[str, ...], Floats]:

@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace) -> int:
     from boldmill.train.checkpoint import WEIGHTS
     from boldmill.train.device import environment, pick_device
     from boldmill.train.distributed import Elsewhere, is_first, launched, ranks
-    from boldmill.train.loop import Interrupted
+    from boldmill.train.loop import Interrupted, discard_resume
     from boldmill.train.protocol import trainer
 
     settings = Settings(args.config_json)
@@ -89,6 +89,7 @@ def _run(args: argparse.Namespace) -> int:
                     record.add_output(path)
                 record.note(device=device, threads=args.threads, ranks=launched(), micro_batch=how.micro_batch,
                             snapshot=snapshot.id)  # fmt: skip
+            discard_resume(out_dir)  # not before all is written: a fault until here costs no more than some minutes
     except Interrupted as stop:  # nothing is recorded: there is no output yet
         if first:
             print(f"boldmill train: {stop}", file=sys.stderr)

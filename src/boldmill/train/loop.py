@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -179,8 +180,12 @@ def train_step(
 
 
 def discard_resume(out_dir: Path) -> None:
-    """Remove the states of a run whose weights are written."""
+    """Remove the states of a run, and of its stages in folders ``stage-*``: its weights are written and recorded."""
     Checkpoints(out_dir, {}).discard()
+    for folder in sorted(out_dir.glob("stage-*")):
+        Checkpoints(folder, {}).discard()
+        with suppress(OSError):  # something that is not ours lies there
+            folder.rmdir()
 
 
 class _Meter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from boldmill.evaluate.config import EvaluateConfig
-from boldmill.evaluate.split import measured
+from boldmill.evaluate.split import average, measured
 from boldmill.evaluate.table import Row
 
 CONFIG = EvaluateConfig(bootstrap=100, permutations=199)
@@ -32,3 +32,10 @@ def test_values_that_are_the_site_move_across_sites():
     site = np.repeat(np.arange(4.0), 10)
     scores = site + np.random.default_rng(0).standard_normal(40)
     assert p_of_r(site, scores, [f"d/{s}" for s in site]) == (1 / 200, "labels permuted among held-out subjects")
+
+
+def test_an_edge_that_one_scan_lacks_is_that_of_the_others():
+    values = np.array([[1.0, 3.0, 5.0], [np.nan, 3.0, 5.0], [np.nan, np.nan, 5.0]])
+    member = np.array([0, 0, 1])
+    np.testing.assert_array_equal(average(values, member, 2), [[2, 5], [3, 5], [np.nan, 5]])
+    np.testing.assert_array_equal(average(values[0], member, 2), [2, 5])

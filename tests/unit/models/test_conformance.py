@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from boldmill.errors import BoldmillError
 from boldmill.models.brainmass.model import BrainMass
 from boldmill.paths import MODELS
 from boldmill.shards.reader import Snapshot
@@ -86,6 +87,28 @@ def test_interrupted_and_resumed_command_gives_the_same_bytes(
     resumed = run("brainmass", manifest, tmp_path / "cut", settings)
     for name in ("model.safetensors", "history.jsonl", "config.json", "subjects.json"):
         assert resumed.with_name(name).read_bytes() == whole.with_name(name).read_bytes(), name
+
+
+def test_a_fault_after_the_last_step_costs_no_training(
+    manifest: Path, synth: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States stay until weights, side files and record are written: FM-APP does not do its first stage again."""
+    settings = stage_json(synth.config(), "train_fm_app")
+    whole = run("fm_app", manifest, tmp_path / "whole", settings)
+
+    def full(*_: object) -> None:
+        raise BoldmillError("cannot write", "history.jsonl", "no space left", "free some")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("boldmill.train.command.write_side_files", full)
+        with pytest.raises(BoldmillError, match="no space left"):
+            run("fm_app", manifest, tmp_path / "cut", settings)
+    assert {path.parent.name for path in (tmp_path / "cut").rglob("resume-*")} == {"stage-fmri", "stage-t1w"}
+    with monkeypatch.context() as patch:
+        patch.setattr("boldmill.train.loop.train_step", lambda *_: pytest.fail("trained again"))
+        again = run("fm_app", manifest, tmp_path / "cut", settings)
+    assert again.read_bytes() == whole.read_bytes()
+    assert not list((tmp_path / "cut").glob("stage-*"))
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -161,3 +161,12 @@ def test_what_a_killed_process_left_half_written_goes(two: Path, tmp_path: Path)
     half.write_bytes(b"half")
     loop_module.discard_resume(two)
     assert not [path for path in two.iterdir() if path.name != "whole"]
+
+
+def test_a_stranger_in_the_folder_of_a_stage_is_left_alone(tmp_path: Path) -> None:
+    """A process killed while it saved leaves a half state; a network file system, a file of its own."""
+    for stage, name in (("fmri", ".tmp-1-a-resume-00000001.safetensors"), ("t1w", ".nfs0001")):
+        (tmp_path / f"stage-{stage}").mkdir()
+        (tmp_path / f"stage-{stage}" / name).touch()
+    loop_module.discard_resume(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["stage-t1w", ".nfs0001"]

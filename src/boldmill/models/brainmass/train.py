@@ -24,7 +24,7 @@ from boldmill.represent.pfc import n_dropped
 from boldmill.train.checkpoint import WEIGHTS, save_weights
 from boldmill.train.data import identity, training_scans
 from boldmill.train.distributed import is_first, own, size
-from boldmill.train.loop import discard_resume, fit
+from boldmill.train.loop import fit
 from boldmill.train.machine import Machine
 from boldmill.train.monitor import sphere, spread
 from boldmill.train.optim import Recipe
@@ -171,7 +171,6 @@ def train(
     history = fit(task, recipe, out_dir, run, machine=machine, progress=progress)
     if is_first():
         save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
-        discard_resume(out_dir)
     subjects = sorted({*scans.subjects, *begin.subjects})
     return TrainResult(
         history=history, metadata=scans.metadata() | facts | {"subjects": subjects, "steps": steps, "skipped": skipped}

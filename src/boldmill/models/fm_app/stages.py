@@ -6,7 +6,6 @@ Axes: B scans, S subjects, R parcels, D width of ROI features, K seen phenotypes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from boldmill.models.fm_app.losses import masked_mse, transfer_loss
 from boldmill.train.distributed import is_first, own, size
-from boldmill.train.loop import discard_resume, fit
+from boldmill.train.loop import fit
 from boldmill.train.machine import Machine
 from boldmill.train.optim import Recipe
 from boldmill.train.order import Sampler
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 CLIP_NORM = 4.0
 """Gradient norm of the published recipe."""
-
-STAGES = ("fmri", "t1w")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +65,6 @@ class Job:
     def folder(self, stage: str) -> Path:
         """Return the folder of a stage's states."""
         return self.out / f"stage-{stage}"
-
-    def discard_states(self) -> None:
-        """Remove the states of both stages: the weights are written."""
-        for folder in map(self.folder, STAGES):
-            if folder.exists():
-                discard_resume(folder)
-                with suppress(OSError):  # something that is not ours lies there: no reason to lose the weights
-                    folder.rmdir()
 
     def train_only(self, *names: str) -> None:
         """Freeze all parameters but those below ``names``."""
@@ -223,7 +212,7 @@ def _fit(
     validation: Callable[[], dict[str, Tensor]] | None,
     epochs: int,
 ) -> list[dict[str, Any]]:
-    """Run the shared loop in a folder of the stage's own; its last state stays until the weights are written."""
+    """Run the shared loop in a folder of the stage's own; its last state stays until the run is recorded."""
     config = job.config
     sampler = Sampler(samples=samples, batch=config.batch, key=("fm_app", name, job.identity["seed"]))
     stage = Stage(job.network, name, sampler, losses, validation, job.machine)

@@ -113,7 +113,6 @@ def train(
     state["bank.reference"] = torch.from_numpy(bank.reference)
     if is_first():
         save_weights(out_dir / WEIGHTS, state, model=MODEL, architecture=architecture)
-        job.discard_states()
     subjects = sorted({*learn.table.index, *watch.table.index})
     facts = {"architecture": architecture, "subjects": subjects}  # also subjects without FC: their labels were read
     return TrainResult(history=history, metadata=scans.metadata() | facts)

@@ -23,7 +23,7 @@ from boldmill.train.checkpoint import WEIGHTS, load_weights, save_weights
 from boldmill.train.data import identity, training_scans
 from boldmill.train.device import seed_step
 from boldmill.train.distributed import count_over_ranks, is_first, own, size
-from boldmill.train.loop import discard_resume, fit
+from boldmill.train.loop import fit
 from boldmill.train.machine import Machine
 from boldmill.train.optim import Recipe
 from boldmill.train.order import Sampler, require
@@ -177,7 +177,6 @@ def train(
     history = fit(task, recipe, out_dir, run, machine=machine, progress=progress)
     if is_first():
         save_weights(out_dir / WEIGHTS, module.state_dict(), model=NAME, architecture=arch.as_dict())
-        discard_resume(out_dir)
     facts = {
         "architecture": arch.as_dict(),
         "steps": config.steps,
