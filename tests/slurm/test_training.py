@@ -186,3 +186,23 @@ def test_the_log_tells_every_start(disturbed) -> None:
 def test_nothing_failed(disturbed) -> None:
     run, _, _ = disturbed
     assert "No job of the last run failed." in helpers.call(run.folder, "boldmill", "status", "--failures")
+
+
+def test_a_cancelled_training_saves_its_state_and_stays_cancelled(cluster: None, tmp_path: Path) -> None:
+    """SLURM would take a request to requeue a job that it is cancelling, and start it again."""
+    folder = projects.project(tmp_path, 100_000)
+    wanted = ["gpu=2", "runtime=20", "mem_mb=3000", "slurm_extra='--signal=USR1@30'"]
+    run = Run(folder, "--slurm-requeue", "--set-resources", *(f"train_model:{one}" for one in wanted))
+    try:
+        run.freeze(1)
+        subprocess.run(["scancel", run.job], check=True)
+        assert run.snakemake.wait(timeout=300) != 0, (folder / "run.log").read_text()
+        assert not run.pending() and members(run.job) == []
+    finally:
+        subprocess.run(["scancel", run.job], check=False)
+        if run.snakemake.poll() is None:
+            run.snakemake.terminate()
+    said = run.history()
+    assert "the ranks saved their state and stopped" in said and "it is not requeued from here" in said
+    assert "requeueing" not in said and "start 2" not in said
+    assert list(run.out.glob("resume-*.safetensors"))
