@@ -180,6 +180,19 @@ def test_a_list_of_subjects_that_was_edited_proves_nothing(project) -> None:
     assert one.bad and "unproved: its list of pre-training is not what was recorded" in one.notes
 
 
+def test_a_list_of_subjects_that_is_in_no_record_proves_nothing(project) -> None:
+    from boldmill.atomic import read_json, write_text
+    from boldmill.provenance.record import prov_path, render
+
+    record = prov_path(LAYOUT.checkpoint("brainmass"))
+    made = read_json(record)
+    kept = [item for item in made["outputs"] if not item["path"].endswith("subjects.json")]
+    write_text(record, render(made | {"outputs": kept}))
+    project.ledger()
+    (one,) = found()
+    assert one.bad and "unproved: its list of pre-training is in no record" in one.notes
+
+
 def test_without_its_configuration_nobody_knows_which_rows_are_the_models(project) -> None:
     LAYOUT.checkpoint("brainmass").with_name("config.json").unlink()
     assert "config.json beside the weights says ''" in unknown()[METRICS]
