@@ -47,7 +47,7 @@ from boldmill.provenance.holdings import (
     find,
     snakemake_files,
 )
-from boldmill.provenance.known import person_of
+from boldmill.provenance.known import namesakes, person_of
 from boldmill.provenance.person import Person
 
 WORDS = {
@@ -86,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
     holdings = find(results, person)
     own = list(snakemake_files(args.workdir, person))
     show(holdings, own, results)
+    for other in sorted(namesakes(results, person.subject) - {person.dataset}):
+        print(f"{other}/{person.subject} has the same label: if it is the same person, forget it too")
     for path in lists_elsewhere(results, person):
         print(f"{path}: weights beside it were trained on them, outside the results: remove or replace them by hand")
     for folder in args.also:

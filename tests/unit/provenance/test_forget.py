@@ -261,8 +261,9 @@ def test_predictions_lose_their_rows_and_metrics_stay(whole: Path) -> None:
     assert LAYOUT.metrics("brainmass").read_bytes() == metrics
 
 
-def test_a_namesake_of_another_data_set_stays(whole: Path) -> None:
+def test_a_namesake_of_another_data_set_stays(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "forget", "one/ada", "--delete", "--yes"]) == 0
+    assert "two/ada has the same label: if it is the same person, forget it too" in capsys.readouterr().out
     assert LAYOUT.ticket("two_sub-ada_task-rest").exists() and not LAYOUT.ticket("one_sub-ada_task-rest").exists()
     subjects = read_json(LAYOUT.snapshot("latest"))["subjects"]
     assert "two/ada" in subjects and "one/ada" not in subjects

@@ -210,6 +210,17 @@ def test_a_family_that_a_later_table_no_longer_names_still_counts(project) -> No
     assert {one.table: one.overlap for one in found()}[METRICS] == ["demo/04"]
 
 
+def test_the_same_label_in_another_data_set_is_said(project, capsys) -> None:
+    """Two pipelines' series of one study: other bytes, other data set, the same people."""
+    project.evaluate(tested=("demo/04", "gsr/01", "gsr/09"))
+    project.ledger()
+    (one,) = found()
+    assert not one.bad
+    said = "1 tested have the label of somebody of another data set in pre-training (gsr/01 and demo/01): the same?"
+    assert one.notes == [said]
+    assert main(["audit", "leakage"]) == 0 and said in capsys.readouterr().out
+
+
 def test_what_could_not_be_compared_is_said(project) -> None:
     LAYOUT.shard("scans", 0).write_text("damaged")
     (one,) = found()
