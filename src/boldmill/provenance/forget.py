@@ -8,12 +8,15 @@ changes, and no job is run again for it. Pages of everybody (cohort, report) are
 
 Weights trained on them cannot be cut: they are named, and marked (withdrawn.json beside them; evaluation, report and
 `audit stale` show it) until they are trained again. --delete-models removes them with their evaluation, and the next
-run trains them again. Figures of a whole group (metrics, maps) stay: they hold no person.
+run trains them again. States of interrupted trainings that knew them are deleted: nothing can go on from them. Figures
+of a whole group (metrics, maps) stay: they hold no person.
 
-Not touched: the raw data, releases that were exported (export again, with --also they are looked through), backups. The
-same person under another label, or in another data set, is not found: name them too.
+Run it where Snakemake runs, while it does not. Not touched: the raw data, releases that were exported (export again,
+with --also they are looked through), weights outside the results (named), backups. The same person under another label,
+or in another data set, is not found: name them too.
 
-Exit status: 0 nothing is left (with --delete) or listed, 1 something is left, 2 the command line is wrong.
+Exit status: 0 nothing is left (with --delete) or listed, 1 something is left or could not be read, 2 the command line
+is wrong, Snakemake runs, or this is not the folder it runs in.
 
 Examples:
   boldmill audit forget demo/01
@@ -27,6 +30,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -43,7 +47,7 @@ from boldmill.provenance.holdings import (
     find,
     snakemake_files,
 )
-from boldmill.provenance.known import person_of
+from boldmill.provenance.known import namesakes, person_of
 from boldmill.provenance.person import Person
 
 WORDS = {
@@ -82,6 +86,10 @@ def run(args: argparse.Namespace) -> int:
     holdings = find(results, person)
     own = list(snakemake_files(args.workdir, person))
     show(holdings, own, results)
+    for other in sorted(namesakes(results, person.subject) - {person.dataset}):
+        print(f"{other}/{person.subject} has the same label: if it is the same person, forget it too")
+    for path in lists_elsewhere(results, person):
+        print(f"{path}: weights beside it were trained on them, outside the results: remove or replace them by hand")
     for folder in args.also:
         show_release(folder, person)
     if not (holdings or own or person.scans):
@@ -154,6 +162,29 @@ def show_release(folder: Path, person: Person) -> None:
         print(
             f"{folder}: {len(named)} files of theirs are listed; export it again, and withdraw copies that were given"
         )
+
+
+def lists_elsewhere(results: Path, person: Person) -> list[str]:
+    """Return the lists of pre-training outside the results (imported weights) that name the person."""
+    from boldmill.atomic import read_json
+    from boldmill.paths import Layout
+    from boldmill.provenance.ledger import Ledger
+    from boldmill.provenance.record import shown
+    from boldmill.train.checkpoint import SUBJECTS
+
+    if not Layout.at(results).ledger.is_file():
+        return []
+    try:
+        paths = Ledger.load(results).paths
+    except BoldmillError as error:  # it is written anew in the end
+        print(f"weights outside the results were not looked for: {error}")
+        return []
+    found = []
+    for path in map(Path, paths):
+        if path.name == SUBJECTS and path.is_file() and not path.is_relative_to(shown(results)):
+            with suppress(ValueError, KeyError, TypeError):
+                found += [path.as_posix()] if person.key in read_json(path)["subjects"] else []
+    return found
 
 
 def delete(

@@ -39,22 +39,25 @@ def person_of(results: Path, name: str) -> Person:
     known = earlier(results, f"{dataset}/{subject}")  # of a call that was killed, and has cut the index already
     own |= set(known.get("scans", ()))
     files, names = raw_files([layout.ticket(scan) for scan in sorted(own)])
-    others = namesakes(results, subject) | {scan.dataset for scan in scans if scan.subject == subject}
     return Person(
         dataset,
         subject,
         own,
         roots=roots_of(results, dataset),
-        only=others <= {dataset},
+        only=namesakes(results, subject) <= {dataset},
         files=files | set(known.get("files", ())),
         names=names | set(known.get("names", ())),
     )
 
 
 def namesakes(results: Path, subject: str) -> set[str]:
-    """Return the data sets that have somebody of this label among files and snapshots, also ones no longer indexed."""
+    """Return the data sets that have somebody of this label in index, files and snapshots."""
+    from boldmill.index.read import read_index
+
     found = {path.parent.name for pattern in ("derivatives/*/sub-{}", "preprocess/*/sub-{}.json")
              for path in results.glob(pattern.format(subject))}  # fmt: skip
+    if Layout.at(results).index.is_file():
+        found |= {scan.dataset for scan in read_index(results).scans if scan.subject == subject}
     for kind in ("index/tickets", "parcellate/*", "flatmap/*"):
         found |= {path.name.partition("_")[0] for path in results.glob(f"{kind}/*_sub-{subject}[._]*")}
     for path in results.glob("datasets/*/manifest.json"):

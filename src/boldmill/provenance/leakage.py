@@ -9,9 +9,11 @@ For every checkpoint below the results (models, variants of an ablation, importe
   overlap        the tested who, or a member of whose family (where the data set names families), were in pre-training,
                  and those whose raw files have the very bytes of a subject in pre-training under another name
 
-Whether one person takes part in two data sets under different labels cannot be known from labels; only equal bytes and
-families are found. Weights that a user vouches for (`import-weights --unseen-data`) are named as such. Snapshots that
-hold out somebody a model has seen are named, for it must not be tested there.
+Whether one person takes part in two data sets cannot be known from labels: only equal bytes and families are found.
+Tested people who have the label of somebody of another data set in pre-training are named: series of one study from two
+pipelines look like that, and so do two studies that count from 01. Weights that a user vouches for (`import-weights
+--unseen-data`) are named as such. Snapshots that hold out somebody a model has seen are named, for it must not be
+tested there.
 
 A table about which nothing can be said is named, and is no proof: its weights are gone or were trained again since, its
 predictions, its snapshot or its list of subjects are missing or others than it was made with, the ledger does not know
@@ -47,7 +49,7 @@ TABLES = ("evaluate/*/metrics.tsv", "evaluate/*/few_shot.tsv", "evaluate/*/zero_
 NO_MODEL = "(no weights)"
 NAMED = 10
 CANNOT_KNOW = (
-    "whether one person takes part in two data sets under different labels cannot be known from labels: "
+    "whether one person takes part in two data sets cannot be known from labels: "
     "only equal raw files and families are found"
 )
 
@@ -171,8 +173,19 @@ def _model(
                       unproved=unproved)  # fmt: skip
     for one in tables:
         seen = {*overlap(one.subjects, trained, people.groups), *people.same_bytes(one.subjects, trained)}
+        alike = namesakes(one.subjects - seen, trained)
         yield Finding(model=name, table=one.table, pretraining=len(trained), tested=len(one.subjects),
-                      overlap=sorted(seen), notes=notes, unproved=unproved, unknown=one.unknown)  # fmt: skip
+                      overlap=sorted(seen), notes=[*notes, *alike], unproved=unproved, unknown=one.unknown)  # fmt: skip
+
+
+def namesakes(tested: set[str], trained: frozenset[str]) -> list[str]:
+    """Return a note on the tested who have the label of somebody of another data set in pre-training."""
+    labels = {who.partition("/")[2]: who for who in sorted(trained)}
+    alike = sorted(who for who in tested - trained if who.partition("/")[2] in labels)
+    if not alike:
+        return []
+    pair = f"{alike[0]} and {labels[alike[0].partition('/')[2]]}"
+    return [f"{len(alike)} tested have the label of somebody of another data set in pre-training ({pair}): the same?"]
 
 
 def _against_snapshot(

@@ -229,6 +229,23 @@ def test_a_model_that_was_trained_again_is_no_longer_marked(whole: Path) -> None
     assert "2 people" in checkpoint_note(weights)
 
 
+def test_weights_outside_the_results_are_named(whole: Path, project: ModuleType, capsys) -> None:
+    settings = Settings(json.dumps({"stage": "import-weights", "version": 1, "config": {}, "overrides": {}}))
+    for folder, who in (("theirs", WHO), ("others", "one/ada")):
+        with Recorder(
+            settings, out=write_json(Path("weights") / folder / "subjects.json", {"subjects": [who]})
+        ) as made:
+            write_json(RESULTS / "x" / "note.json", {})
+            made.own.append(RESULTS / "x" / f"{folder}.json")
+            made.add_output(write_json(RESULTS / "x" / f"{folder}.json", {}))
+    project.ledger()
+    assert main(["audit", "forget", WHO]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "weights/theirs/subjects.json: weights beside it were trained on them" in said and "weights/others" not in said
+    )
+
+
 def test_models_go_where_asked(whole: Path) -> None:
     assert forget("--delete-models") == 0
     assert not LAYOUT.checkpoint("brainmass").parent.exists() and not LAYOUT.metrics("brainmass").parent.exists()
@@ -244,8 +261,9 @@ def test_predictions_lose_their_rows_and_metrics_stay(whole: Path) -> None:
     assert LAYOUT.metrics("brainmass").read_bytes() == metrics
 
 
-def test_a_namesake_of_another_data_set_stays(whole: Path) -> None:
+def test_a_namesake_of_another_data_set_stays(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "forget", "one/ada", "--delete", "--yes"]) == 0
+    assert "two/ada has the same label: if it is the same person, forget it too" in capsys.readouterr().out
     assert LAYOUT.ticket("two_sub-ada_task-rest").exists() and not LAYOUT.ticket("one_sub-ada_task-rest").exists()
     subjects = read_json(LAYOUT.snapshot("latest"))["subjects"]
     assert "two/ada" in subjects and "one/ada" not in subjects

@@ -180,6 +180,19 @@ def test_a_list_of_subjects_that_was_edited_proves_nothing(project) -> None:
     assert one.bad and "unproved: its list of pre-training is not what was recorded" in one.notes
 
 
+def test_a_list_of_subjects_that_is_in_no_record_proves_nothing(project) -> None:
+    from boldmill.atomic import read_json, write_text
+    from boldmill.provenance.record import prov_path, render
+
+    record = prov_path(LAYOUT.checkpoint("brainmass"))
+    made = read_json(record)
+    kept = [item for item in made["outputs"] if not item["path"].endswith("subjects.json")]
+    write_text(record, render(made | {"outputs": kept}))
+    project.ledger()
+    (one,) = found()
+    assert one.bad and "unproved: its list of pre-training is in no record" in one.notes
+
+
 def test_without_its_configuration_nobody_knows_which_rows_are_the_models(project) -> None:
     LAYOUT.checkpoint("brainmass").with_name("config.json").unlink()
     assert "config.json beside the weights says ''" in unknown()[METRICS]
@@ -195,6 +208,17 @@ def test_a_family_that_a_later_table_no_longer_names_still_counts(project) -> No
     project.shards(1)
     project.ledger()
     assert {one.table: one.overlap for one in found()}[METRICS] == ["demo/04"]
+
+
+def test_the_same_label_in_another_data_set_is_said(project, capsys) -> None:
+    """Two pipelines' series of one study: other bytes, other data set, the same people."""
+    project.evaluate(tested=("demo/04", "gsr/01", "gsr/09"))
+    project.ledger()
+    (one,) = found()
+    assert not one.bad
+    said = "1 tested have the label of somebody of another data set in pre-training (gsr/01 and demo/01): the same?"
+    assert one.notes == [said]
+    assert main(["audit", "leakage"]) == 0 and said in capsys.readouterr().out
 
 
 def test_what_could_not_be_compared_is_said(project) -> None:
