@@ -25,6 +25,11 @@ class Layout:
         return self.results / "index" / "runs.parquet"
 
     @property
+    def index_unfinished(self) -> Path:
+        """There while ingest writes, and after one that was stopped: tickets, lists and index may not fit together."""
+        return self.results / "index" / ".unfinished"
+
+    @property
     def index_quarantine(self) -> Path:
         """Scans refused at ingest, with reason and fix."""
         return self.results / "index" / "quarantine.tsv"

@@ -246,8 +246,10 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
     wanted = stage_json(config, "ingest")
     index_free = options is not None and set(options.targets) in INDEX_FREE
     indexes = index_free or (options is not None and is_real_run(options))
+    layout = Layout.at(results)
+    stopped = main_process and layout.index_unfinished.exists()  # with old lists nothing would seem to have changed
     try:
-        index = read_index(results) if Layout.at(results).index.exists() else None
+        index = read_index(results) if layout.index.exists() and not stopped else None
     except ConfigError:  # damaged, or of another version: made anew, as one that is not there
         if not indexes:
             raise
@@ -256,7 +258,8 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
         if index_free:
             return Plan(config, None)
         if options is None or not indexes:
-            raise ConfigError("cannot plan the workflow", Layout.at(results).index, NO_INDEX, "snakemake ingest")
+            why = "ingest is at work, or was stopped half-way" if stopped else NO_INDEX
+            raise ConfigError("cannot plan the workflow", layout.index, why, "snakemake ingest")
         if not options.nolock and any(Path(".snakemake", "locks").glob("*.lock")):  # its jobs would lose their index
             why = "its index would be made anew, and another Snakemake works in this folder, or was killed"
             fix = "wait for it; if it was killed: `snakemake ingest`, then `snakemake --unlock`"
@@ -265,7 +268,7 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
         _ingest(config.results, wanted)
         index = read_index(results)
     if main_process and not index.ok and not index_free:
-        table = Layout.at(results).index_quarantine
+        table = layout.index_quarantine
         raise ConfigError("nothing to do", table, f"none of {len(index.scans)} scans passed ingest", f"read {table}")
     return Plan(config, index)
 

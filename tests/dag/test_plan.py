@@ -163,7 +163,7 @@ def test_a_subject_that_left_needs_nobody_preprocessed(done) -> None:
     assert because(done)["preprocess"] == "1 job, because 1 subject left"
 
 
-def test_phenotypes_are_read_by_the_shards_alone(done) -> None:
+def test_phenotypes_are_read_by_shards_and_cohort_page_alone(done) -> None:
     done.participants["beta"]["01"]["age"] = 99
     done.write_participants("beta")
     done.ingest()

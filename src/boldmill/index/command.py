@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boldmill.atomic import write_text
 from boldmill.errors import EXIT_OK, ConfigError, DataFault
 from boldmill.index.config import DatasetConfig, IndexConfig
 from boldmill.index.listing import Listing
@@ -245,6 +246,7 @@ def _write(
                 held["descriptions"][config.name] = source.participants.descriptions
                 held["licences"][config.name] = source.licence
             rows[scan.scan_id] = row
+    write_text(layout.index_unfinished, "run `snakemake ingest` again\n")
     digests, _ = write_tickets(layout, tickets)
     for scan_id, digest in digests.items():
         ticket = layout.ticket(scan_id)
@@ -264,6 +266,7 @@ def _write(
     for path in write_bucket_lists(layout, table):
         record.add_output(path)
     write_index(layout.index, table, settings_digest(settings.text), n_buckets)
+    layout.index_unfinished.unlink(missing_ok=True)
     digest = hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
     record.note(scans=len(table), quarantined=len(refused), tombstones=len(gone), tickets_sha256=digest)
     return table

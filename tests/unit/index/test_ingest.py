@@ -543,3 +543,32 @@ def test_record_beside_the_index_names_settings_and_tickets(tree):
     assert (record["scans"], record["quarantined"], record["files_read"]) == (1, 0, 2)
     names = {Path(entry["path"]).name for entry in record["outputs"]}
     assert {"runs.parquet", "ds_sub-01_task-rest.json", "quarantine.tsv", "tombstones.tsv"} <= names
+
+
+def test_an_ingest_that_is_stopped_while_it_writes_is_not_planned_from(tree, monkeypatch):
+    """Tickets would be new and lists old: Snakemake would find nothing to do."""
+    from boldmill.index import write
+    from boldmill.paths import Layout
+    from boldmill.workflow import open_plan
+
+    tree.good("01")
+    tree.ingest()
+    raw = {**tree.settings(), "results": str(tree.results)}
+    look = {"raw": raw, "main_process": True, "argv": ["-n"]}
+    assert open_plan(**look).index is not None
+    assert not Layout.at(tree.results).index_unfinished.exists()
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    tree.good("02")
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "bury", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            tree.ingest()
+    with pytest.raises(ConfigError, match=r"stopped half-way.*snakemake ingest"):
+        open_plan(**look)
+    assert open_plan(**{**look, "argv": ["ingest"]}).index is None
+    assert len(open_plan(**{**look, "main_process": False}).index.ok) == 1  # jobs that run go on
+    assert len(open_plan(**{**look, "argv": ["--cores", "1"]}).index.ok) == 2  # made anew first
+    assert not Layout.at(tree.results).index_unfinished.exists()
