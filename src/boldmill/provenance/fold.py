@@ -14,7 +14,7 @@ from typing import Any
 
 from boldmill.atomic import atomic, sha256_file
 from boldmill.provenance.files import record_files
-from boldmill.provenance.record import DIGEST, SUFFIX, own_digest, prov_path, shown
+from boldmill.provenance.record import SUFFIX, prov_path, shown, sound
 
 INPUTS = "inputs.parquet"
 """Name of the table of inputs, beside the ledger."""
@@ -277,7 +277,7 @@ def _read(content: bytes) -> tuple[list[Any], list[list[Any]], list[list[Any]], 
         datetime.fromisoformat(time)
     if record["stage"] is None:
         raise TypeError("stage")
-    return shared, outputs, inputs, record.get(DIGEST) is None or own_digest(record) == record[DIGEST]
+    return shared, outputs, inputs, sound(record)
 
 
 def _columns(paths: list[str], contents: list[bytes | OSError], faults: dict[str, str]) -> tuple[Any, Any]:

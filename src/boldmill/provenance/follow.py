@@ -14,7 +14,8 @@ from typing import Any
 from boldmill.atomic import sha256_file, write_text
 from boldmill.provenance.cut import folders_of, same_time, without
 from boldmill.provenance.person import Person
-from boldmill.provenance.record import DIGEST, SUFFIX, own_digest, render, shown
+from boldmill.provenance.record import SUFFIX, render, shown
+from boldmill.provenance.record import sound as sound
 
 FIELD = "withdrawn"
 Record = dict[str, Any]
@@ -105,11 +106,6 @@ def _load(path: Path) -> Record | None:
     except (ValueError, KeyError, TypeError):
         return None
     return record if whole else None
-
-
-def sound(record: Record) -> bool:
-    """Return whether a record has its own digest, or is of before there was one."""
-    return DIGEST not in record or own_digest(record) == record[DIGEST]
 
 
 def rewrite(path: Path, record: Record, *, sound: bool) -> None:

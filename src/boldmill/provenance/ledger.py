@@ -25,6 +25,9 @@ from boldmill.provenance.lifetimes import FROZEN, is_frozen
 from boldmill.provenance.record import Recorder, shown
 from boldmill.stages import Settings
 
+NEVER_EMPTY = frozenset({"path", "sha256", "record"})
+"""Columns of either table that have a value in every row."""
+
 
 class Table:
     """Columns of a Parquet table sorted by its first column, read one value at a time without a copy."""
@@ -178,7 +181,11 @@ def read_table(path: Path) -> Any:
     if not path.exists():
         raise BoldmillError("cannot audit", path, "is not there yet", "run `snakemake audit`")
     try:
-        return pq.read_table(path)
+        table = pq.read_table(path)
+        table.validate(full=True)  # a flipped byte may leave texts that are none, or places that are not there
+        if lacking := [name for name in NEVER_EMPTY & set(table.column_names) if table.column(name).null_count]:
+            raise ValueError(f"rows without {', '.join(sorted(lacking))}")
+        return table
     except (pa.ArrowException, OSError, ValueError) as error:
         why = f"cannot be read ({' '.join(str(error).split())[:120]})"
         raise BoldmillError("cannot audit", path, why, "run `snakemake audit -R ledger`") from error

@@ -35,6 +35,11 @@ def own_digest(record: dict[str, Any]) -> str:
     return sha256_text(canonical_json({key: value for key, value in record.items() if key != DIGEST}))
 
 
+def sound(record: dict[str, Any]) -> bool:
+    """Return whether a record has its own digest; those of schema 1 have none."""
+    return own_digest(record) == record[DIGEST] if DIGEST in record else record.get("schema") == 1
+
+
 def render(record: dict[str, Any]) -> str:
     """Return the text of a record's file, its own digest included."""
     return json.dumps({**record, DIGEST: own_digest(record)}, sort_keys=True, indent=2) + "\n"

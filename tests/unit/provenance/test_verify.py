@@ -14,7 +14,7 @@ from boldmill.cli import main
 from boldmill.errors import BoldmillError
 from boldmill.paths import Layout
 from boldmill.provenance import hashing
-from boldmill.provenance.record import Recorder, prov_path, render
+from boldmill.provenance.record import DIGEST, Recorder, prov_path, render
 from boldmill.provenance.verify import verify
 
 RESULTS = Path("results")
@@ -153,6 +153,9 @@ def test_an_edited_record_is_named(project) -> None:
     record = prov_path(SHARD)
     record.write_text(record.read_text().replace('"stage": "shards"', '"stage": "shades"'))
     assert "the record was edited: it no longer has its own digest" in problems()[str(record)]
+    record.write_text(json.dumps({key: value for key, value in read_json(record).items() if key != DIGEST}))
+    project.ledger()  # which takes over what the records say
+    assert problems()[str(record)] == ["the record was edited: it no longer has its own digest"]
 
 
 def test_an_edited_record_of_the_ledger_is_named(project) -> None:
@@ -194,6 +197,26 @@ def test_an_edited_ledger_is_named_even_when_its_own_record_was_edited_too(proje
     assert str(LAYOUT.ledger) not in found
     assert any("the ledger was edited: it says" in problem for problem in found[str(SHARD)])
     assert any("content changed" in problem for problem in found[str(SHARD)])
+
+
+@pytest.mark.parametrize("damage", ["no text", "no value"])
+@pytest.mark.parametrize("name", ["ledger.parquet", "inputs.parquet"])
+def test_a_ledger_whose_damaged_bytes_can_be_read_is_named(project, name: str, damage: str, capsys) -> None:
+    """What single flipped bytes of it became when all were tried."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = LAYOUT.ledger.with_name(name)
+    table = pq.read_table(path)
+    texts = table.column("sha256").to_pylist()[1:]
+    if damage == "no text":
+        bad = pa.array([b"\xff", *map(str.encode, texts)]).view(pa.string())
+    else:
+        bad = pa.array([None, *texts], pa.string())
+    pq.write_table(table.set_column(table.column_names.index("sha256"), "sha256", bad), path)
+    assert any("the ledger cannot be read" in problem for problem in problems()[str(path)])
+    assert main(["audit", "stale"]) == 1
+    assert "run `snakemake audit -R ledger`" in capsys.readouterr().err
 
 
 def test_edited_settings_in_the_ledger_are_named(project) -> None:
