@@ -61,7 +61,7 @@ STAGES: dict[str, Stage] = {
         module="boldmill.spaces.templates_command",
     ),
     "atlas": Stage(
-        version=2,
+        version=3,
         reads=(
             *("spaces.resolution", "spaces.atlas_source", "spaces.atlas", "spaces.atlas_desc"),
             "spaces.surface_source",
@@ -82,9 +82,9 @@ STAGES: dict[str, Stage] = {
     ),
     "operator_flat": Stage(version=1, reads=("spaces.flat", "spaces.flat_files"), module=_OPERATORS),
     "operator_meshes": Stage(version=1, reads=("spaces.flat",), module=_OPERATORS),
-    "parcellate": Stage(version=3, reads=("parcellate.min_coverage",), module="boldmill.represent.parcellate_command"),
+    "parcellate": Stage(version=4, reads=("parcellate.min_coverage",), module="boldmill.represent.parcellate_command"),
     "flatmap": Stage(
-        version=4,
+        version=5,
         reads=("flatmap.preset", "flatmap.target_tr", "flatmap.movie_frames"),
         module="boldmill.represent.flatmap_command",
     ),
@@ -114,20 +114,20 @@ STAGES: dict[str, Stage] = {
     "train_fmri_mae": Stage(version=2, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
     "train_fm_app": Stage(version=3, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
     "evaluate": Stage(
-        version=3,
+        version=4,
         reads=("evaluate",),
         module="boldmill.evaluate.command",
         seeded=True,
         omits=("evaluate.few_shot", "evaluate.transfers"),
     ),
     "few_shot": Stage(
-        version=1,
+        version=2,
         reads=("evaluate.tasks", "evaluate.few_shot", "evaluate.max_clips", "evaluate.bootstrap"),
         module="boldmill.evaluate.fewshot_command",
         seeded=True,
     ),
     "zero_shot": Stage(
-        version=1,
+        version=2,
         reads=(
             *("evaluate.tasks", "evaluate.transfers", "evaluate.max_clips"),
             *("evaluate.bootstrap", "evaluate.permutations"),
@@ -136,7 +136,7 @@ STAGES: dict[str, Stage] = {
         seeded=True,
     ),
     "ablation": Stage(
-        version=1, reads=("ablation", "evaluate.bootstrap"), module="boldmill.ablation.command", seeded=True
+        version=2, reads=("ablation", "evaluate.bootstrap"), module="boldmill.ablation.command", seeded=True
     ),
     "interpret": Stage(
         version=1,
@@ -145,8 +145,8 @@ STAGES: dict[str, Stage] = {
         seeded=True,
     ),
     "cohort": Stage(version=2, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
-    "pages": Stage(version=1, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
-    "report": Stage(version=5, reads=("project", "preset", "report"), module="boldmill.report.command"),
+    "pages": Stage(version=2, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
+    "report": Stage(version=6, reads=("project", "preset", "report"), module="boldmill.report.command"),
     "ledger": Stage(version=2, reads=(), module="boldmill.provenance.ledger"),
 }
 
