@@ -64,6 +64,11 @@ def checkpoint_claims(results: Path) -> Iterator[Claim]:
             yield shown(config), f"it names snapshot {said}, which is none of those below {results / 'datasets'}"
 
 
+def snapshot_of(weights: Path) -> str:
+    """Return the identity of the snapshot that the configuration beside weights names; else nothing."""
+    return str(_read(weights.with_name(CONFIG)).get("snapshot") or "")
+
+
 def renamed(weights: Path, snapshot: str) -> str:
     """Return what became of the snapshot a model was trained on, where somebody was cut out of it since."""
     from boldmill.provenance.withdrawn import MARK

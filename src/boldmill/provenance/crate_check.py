@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from boldmill.atomic import read_json, sha256_file
 from boldmill.provenance.crate import DATA, DESCRIPTION, FILES, METADATA, PROFILES
+from boldmill.provenance.release import FILES as COLUMNS
 from boldmill.provenance.release import listing_digest
 
 Entity = dict[str, Any]
@@ -52,6 +53,7 @@ POINTS_AT: dict[tuple[str, str], tuple[str, ...]] = {
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
 ROOT = "./"
+TEXTS = (".json", ".jsonl", ".md", ".txt", ".html")
 
 
 def check(release: Path, *, results: Path | None = None) -> list[str]:
@@ -206,9 +208,12 @@ def _listing(release: Path, by_id: dict[str, Entity], results: Path | None) -> I
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(release / FILES).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+        rows = pq.read_table(release / FILES, columns=list(COLUMNS)).to_pylist()
+    except (OSError, pa.ArrowException, KeyError) as error:
         yield f"{FILES}: cannot be read ({error})"
+        return
+    if lacking := [name for name in COLUMNS if rows and name not in rows[0]]:
+        yield f"{FILES}: has no column {lacking[0]}"
         return
     groups: dict[str, list[Entity]] = {}
     for row in rows:
@@ -241,7 +246,10 @@ def _listing(release: Path, by_id: dict[str, Entity], results: Path | None) -> I
 
 
 def leaks(release: Path, words: dict[str, str]) -> list[str]:
-    """Return where a text of the release holds something private; the list of files and carried data are left out.
+    """Return where a text of the release holds something private.
+
+    The list of files is left out. In carried texts (JSON, Markdown, plain text) folders of this machine are looked for:
+    they name subjects, and a word that is also somebody's name says nothing there.
 
     Parameters
     ----------
@@ -249,11 +257,14 @@ def leaks(release: Path, words: dict[str, str]) -> list[str]:
         What must not be there -> what it is; shorter than three characters is never looked for.
     """
     found: list[str] = []
-    for path in (release / METADATA, release / DESCRIPTION, *sorted((release / "workflow").rglob("*"))):
+    folders = {word: what for word, what in words.items() if word.startswith("/")}
+    carried = {path: folders for path in sorted((release / DATA).rglob("*")) if path.suffix in TEXTS}
+    own = (release / METADATA, release / DESCRIPTION, *sorted((release / "workflow").rglob("*")))
+    for path, wanted in (dict.fromkeys(own, words) | carried).items():
         if path.is_file():
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8", errors="replace")
             name = path.relative_to(release).as_posix()
-            for word, what in sorted(words.items()):
+            for word, what in sorted(wanted.items()):
                 if len(word) >= 3 and re.search(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", text):
                     found.append(f"{name}: holds {what}")
     return found

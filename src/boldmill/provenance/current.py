@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from boldmill.paths import MODELS
 from boldmill.provenance.lifetimes import is_frozen
+from boldmill.provenance.record import shown
 from boldmill.stages import STAGES, stage_json
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Current:
 
     def __init__(self, config: Config | None) -> None:
         self.config = config
+        self._home = shown(config.results) if config is not None else ""
         self._said: dict[tuple[str, str, str], tuple[str, ...]] = {}
 
     def reasons(self, stage: str, path: str, settings: str) -> tuple[str, ...]:
@@ -47,7 +49,7 @@ class Current:
             return ()  # a command of its own, which no configuration drives
         if is_frozen(path) or self._other_snapshot(stage, path):
             return ()
-        place = _place(path)
+        place = _place(path, self._home)
         key = (stage, place, settings)
         if key not in self._said:
             self._said[key] = tuple(self._judge(stage, place, settings))
@@ -102,11 +104,18 @@ class Current:
         return [*configured_atlases(self.config.spaces), *atlas_labels(self.config)]
 
 
-def _place(path: str) -> str:
-    """Return the part of a path that chooses settings: an atlas, a model, a variant; else nothing."""
-    folders = PurePath(path).parts[:-1]
+def _place(path: str, home: str = "") -> str:
+    """Return the part of a path that chooses settings: an atlas, a model, a variant; else nothing.
+
+    Below the results folder ``home`` it comes first; folders above may be called alike.
+
+    >>> _place("/lab/models/old/results/shards/fc/A/bucket-000.parquet", "/lab/models/old/results")
+    ''
+    """
+    inside = bool(home) and PurePath(path).is_relative_to(home)
+    folders = (PurePath(path).relative_to(home) if inside else PurePath(path)).parts[:-1]
     for folder in (*OF_A_MODEL, "ablation", "atlas"):
-        if folder in folders[:-1]:
+        if folder in (folders[:-1][:1] if inside else folders[:-1]):
             return f"{folder}/{folders[folders.index(folder) + 1]}"
     return ""
 

@@ -17,9 +17,22 @@ from boldmill.atomic import atomic, write_text
 from boldmill.provenance.person import Person
 
 Row = dict[str, Any]
+Walked = tuple[Path, list[str], list[str]]
 Texts = Callable[[dict[bytes, bytes], set[str]], dict[bytes, bytes]]
 ROW_GROUP_ROWS = 256
 """Of a shard whose record does not say it (:class:`boldmill.shards.config.ShardsConfig`)."""
+
+
+def folders_of(results: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[Walked]:
+    """Walk a results folder like :func:`os.walk`, also behind links to folders, each folder once."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(results, followlinks=True, onerror=onerror):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+        else:
+            seen.add(real)
+            yield Path(folder), folders, names
 
 
 @contextmanager
@@ -60,6 +73,15 @@ def _row_of(item: Any, person: Person) -> bool:
     if isinstance(item.get("scan_id"), str) and person.is_scan(item["scan_id"]):
         return True
     return (item.get("dataset"), item.get("subject")) == (person.dataset, person.subject)
+
+
+def is_json(path: Path) -> bool:
+    """Return whether a file is JSON; a damaged one is cut as a text."""
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def cut_json(path: Path, person: Person, more: Callable[[Any], Any] | None = None) -> bool:

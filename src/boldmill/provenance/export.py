@@ -36,7 +36,8 @@ from boldmill.errors import EXIT_FAILURE, EXIT_OK, BoldmillError, ConfigError
 if TYPE_CHECKING:
     from boldmill.provenance.release import Release
 
-NEVER = ("index/*", "preprocess/*", "logs/*", "benchmarks/*", "provenance/*", "reports/*", "report/*", "*.prov.json")
+NEVER = ("index/*", "preprocess/*", "logs/*", "benchmarks/*", "provenance/*", "reports/*", "report/*", "*.prov.json",
+         "quarantine.tsv", "*.quarantine.json")  # fmt: skip
 """Not carried, whatever a pattern says: they name folders of this machine, or show single subjects to people."""
 
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             if terms.licence == "not stated":
                 print(f"  {terms.dataset}: no terms of use are known; set datasets[].licence before you share anything")
     found = check(args.out, results=results if args.hash_files else None) + leaks(args.out, private(results))
-    found += undescribed(results)
+    found += [*undescribed(results), *withdrawn_models(results, args.out)]
     for problem in found:
         print(problem)
     print(f"{args.out}: {len(found)} problems (structure, profile, terms, paths{', hashes' * args.hash_files})")
@@ -90,12 +91,11 @@ def export(
         There is no ledger.
     """
     from boldmill import __version__
-    from boldmill.provenance.crate import DATA, DESCRIPTION, FILES, METADATA, Crate
+    from boldmill.provenance.crate import DATA, DESCRIPTION, FILES, Crate
     from boldmill.provenance.release import gather
     from boldmill.provenance.terms import description
 
-    if out.exists() and any(out.iterdir()) and not (out / METADATA).is_file():
-        raise ConfigError("will not overwrite", out, "it holds something that is no release", "choose another --out")
+    refuse_foreign(out)
     release = gather(results, project)
     source = workflow or _clone()
     parts = {"workflow/Snakefile": source / "Snakefile"}
@@ -122,6 +122,26 @@ def export(
     return release
 
 
+def refuse_foreign(out: Path) -> None:
+    """Refuse to replace what is not a release, and nothing but one: a release is removed as a whole.
+
+    Raises
+    ------
+    ConfigError
+        ``out`` is a file, a link, or a folder with something that no export wrote.
+    """
+    from boldmill.provenance.crate import DATA, DESCRIPTION, FILES, METADATA
+
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ConfigError("will not overwrite", out, "it is a link or a file", "choose another --out")
+    lying = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if lying and METADATA not in lying:
+        raise ConfigError("will not overwrite", out, "it holds something that is no release", "choose another --out")
+    if more := sorted(lying - {METADATA, FILES, DESCRIPTION, DATA.rstrip("/"), "workflow"}):
+        why = f"beside a release it holds {', '.join(more[:3])}, which would be lost"
+        raise ConfigError("will not overwrite", out, why, "move it away, or choose another --out")
+
+
 def write_files(rows: list[dict[str, Any]], out: Path) -> None:
     """Write the list of files; the same rows give the same bytes."""
     import pyarrow as pa
@@ -133,6 +153,14 @@ def write_files(rows: list[dict[str, Any]], out: Path) -> None:
     schema = pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in FILES])
     with atomic(out) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+
+
+def withdrawn_models(results: Path, out: Path) -> list[str]:
+    """Return the models a release carries that were trained on people who withdrew consent since."""
+    from boldmill.provenance.crate import DATA
+    from boldmill.provenance.withdrawn import marked
+
+    return [f"{DATA}{folder}: {words}" for folder, words in marked(results).items() if (out / DATA / folder).is_dir()]
 
 
 def private(results: Path) -> dict[str, str]:

@@ -7,13 +7,12 @@ read. So a model's record still tells what it was trained on, and nothing is sta
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from boldmill.atomic import sha256_file, write_text
-from boldmill.provenance.cut import same_time, without
+from boldmill.provenance.cut import folders_of, same_time, without
 from boldmill.provenance.person import Person
 from boldmill.provenance.record import SUFFIX, render, shown
 from boldmill.provenance.record import sound as sound
@@ -65,7 +64,7 @@ def follow(results: Path, person: Person, changed: Changed, *, date: str, facts:
     facts : dict
         Path of an output -> notes of its record that changed with it (identity and counts of a snapshot).
     """
-    records = [Path(folder) / name for folder, _, names in os.walk(results) for name in names if name.endswith(SUFFIX)]
+    records = [folder / name for folder, _, names in folders_of(results) for name in names if name.endswith(SUFFIX)]
     readers: dict[str, set[Path]] = {}
     touched: set[Path] = set()
     pending = set(records)

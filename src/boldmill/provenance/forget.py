@@ -8,12 +8,15 @@ changes, and no job is run again for it. Pages of everybody (cohort, report) are
 
 Weights trained on them cannot be cut: they are named, and marked (withdrawn.json beside them; evaluation, report and
 `audit stale` show it) until they are trained again. --delete-models removes them with their evaluation, and the next
-run trains them again. Figures of a whole group (metrics, maps) stay: they hold no person.
+run trains them again. States of interrupted trainings that knew them are deleted: nothing can go on from them. Figures
+of a whole group (metrics, maps) stay: they hold no person.
 
-Not touched: the raw data, releases that were exported (export again, with --also they are looked through), backups. The
-same person under another label, or in another data set, is not found: name them too.
+Run it where Snakemake runs, while it does not. Not touched: the raw data, releases that were exported (export again,
+with --also they are looked through), weights outside the results (named), backups. The same person under another label,
+or in another data set, is not found: name them too.
 
-Exit status: 0 nothing is left (with --delete) or listed, 1 something is left, 2 the command line is wrong.
+Exit status: 0 nothing is left (with --delete) or listed, 1 something is left or could not be read, 2 the command line
+is wrong, Snakemake runs, or this is not the folder it runs in.
 
 Examples:
   boldmill audit forget demo/01
@@ -27,8 +30,9 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from boldmill.errors import EXIT_FAILURE, EXIT_OK, BoldmillError, ConfigError
 from boldmill.provenance.holdings import (
@@ -43,6 +47,7 @@ from boldmill.provenance.holdings import (
     find,
     snakemake_files,
 )
+from boldmill.provenance.known import namesakes, person_of
 from boldmill.provenance.person import Person
 
 WORDS = {
@@ -81,51 +86,47 @@ def run(args: argparse.Namespace) -> int:
     holdings = find(results, person)
     own = list(snakemake_files(args.workdir, person))
     show(holdings, own, results)
+    for other in sorted(namesakes(results, person.subject) - {person.dataset}):
+        print(f"{other}/{person.subject} has the same label: if it is the same person, forget it too")
+    for path in lists_elsewhere(results, person):
+        print(f"{path}: weights beside it were trained on them, outside the results: remove or replace them by hand")
     for folder in args.also:
         show_release(folder, person)
+    if not (holdings or own or person.scans):
+        print(f"nobody of the name {person.key} is known here: is it the label of the index?")
     if not args.delete:
         print("nothing was changed (add --delete)")
         return EXIT_OK
+    check_place(results, args.workdir)
     if not (args.yes or _confirmed(person)):
         print("nothing was changed")
         return EXIT_FAILURE
-    return delete(results, person, holdings, own, delete_models=args.delete_models)
+    return delete(results, person, holdings, own, workdir=args.workdir, delete_models=args.delete_models)
 
 
-def person_of(results: Path, name: str) -> Person:
-    """Return the person a command line names, with the scans the index knows.
+def check_place(results: Path, workdir: Path) -> None:
+    """Refuse to change anything while Snakemake runs, or from a folder where records name files otherwise.
 
     Raises
     ------
     ConfigError
-        The name is not ``DATASET/SUBJECT``.
+        It is so.
     """
-    dataset, _, subject = name.partition("/")
-    subject = subject.removeprefix("sub-")
-    if not dataset.isalnum() or not subject or "/" in subject:
-        raise ConfigError("nobody is named", name, "it is not DATASET/SUBJECT", "write e.g. demo/01")
-    from boldmill.index.read import read_index
-    from boldmill.paths import Layout
-
-    scans = read_index(results).scans if Layout.at(results).index.is_file() else []
-    owners = {scan.dataset for scan in scans if scan.subject == subject}
-    own = [scan.scan_id for scan in scans if (scan.dataset, scan.subject) == (dataset, subject)]
-    return Person(dataset, subject, own, roots=roots_of(results, dataset), only=owners == {dataset})
-
-
-def roots_of(results: Path, dataset: str) -> list[str]:
-    """Return the folders a data set was indexed from, as records name them."""
-    import json
-
     from boldmill.atomic import read_json
     from boldmill.paths import Layout
     from boldmill.provenance.record import prov_path, shown
 
-    record = prov_path(Layout.at(results).index)
-    if not record.is_file():
-        return []
-    entries = json.loads(read_json(record)["settings"])["config"].get("datasets", [])
-    return [shown(entry["root"]) for entry in entries if entry["name"] == dataset]
+    home = workdir / ".snakemake"
+    if locks := [path for path in (home / "locks").glob("*.lock") if path.stat().st_size]:
+        why = "Snakemake runs here, and would write their data again"
+        raise ConfigError("not now", locks[0], why, "wait for it; if none runs any more: snakemake --unlock")
+    index = Layout.at(results).index
+    named = [item["path"] for item in read_json(prov_path(index))["outputs"]] if prov_path(index).is_file() else []
+    if named and shown(index) not in named:
+        why = f"records name the index otherwise than {shown(index)}, and could not follow"
+        raise ConfigError("not from here", Path.cwd(), why, "run it in the folder where Snakemake runs")
+    if not home.is_dir():
+        print(f"{home}: is not there, so Snakemake's logs are not looked through (--workdir DIR)")
 
 
 def show(holdings: list[Holding], own: list[Path], results: Path) -> None:
@@ -163,13 +164,38 @@ def show_release(folder: Path, person: Person) -> None:
         )
 
 
-def delete(results: Path, person: Person, holdings: list[Holding], own: list[Path], *, delete_models: bool) -> int:
+def lists_elsewhere(results: Path, person: Person) -> list[str]:
+    """Return the lists of pre-training outside the results (imported weights) that name the person."""
+    from boldmill.atomic import read_json
+    from boldmill.paths import Layout
+    from boldmill.provenance.ledger import Ledger
+    from boldmill.provenance.record import shown
+    from boldmill.train.checkpoint import SUBJECTS
+
+    if not Layout.at(results).ledger.is_file():
+        return []
+    try:
+        paths = Ledger.load(results).paths
+    except BoldmillError as error:  # it is written anew in the end
+        print(f"weights outside the results were not looked for: {error}")
+        return []
+    found = []
+    for path in map(Path, paths):
+        if path.name == SUBJECTS and path.is_file() and not path.is_relative_to(shown(results)):
+            with suppress(ValueError, KeyError, TypeError):
+                found += [path.as_posix()] if person.key in read_json(path)["subjects"] else []
+    return found
+
+
+def delete(
+    results: Path, person: Person, holdings: list[Holding], own: list[Path], *, workdir: Path, delete_models: bool
+) -> int:
     """Remove the person, say what follows, and look once more; exit 1 where something is left."""
     from boldmill.provenance.remove import carry_out
 
     date = datetime.now(UTC).isoformat(timespec="seconds")
     outcome = carry_out(results, person, holdings, date=date, delete_models=delete_models)
-    _clean_snakemake(own, person)
+    _clean_snakemake(own, workdir, person)
     print(f"{outcome.deleted} files and folders deleted, {outcome.rewritten} rewritten, {outcome.records} records too")
     again = ["the pages of everybody (cohort, report) and the ledger"]
     if outcome.emptied:
@@ -181,7 +207,7 @@ def delete(results: Path, person: Person, holdings: list[Holding], own: list[Pat
         print(f"marked, to be trained again: {', '.join(outcome.models)} (--delete-models removes them)")
     print(f"the next run makes again: {'; '.join(again)}; nothing else")
     left = [holding for holding in find(results, person) if holding.action != MARK]
-    left += [Holding(REPORT, Path(path), "of Snakemake") for path in snakemake_files(Path(), person)]  # type: ignore[arg-type]
+    left += [Holding(REPORT, PurePosixPath(path), "of Snakemake") for path in snakemake_files(workdir, person)]
     for holding in left:
         print(f"LEFT: {holding.path} ({holding.what})")
     return EXIT_FAILURE if left else EXIT_OK
@@ -193,12 +219,13 @@ def _confirmed(person: Person) -> bool:
     return input(f"Remove {person.key} for good? Write the name again: ").strip() == person.key
 
 
-def _clean_snakemake(paths: Iterable[Path], person: Person) -> None:
+def _clean_snakemake(paths: Iterable[Path], workdir: Path, person: Person) -> None:
     """Take the name out of Snakemake's logs; remove its records of files that are gone."""
     from boldmill.provenance.cut import redact_text
 
     for path in paths:
-        if "log" in path.parts or "slurm_logs" in path.parts:
+        inside = path.relative_to(workdir).as_posix()
+        if {"log", "slurm_logs"} & set(path.relative_to(workdir).parts) and not person.named_in(inside):
             redact_text(path, person)
         else:
             path.unlink()

@@ -2,18 +2,25 @@
 
 For every checkpoint below the results (models, variants of an ablation, imported weights) and every table made with it:
 
-  pre-training   subjects.json beside the weights, held against the snapshot it was trained on: everybody in it must be
-                 in a training or validation split there
+  pre-training   subjects.json beside the weights, as its record knows it, held against the snapshot it was trained on:
+                 nobody in it may be held out there
   tested         the subjects in predictions.parquet that the model itself was scored on; of few-shot and zero-shot
                  tables, which keep no predictions, everybody their snapshot holds out
   overlap        the tested who, or a member of whose family (where the data set names families), were in pre-training,
                  and those whose raw files have the very bytes of a subject in pre-training under another name
 
-Whether one person takes part in two data sets under different labels cannot be known from labels; only equal bytes and
-families are found. Weights that a user vouches for (`import-weights --unseen-data`) are named as such. Snapshots that
-hold out somebody a model has seen are named, for it must not be tested there.
+Whether one person takes part in two data sets cannot be known from labels: only equal bytes and families are found.
+Tested people who have the label of somebody of another data set in pre-training are named: series of one study from two
+pipelines look like that, and so do two studies that count from 01. Weights that a user vouches for (`import-weights
+--unseen-data`) are named as such. Snapshots that hold out somebody a model has seen are named, for it must not be
+tested there.
 
-Exit status: 0 no overlap, 1 overlap, or a tested model whose pre-training nobody lists, 2 the command line is wrong.
+A table about which nothing can be said is named, and is no proof: its weights are gone or were trained again since, its
+predictions, its snapshot or its list of subjects are missing or others than it was made with, the ledger does not know
+it as it is.
+
+Exit status: 0 no overlap, 1 overlap, or a tested model or a table of which it cannot be told, 2 the command line is
+wrong.
 
 Example:
   boldmill audit leakage
@@ -22,30 +29,27 @@ Example:
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from boldmill.atomic import read_json
 from boldmill.errors import EXIT_FAILURE, EXIT_OK, ConfigError
 from boldmill.evaluate.cohort import HELDOUT, group_of
 from boldmill.evaluate.leakage import overlap, pretraining_subjects
 from boldmill.provenance.claims import CONFIG, WEIGHTS, checkpoints, manifests, renamed
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.record import SUFFIX, shown
+from boldmill.provenance.tested import SPLIT_TABLES, not_as_recorded, read_dict, tables_of
 from boldmill.provenance.withdrawn import note as withdrawn
-from boldmill.train.checkpoint import UNSEEN
+from boldmill.train.checkpoint import SUBJECTS, UNSEEN
 
-PREDICTIONS = "predictions.parquet"
-RANDOM = "_random"
-"""Part of the names of methods with random weights: they saw nobody."""
-SPLIT_TABLES = ("few_shot", "zero_shot")
+TABLES = ("evaluate/*/metrics.tsv", "evaluate/*/few_shot.tsv", "evaluate/*/zero_shot.tsv", "ablation/*/metrics.tsv")
+NO_MODEL = "(no weights)"
 NAMED = 10
 CANNOT_KNOW = (
-    "whether one person takes part in two data sets under different labels cannot be known from labels: "
+    "whether one person takes part in two data sets cannot be known from labels: "
     "only equal raw files and families are found"
 )
 
@@ -56,6 +60,15 @@ class People:
 
     groups: dict[str, str]
     sources: dict[str, set[str]]
+    damaged: int = 0
+
+    def limits(self, trained: frozenset[str]) -> list[str]:
+        """Return what could not be compared."""
+        lost = sum(1 for subject in trained if not self.sources.get(subject))
+        notes = [f"{lost} of its pre-training are in no shard: their raw files cannot be compared"] if lost else []
+        return notes + (
+            [f"{self.damaged} shards of scans cannot be read: who is in them is not compared"] * (self.damaged > 0)
+        )
 
     def same_bytes(self, tested: set[str], trained: frozenset[str]) -> set[str]:
         """Return the tested who have a raw file of somebody in pre-training under another name."""
@@ -65,7 +78,7 @@ class People:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One model and one table made with it (or none)."""
+    """One model and one table made with it (or none); ``unknown`` says why of the table nothing can be told."""
 
     model: str
     table: str
@@ -74,11 +87,12 @@ class Finding:
     overlap: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unproved: bool = False
+    unknown: str = ""
 
     @property
     def bad(self) -> bool:
         """Whether the audit fails."""
-        return bool(self.overlap) or (self.unproved and self.tested > 0)
+        return bool(self.overlap or self.unknown) or (self.unproved and self.tested > 0)
 
 
 def read_people(results: Path) -> People:
@@ -88,17 +102,21 @@ def read_people(results: Path) -> People:
 
     groups: dict[str, str] = {}
     sources: dict[str, set[str]] = {}
+    damaged = 0
     places = ("shards/scans/bucket-*.parquet", "datasets/*/shards/scans/bucket-*.parquet")  # frozen ones too
     for path in sorted(path for place in places for path in results.glob(place)):
         try:
             table = pq.read_table(path, columns=["dataset", "subject", "family", "source_sha256"])
         except (pa.ArrowException, OSError, KeyError):
-            continue  # damaged: `audit verify` names it
+            damaged += 1  # `audit verify` names it
+            continue
         for row in table.to_pylist():
             subject = f"{row['dataset']}/{row['subject']}"
-            groups[subject] = group_of(row["dataset"], subject, row["family"])
+            group = group_of(row["dataset"], subject, row["family"])
+            if group != subject or subject not in groups:  # a family that a later table no longer names still counts
+                groups[subject] = group
             sources.setdefault(subject, set()).update(row["source_sha256"] or ())
-    return People(groups=groups, sources=sources)
+    return People(groups=groups, sources=sources, damaged=damaged)
 
 
 def audit(results: Path, ledger: Ledger) -> list[Finding]:
@@ -108,16 +126,35 @@ def audit(results: Path, ledger: Ledger) -> list[Finding]:
     found: list[Finding] = []
     for weights in sorted({shown(path): path for path in (*checkpoints(results), *imported)}.items()):
         found += _model(*weights, ledger, people, snapshots)
-    return found
+    seen = {one.table for one in found}
+    return found + [one for one in _others(results, ledger) if one.table not in seen]
+
+
+def _others(results: Path, ledger: Ledger) -> Iterator[Finding]:
+    """Yield the tables that no weights that are there made, of the ledger and of the results folder."""
+    known = set()
+    for row in ledger.outputs.table.select(["path", "stage", "record"]).to_pylist():
+        table = row["record"].removesuffix(SUFFIX)
+        if row["path"] == table and row["stage"] in ("evaluate", *SPLIT_TABLES):
+            known.add(table)
+            why = "the weights it was made with are not there, or are named otherwise from this folder"
+            yield Finding(model=NO_MODEL, table=table, pretraining=0, tested=0, unknown=why)
+    for path in sorted(shown(path) for pattern in TABLES for path in results.glob(pattern)):
+        if path not in known:
+            why = "the ledger does not know it: run `snakemake audit`"
+            yield Finding(model=NO_MODEL, table=path, pretraining=0, tested=0, unknown=why)
 
 
 def _model(
     name: str, weights: Path, ledger: Ledger, people: People, snapshots: list[dict[str, Any]]
 ) -> Iterator[Finding]:
-    config = _json(weights.with_name(CONFIG))
+    config = read_dict(weights.with_name(CONFIG))
     try:
         trained = pretraining_subjects(weights)
-        unproved, notes, seen_heldout = False, *_against_snapshot(weights, config, trained, snapshots, people)
+        notes, seen_heldout = _against_snapshot(weights, config, trained, snapshots, people)
+        why = not_as_recorded(weights.with_name(SUBJECTS), ledger)
+        unproved, notes = bool(why), [*([f"unproved: its list of pre-training {why}"] if why else []), *notes]
+        notes += people.limits(trained)
     except ConfigError as error:
         trained, unproved, notes, seen_heldout = frozenset(), True, [f"unproved: {error.why}"], []
     if config.get(UNSEEN):
@@ -129,15 +166,26 @@ def _model(
         both = overlap(held, trained, people.groups)
         if both and str(snapshot.get("id")) != renamed(weights, str(config.get("snapshot"))):
             notes.append(f"must not be tested on snapshot {snapshot.get('name')}: it holds out {len(both)} it has seen")
-    tables = list(_tables(name, config, ledger))
+    tables = list(tables_of(name, weights, config, ledger))
     if seen_heldout or not tables:
         table = "its own snapshot" if seen_heldout else "not tested"
         yield Finding(model=name, table=table, pretraining=len(trained), tested=0, overlap=seen_heldout, notes=notes,
                       unproved=unproved)  # fmt: skip
-    for table, tested in tables:
-        seen = {*overlap(tested, trained, people.groups), *people.same_bytes(tested, trained)}
-        yield Finding(model=name, table=table, pretraining=len(trained), tested=len(tested), overlap=sorted(seen),
-                      notes=notes, unproved=unproved)  # fmt: skip
+    for one in tables:
+        seen = {*overlap(one.subjects, trained, people.groups), *people.same_bytes(one.subjects, trained)}
+        alike = namesakes(one.subjects - seen, trained)
+        yield Finding(model=name, table=one.table, pretraining=len(trained), tested=len(one.subjects),
+                      overlap=sorted(seen), notes=[*notes, *alike], unproved=unproved, unknown=one.unknown)  # fmt: skip
+
+
+def namesakes(tested: set[str], trained: frozenset[str]) -> list[str]:
+    """Return a note on the tested who have the label of somebody of another data set in pre-training."""
+    labels = {who.partition("/")[2]: who for who in sorted(trained)}
+    alike = sorted(who for who in tested - trained if who.partition("/")[2] in labels)
+    if not alike:
+        return []
+    pair = f"{alike[0]} and {labels[alike[0].partition('/')[2]]}"
+    return [f"{len(alike)} tested have the label of somebody of another data set in pre-training ({pair}): the same?"]
 
 
 def _against_snapshot(
@@ -155,43 +203,6 @@ def _against_snapshot(
     return [], overlap(held, trained, people.groups)
 
 
-def _tables(name: str, config: dict[str, Any], ledger: Ledger) -> Iterator[tuple[str, set[str]]]:
-    """Yield every table made with a checkpoint and the subjects it was tested on."""
-    for record in sorted({record for record, _, _ in ledger.readers_of([name])}):
-        out = Path(record.removesuffix(SUFFIX))
-        row = ledger.row(out.as_posix())
-        stage = row["stage"] if row else ""
-        if stage == "evaluate":
-            yield out.as_posix(), _predicted(out.with_name(PREDICTIONS), out, str(config.get("model")))
-        elif stage in SPLIT_TABLES:
-            inputs = [item["path"] for item in ledger.inputs_of(record)]
-            subjects = (_json(Path(path)).get("subjects") for path in inputs if path.endswith("manifest.json"))
-            yield out.as_posix(), {s for one in subjects for s, split in (one or {}).items() if split == HELDOUT}
-
-
-def _predicted(predictions: Path, metrics: Path, model: str) -> set[str]:
-    """Return the subjects that methods of the model itself, with its trained weights, were scored on."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with open(metrics, encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle, delimiter="\t"))
-    own = {row["method"] for row in rows if row.get("model") == model and RANDOM not in row["method"]}
-    try:
-        table = pq.read_table(predictions, columns=["method", "subject"]).to_pylist()
-    except (pa.ArrowException, OSError):
-        return set()
-    return {str(row["subject"]) for row in table if row["method"] in own}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def lines(found: list[Finding]) -> Iterator[str]:
     """Yield the table, and below it who overlaps and what else is to be said."""
     yield f"{'pre-training':>12} {'tested':>7} {'overlap':>8}  model -> table"
@@ -201,6 +212,8 @@ def lines(found: list[Finding]) -> Iterator[str]:
         if one.overlap:
             more = f" and {len(one.overlap) - NAMED} more" if len(one.overlap) > NAMED else ""
             yield f"{one.model} -> {one.table}: seen in pre-training: {', '.join(one.overlap[:NAMED])}{more}"
+        if one.unknown:
+            yield f"{one.model} -> {one.table}: cannot be told: {one.unknown}"
     yield from dict.fromkeys(f"{one.model}: {note}" for one in found for note in one.notes)
 
 

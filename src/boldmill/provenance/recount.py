@@ -6,7 +6,7 @@ A new snapshot would deal the splits again, and might move others; a cut one mus
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,26 @@ def is_snapshot(results: Path, path: Path) -> bool:
 
 
 def recount(
-    results: Path, person: Person, before: Callable[[Path], str], changed: Changed
+    results: Path,
+    person: Person,
+    before: Callable[[Path], str],
+    changed: Changed,
+    renamed: Mapping[str, str],
+    rename: Callable[[str, str], None],
 ) -> dict[str, dict[str, Any]]:
     """Bring every manifest, and every list of frozen shards, up to date.
 
-    Returned are path -> identity ``before``, and what its record notes now (``snapshot``, ``counts`` or ``shards``).
+    Returned are path -> what its record notes now (``snapshot``, ``counts`` or ``shards``), also of those that an
+    earlier call, which was killed, brought up to date.
 
     Parameters
     ----------
     before : callable
         Notes the hash of a file that is about to change.
+    renamed : mapping
+        Identity before -> after the cut, of all snapshots so far.
+    rename : callable
+        Notes there that a snapshot is about to get another identity.
     """
     facts: dict[str, dict[str, Any]] = {}
     for path in sorted((results / "datasets").glob("*/manifest.json")):
@@ -42,16 +52,18 @@ def recount(
         left = without(manifest, person)
         left["shards"] = [one for one in (_shard(path.parent, shard, changed) for shard in left["shards"]) if one]
         if left == manifest:
+            if manifest["id"] in renamed.values():
+                facts[shown(path)] = {"snapshot": manifest["id"], "counts": manifest["counts"]}
             continue
         left["counts"] = counts(left, path.parent)
         del left["id"]
         left["id"] = sha256_text(canonical_json(left))[:16]
         digest = before(path)
+        rename(str(manifest["id"]), left["id"])
         with same_time(path):
             write_json(path, left)
         changed.rewrote(path, digest)
-        facts[shown(path)] = {"before": manifest["id"], "snapshot": left["id"], "counts": left["counts"]}
-    renamed = {str(fact["before"]): str(fact["snapshot"]) for fact in facts.values()}
+        facts[shown(path)] = {"snapshot": left["id"], "counts": left["counts"]}
     for path in sorted((results / "datasets").glob("*/shards.json")):  # what a frozen snapshot is made from again
         listed = _read(path, "snapshot", "shards")
         if listed is None:
@@ -63,7 +75,8 @@ def recount(
             with same_time(path):
                 write_json(path, left)
             changed.rewrote(path, digest)
-            facts[shown(path)] = {"before": listed["snapshot"], "snapshot": left["snapshot"], "shards": len(kept)}
+        if left["snapshot"] in renamed.values():
+            facts[shown(path)] = {"snapshot": left["snapshot"], "shards": len(kept)}
     return facts
 
 

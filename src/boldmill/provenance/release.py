@@ -121,11 +121,30 @@ def gather(results: Path, project: str) -> Release:
     ledger = _Ledger(results)
     if not ledger.records:
         raise BoldmillError("nothing to export", ledger.path, "no command has written a record", "run `snakemake`")
-    terms = read_terms(results, ledger.datasets)
+    terms = read_terms(results, [*ledger.datasets, *former(results, {str(one["name"]) for one in ledger.datasets})])
     steps = ledger.steps()
     order = {stage: number for number, stage in enumerate(STAGES)}
     steps.sort(key=lambda step: (order.get(step.stage, len(order)), step.stage, step.started, step.digest))
     return Release(project=project, steps=steps, files=ledger.files(), terms=terms)
+
+
+def former(results: Path, known: set[str]) -> list[dict[str, Any]]:
+    """Return the data sets that snapshots hold and the configuration no longer names: their terms still bind."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from boldmill.provenance.claims import manifests
+
+    people = (who for manifest in manifests(results).values() for who in manifest.get("subjects", {}))
+    names = {who.partition("/")[0] for who in people} - known
+    licences: dict[str, str] = {}
+    for path in sorted(results.glob("datasets/*/shards/scans/*.parquet")) if names else ():
+        try:
+            rows = pq.read_table(path, columns=["dataset", "licence"]).to_pylist()
+        except (pa.ArrowException, OSError, KeyError):  # damaged: `audit verify` names it
+            continue
+        licences |= {row["dataset"]: str(row["licence"] or "") for row in rows}
+    return [{"name": name, "root": "", "licence": licences.get(name, "")} for name in sorted(names)]
 
 
 class _Ledger:

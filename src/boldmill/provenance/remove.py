@@ -1,7 +1,7 @@
 """Carry out a withdrawal: delete what is theirs, cut them out of what is shared, and let records and ledger follow.
 
-The tombstone comes first, and the hashes of files before they change are kept in a journal until all is done: a call
-that was killed is made again and goes on.
+The journal (:mod:`boldmill.provenance.journal`) and the tombstone come first: a call that was killed is made again and
+goes on.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from boldmill.atomic import canonical_json, read_json, sha256_file, write_text
 from boldmill.paths import Layout
-from boldmill.provenance import withdrawn
-from boldmill.provenance.cut import cached, cut_json, cut_lines, cut_rows, redact_text, same_time
+from boldmill.provenance import journal, withdrawn
+from boldmill.provenance.claims import WEIGHTS, checkpoints, renamed, snapshot_of
+from boldmill.provenance.cut import cached, cut_json, cut_lines, cut_rows, folders_of, is_json, redact_text, same_time
 from boldmill.provenance.follow import Changed, follow, rewrite, sound
 from boldmill.provenance.holdings import AGAIN, CUT, DELETE, MARK, REDACT, ROWS, Holding
-from boldmill.provenance.person import Person
+from boldmill.provenance.person import Person, of_somebody
 from boldmill.provenance.record import Recorder, prov_path, render, shown
 from boldmill.provenance.recount import is_snapshot, recount
 from boldmill.stages import Settings
 
-JOURNAL = "forget.journal"
 SETTINGS = canonical_json({"stage": "forget", "version": 1, "config": {}, "overrides": {}})
 
 
@@ -56,32 +56,32 @@ def carry_out(results: Path, person: Person, holdings: Iterable[Holding], *, dat
     """
     holdings = list(holdings)
     counts = Counter(holding.action for holding in holdings)
-    models = sorted({_model_of(results / holding.path) for holding in holdings if holding.action == MARK})
+    knew = {_model_of(results / holding.path) for holding in holdings if holding.action == MARK}
+    work = _Work(results, person, Changed(), knew)
+    models = sorted(folder for folder in work.models if folder.is_dir())
     numbers = {"scans": len(person.scans), "deleted": counts[DELETE], "rewritten": counts[CUT], "models": len(models)}
     withdrawn.bury(results, person.dataset, person.subject, date=date, counts=numbers)
-    work = _Work(results, person, Changed())
     for holding in holdings:
         if holding.action in (CUT, REDACT):
             work.cut(results / holding.path)
     work.empty_buckets()
-    facts = recount(results, person, work.before, work.changed)
-    pairs = [(str(fact.pop("before")), str(fact["snapshot"])) for fact in facts.values()]
-    identities = {old: new for old, new in pairs if old != new}
+    facts = recount(results, person, work.before, work.changed, work.identities, work.rename)
     for holding in holdings:
         if holding.action in (DELETE, AGAIN):
             work.delete(results / holding.path)
     for folder in models:
         if delete_models:
             work.delete(folder)
+        if delete_models and folder.parent == results / "models":  # a variant of the ablation has its own beside it
             work.delete(results / "evaluate" / folder.name)
             work.delete(results / "interpret" / folder.name)
     outcome = work.outcome
     outcome.models = [folder.relative_to(results).as_posix() for folder in models]
-    marks = [] if delete_models else _mark(results, person, models, date, identities)
+    marks = _mark(results, person, [] if delete_models else models, date, work.identities)
     outcome.records = follow(results, person, work.changed, date=date, facts=facts)
     _record(results, marks)
     _ledger(results)
-    (results / "provenance" / JOURNAL).unlink(missing_ok=True)
+    journal.path_of(results).unlink(missing_ok=True)
     return outcome
 
 
@@ -91,25 +91,50 @@ def _model_of(weights: Path) -> Path:
 
 
 class _Work:
-    """The files of one withdrawal."""
+    """The files of one withdrawal; what a call that was killed knew and did is read from its journal.
 
-    def __init__(self, results: Path, person: Person, changed: Changed) -> None:
+    Attributes
+    ----------
+    models : set of Path
+        Folders of the models that were trained on the person: their lists of subjects no longer tell it.
+    identities : dict
+        Identity of a snapshot before -> after the cut.
+    buckets : set of int
+        Buckets they were in.
+    """
+
+    def __init__(self, results: Path, person: Person, changed: Changed, models: Iterable[Path]) -> None:
         self.results, self.person, self.changed = results, person, changed
+        self.models, self.identities, self.buckets = set(models), dict[str, str](), set[int]()
         self.outcome = Outcome()
         self._twins: dict[tuple[int, int], Path] = {}
-        self._journal = results / "provenance" / JOURNAL
-        for line in self._journal.read_text(encoding="utf-8").splitlines() if self._journal.is_file() else ():
-            path, digest = json.loads(line)
-            changed.rewrote(Path(path), digest)
+        known = journal.read(results)
+        for path, said in (line for line in known if isinstance(line, list)):
+            if said not in (journal.FILE, journal.FOLDER):
+                changed.rewrote(Path(path), said)
+            elif not Path(path).exists():  # one that was made again since is as it is
+                (changed.removed if said == journal.FILE else changed.folders).add(shown(path))
+        if Layout.at(results).index.is_file():
+            from boldmill.index.read import read_index
+
+            self.buckets |= {scan.bucket for scan in read_index(results).scans if person.is_scan(scan.scan_id)}
+        for line in (line for line in known if isinstance(line, dict)):
+            self.buckets |= set(line.get("buckets", ()))
+            self.models |= {results / folder for folder in line.get("models", ())}
+            self.identities |= line.get("renamed", {})
+        about = {name: sorted(getattr(person, name)) for name in ("scans", "files", "names")}
+        folders = sorted(folder.relative_to(results).as_posix() for folder in self.models)
+        journal.note(results, {"person": person.key, **about, "models": folders, "buckets": sorted(self.buckets)})
+
+    def rename(self, before: str, after: str) -> None:
+        """Note that a snapshot is about to get another identity."""
+        self.identities[before] = after
+        journal.note(self.results, {"renamed": {before: after}})
 
     def before(self, path: Path) -> str:
         """Return the hash of a file that is about to change, and write it down."""
         digest = sha256_file(path)
-        self._journal.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._journal, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps([path.as_posix(), digest]) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
+        journal.note(self.results, [path.as_posix(), digest])
         return digest
 
     def cut(self, path: Path) -> None:
@@ -128,7 +153,7 @@ class _Work:
             self._cut_index(path)
         elif path.suffix == ".parquet":
             cut_rows(path, self.person, self._texts(path))
-        elif path.suffix == ".json":
+        elif path.suffix == ".json" and is_json(path):
             cut_json(path, self.person, _tidy(path))
         elif path.relative_to(self.results).as_posix() in ROWS:
             cut_lines(path, self.person)
@@ -189,7 +214,10 @@ class _Work:
         return {scan.partition("_")[0] for scan in scans}
 
     def empty_buckets(self) -> None:
-        """Remove files of buckets nobody is in any more (or nobody with images), and folders of an empty data set."""
+        """Remove files of their buckets that nobody is in any more (or nobody with images).
+
+        Buckets they never were in stay, whatever the index says of them: they are other people's.
+        """
         layout = Layout.at(self.results)
         if not layout.index.is_file():
             return
@@ -197,26 +225,36 @@ class _Work:
 
         index = read_index(self.results)
         alive, images = set(index.buckets()), set(index.preprocessed_buckets())
-        for path in sorted(self.results.rglob("bucket-*")):
-            number = re.match(r"bucket-(\d+)\.", path.name)
-            kind = path.relative_to(self.results).parts[0]
-            if not number or kind in ("datasets", "logs", "benchmarks", "index"):
-                continue
-            of_images = kind in ("preprocess", "flatmap", "reports")
-            if int(number[1]) not in (images if of_images else alive):
-                self.delete(path)
-                self.outcome.emptied.append(int(number[1]))
+        for kind in ("preprocess", "parcellate", "flatmap", "reports", "shards"):
+            gone = self.buckets - (alive if kind in ("parcellate", "shards") else images)
+            for path in sorted((self.results / kind).rglob("bucket-*")):
+                number = re.match(r"bucket-(\d+)\.", path.name)
+                if number and int(number[1]) in gone:
+                    self.delete(path)
+                    self.outcome.emptied.append(int(number[1]))
         self.outcome.emptied = sorted(set(self.outcome.emptied))
-        if self.person.dataset not in {scan.dataset for scan in index.ok}:
-            for kind in ("derivatives", "preprocess", "parcellate", "flatmap", "reports"):
+        if self.person.dataset in {scan.dataset for scan in index.ok}:
+            return
+        for kind in ("derivatives", "preprocess", "parcellate", "flatmap", "reports"):
+            if not self._others(kind):
                 self.delete(self.results / kind / self.person.dataset)
+
+    def _others(self, kind: str) -> bool:
+        """Return whether somebody else has files in a folder of the data set: one that is no longer indexed, say."""
+        for folder, folders, names in folders_of(self.results / kind / self.person.dataset):
+            base = PurePosixPath(folder.relative_to(self.results).as_posix())
+            if any(of_somebody(name) and not self.person.owns(base / name) for name in (*folders, *names)):
+                return True
+        return False
 
     def delete(self, path: Path) -> None:
         """Remove a file or folder below the results; records follow later: they may tell of other files too."""
         if path.is_dir() and not path.is_symlink():
+            journal.note(self.results, [path.as_posix(), journal.FOLDER])
             self.changed.folders.add(shown(path))
             shutil.rmtree(path)
         elif path.is_symlink() or path.exists():
+            journal.note(self.results, [path.as_posix(), journal.FILE])
             self.changed.removed.add(shown(path))
             path.unlink()
         else:
@@ -252,9 +290,15 @@ def _tidy(path: Path) -> Any:
 
 
 def _mark(results: Path, person: Person, models: list[Path], date: str, identities: dict[str, str]) -> list[Path]:
+    """Mark the models that knew the person, and tell all others under which identity their snapshot goes on."""
     salt = withdrawn.salt_file(results).read_text(encoding="utf-8").strip()
     who = withdrawn.fingerprint(salt, person.dataset, person.subject)
-    return [withdrawn.mark(folder, who, date=date, snapshots=identities) for folder in models]
+    marks = [withdrawn.mark(folder, who, date=date, snapshots=identities) for folder in models]
+    for folder in (weights.parent for weights in checkpoints(results) if weights.parent not in models):
+        now = renamed(folder / WEIGHTS, snapshot_of(folder / WEIGHTS))
+        if now in identities or now in identities.values():  # these a call that was killed has told already
+            marks.append(withdrawn.mark(folder, None, date=date, snapshots=identities))
+    return marks
 
 
 def _record(results: Path, marks: list[Path]) -> None:

@@ -99,11 +99,11 @@ def _of_manifest(path: Path, where: dict[str, str], target: str) -> Rows:
 def _of_tsv(path: Path, where: dict[str, str], target: str) -> Rows:
     import csv
 
-    with open(path, encoding="utf-8", newline="") as handle:
-        reader = csv.DictReader(handle, delimiter="\t")
+    with open(path, encoding="utf-8", errors="replace", newline="") as handle:
+        reader = csv.DictReader(handle, delimiter="\t", restkey="(more)", restval="")
         columns = list(reader.fieldnames or [])
         _check(where, columns, target)
-        table = list(reader)
+        table = [{name: str(value) for name, value in row.items()} for row in reader]
     rows = [row for row in table if all(row[name] == value for name, value in where.items())]
     if not rows:
         raise _none(where, {name: {row[name] for row in table} for name in where}, target)
@@ -123,7 +123,11 @@ def _of_parquet(path: Path, where: dict[str, str], target: str) -> Rows:
     _check(where, file.schema_arrow.names, target)
     mask: Any = None
     keys = file.read(columns=list(where))
-    texts = {name: pc.cast(keys.column(name), pa.string()) for name in where}
+    try:
+        texts = {name: pc.cast(keys.column(name), pa.string()) for name in where}
+    except pa.ArrowException as error:
+        why = f"of {', '.join(where)} one is no column of plain values"
+        raise BoldmillError("cannot trace", target, why, "choose by another column, e.g. #scan=...") from error
     for name, value in where.items():
         same = pc.equal(texts[name], value)
         mask = same if mask is None else pc.and_kleene(mask, same)

@@ -71,7 +71,7 @@ def read_terms(results: Path, datasets: Iterable[Mapping[str, Any]]) -> list[Ter
 def _terms(results: Path, entry: Mapping[str, Any]) -> Terms:
     name = str(entry["name"])
     derived = _description(Layout.at(results).derivatives(name))
-    raw = _description(Path(str(entry.get("root") or ".")))
+    raw = _description(Path(str(entry["root"]))) if entry.get("root") else {}
     said = {**derived, **raw}
     known: list[dict[str, Any]] = [one for one in derived.get("SourceDatasets") or [] if isinstance(one, dict)]
     doi = str(raw.get("DatasetDOI") or (known[0].get("DOI") if known else "") or "")

@@ -174,6 +174,63 @@ def test_an_earlier_release_is_replaced_and_a_foreign_folder_is_not(project: Pat
     assert (Path("mine") / "notes.txt").read_text() == "keep me"
 
 
+def test_what_no_export_wrote_is_never_lost(project: Path) -> None:
+    """A release may be a repository by now, or a link to one."""
+    export(Path("results"), Path("release"), project="demo")
+    (Path("release") / ".git").mkdir()
+    with pytest.raises(ConfigError, match=r"beside a release it holds \.git"):
+        export(Path("results"), Path("release"), project="demo")
+    assert (Path("release") / ".git").is_dir()
+    (Path("release") / ".git").rmdir()
+    Path("linked").symlink_to("release")
+    Path("file").write_text("x")
+    for name in ("linked", "file"):
+        with pytest.raises(ConfigError, match="a link or a file"):
+            export(Path("results"), Path(name), project="demo")
+
+
+def carry(*files: tuple[str, str]) -> None:
+    with Recorder(settings("train_brainmass", {}), out=Path("results") / files[0][0]) as record:
+        for name, text in files:
+            record.add_output(Path("results") / name)
+            (Path("results") / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path("results") / name).write_text(text)
+    write_ledger(Path("results"), Layout.at("results").ledger)
+
+
+def test_carried_texts_are_searched_for_folders_of_this_machine(project: Path) -> None:
+    config = canonical_json({"settings": {"init": str(project / "secret" / "w.safetensors")}})
+    carry(("models/m/config.json", config), ("quarantine.tsv", str(project)), ("shards/x.quarantine.json", "{}"))
+    export(Path("results"), Path("release"), project="demo", patterns=["*"])
+    assert leaks(Path("release"), private(Path("results"))) == [
+        "data/models/m/config.json: holds the working directory"
+    ]
+    assert (
+        not Path("release/data/quarantine.tsv").exists() and not Path("release/data/shards/x.quarantine.json").exists()
+    )
+
+
+def test_a_model_that_knew_somebody_who_withdrew_is_no_sound_release(project: Path, capsys) -> None:
+    from boldmill.provenance.withdrawn import mark
+
+    carry(("models/m/model.safetensors", "w"))
+    assert main(["audit", "export", "--out", "release", "--files", "models/*"]) == 0
+    mark(Path("results/models/m"), "0" * 64, date="2999-01-01T00:00:00+00:00", snapshots={})
+    assert main(["audit", "export", "--out", "release", "--files", "models/*"]) == 1
+    assert "data/models/m: trained on 1 person who withdrew consent" in capsys.readouterr().out
+    assert main(["audit", "export", "--out", "release", "--files", "shards/*"]) == 0
+
+
+def test_terms_of_a_data_set_that_only_a_frozen_snapshot_holds_travel(project: Path) -> None:
+    write_json(Layout.at("results").snapshot("first"), {"subjects": {"alpha/1": "train", "gamma/1": "train"}})
+    frozen = Path("results/datasets/first/shards/scans/bucket-000.parquet")
+    frozen.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"dataset": ["gamma"], "licence": ["by agreement only"]}), frozen)
+    release = export(Path("results"), Path("release"), project="demo")
+    assert {terms.dataset: terms.licence for terms in release.terms}["gamma"] == "by agreement only"
+    assert check(Path("release"), results=Path("results")) == []
+
+
 def test_without_a_ledger_it_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(BoldmillError, match="snakemake audit"):
         gather(tmp_path, "demo")
@@ -249,6 +306,8 @@ def test_faults_of_the_files_are_named(project: Path) -> None:
         assert said in found
     shutil.copyfile(Path("release") / METADATA, Path("release") / FILES)
     assert any("cannot be read" in line for line in check(Path("release")))
+    pq.write_table(pa.table({"path": ["x"]}), Path("release") / FILES)
+    assert any("cannot be read" in line or "has no column" in line for line in check(Path("release")))
 
 
 def test_a_leak_is_named(project: Path) -> None:

@@ -16,13 +16,13 @@ import pytest
 
 from boldmill.atomic import read_json, sha256_file, write_json, write_text
 from boldmill.cli import main
-from boldmill.errors import ConfigError
+from boldmill.errors import BoldmillError, ConfigError
 from boldmill.index.read import read_index
 from boldmill.paths import Layout
 from boldmill.provenance import withdrawn
 from boldmill.provenance.claims import checkpoint_claims
-from boldmill.provenance.forget import person_of
 from boldmill.provenance.holdings import DELETE, find
+from boldmill.provenance.known import person_of
 from boldmill.provenance.person import GONE, Person
 from boldmill.provenance.record import Recorder, describe_output, prov_path, render
 from boldmill.provenance.verify import verify
@@ -84,6 +84,10 @@ def without(project: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pa
     project.line(project.people_without(*WHO.split("/")))
     os.chdir(here)
     return folder
+
+
+def die(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def forget(*words: str) -> int:
@@ -211,6 +215,37 @@ def test_models_are_marked_and_say_so(whole: Path) -> None:
     assert WHO not in read_json(weights.with_name("subjects.json"))["subjects"]
 
 
+def test_a_model_that_was_trained_again_is_no_longer_marked(whole: Path) -> None:
+    """Nothing removes the mark: the record of the new training tells that it is over, of each person by itself."""
+    weights = LAYOUT.checkpoint("brainmass")
+    forget()
+    mark = weights.with_name("withdrawn.json")
+    record = read_json(prov_path(weights))
+    write_text(prov_path(weights), render(record | {"started": "2999-01-01T00:00:00.123+00:00"}))
+    assert withdrawn.marked(RESULTS) == {} and "withdrew" not in checkpoint_note(weights)
+    withdrawn.mark(mark.parent, "somebody else", date="2999-01-02T00:00:00+00:00", snapshots={})
+    assert "trained on 1 person who withdrew consent since (last 2999-01-02)" in checkpoint_note(weights)
+    prov_path(weights).unlink()
+    assert "2 people" in checkpoint_note(weights)
+
+
+def test_weights_outside_the_results_are_named(whole: Path, project: ModuleType, capsys) -> None:
+    settings = Settings(json.dumps({"stage": "import-weights", "version": 1, "config": {}, "overrides": {}}))
+    for folder, who in (("theirs", WHO), ("others", "one/ada")):
+        with Recorder(
+            settings, out=write_json(Path("weights") / folder / "subjects.json", {"subjects": [who]})
+        ) as made:
+            write_json(RESULTS / "x" / "note.json", {})
+            made.own.append(RESULTS / "x" / f"{folder}.json")
+            made.add_output(write_json(RESULTS / "x" / f"{folder}.json", {}))
+    project.ledger()
+    assert main(["audit", "forget", WHO]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "weights/theirs/subjects.json: weights beside it were trained on them" in said and "weights/others" not in said
+    )
+
+
 def test_models_go_where_asked(whole: Path) -> None:
     assert forget("--delete-models") == 0
     assert not LAYOUT.checkpoint("brainmass").parent.exists() and not LAYOUT.metrics("brainmass").parent.exists()
@@ -226,8 +261,9 @@ def test_predictions_lose_their_rows_and_metrics_stay(whole: Path) -> None:
     assert LAYOUT.metrics("brainmass").read_bytes() == metrics
 
 
-def test_a_namesake_of_another_data_set_stays(whole: Path) -> None:
+def test_a_namesake_of_another_data_set_stays(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "forget", "one/ada", "--delete", "--yes"]) == 0
+    assert "two/ada has the same label: if it is the same person, forget it too" in capsys.readouterr().out
     assert LAYOUT.ticket("two_sub-ada_task-rest").exists() and not LAYOUT.ticket("one_sub-ada_task-rest").exists()
     subjects = read_json(LAYOUT.snapshot("latest"))["subjects"]
     assert "two/ada" in subjects and "one/ada" not in subjects
@@ -270,6 +306,27 @@ def test_the_first_date_of_a_tombstone_stays(tmp_path: Path) -> None:
     assert rows == [["2026-01-01", "3", "3", "3", "3"], ["2026-06-01", "3", "3", "3", "3"]]
 
 
+def test_tombstones_without_their_salt_stop_everything(whole: Path, project: ModuleType) -> None:
+    """A new salt would recognise nobody, and the next ingest would take everybody in again."""
+    forget()
+    withdrawn.salt_file(RESULTS).unlink()
+    before = withdrawn.tombstones(RESULTS).read_bytes()
+    with pytest.raises(BoldmillError, match="put it back"):
+        withdrawn.Forgotten.read(RESULTS)
+    assert main(["audit", "forget", "one/ada", "--delete", "--yes"]) == 1
+    assert withdrawn.tombstones(RESULTS).read_bytes() == before and not withdrawn.salt_file(RESULTS).exists()
+    assert LAYOUT.ticket("one_sub-ada_task-rest").exists()
+
+
+def test_from_another_folder_nothing_is_changed(whole: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Records name files from where Snakemake runs: from elsewhere they would not follow."""
+    monkeypatch.chdir(tmp_path)
+    words = ["audit", "forget", WHO, "--results", str(whole / "results"), "--workdir", str(whole)]
+    assert main(words) == 0
+    assert main([*words, "--delete", "--yes"]) == 2
+    assert (whole / LAYOUT.ticket("one_sub-bea_task-rest")).exists()
+
+
 def test_pages_of_everybody_go(whole: Path, project: ModuleType) -> None:
     """A table that one command wrote with a page, and that names nobody, stays with its record."""
     page, table = RESULTS / "report" / "index.html", RESULTS / "quarantine.tsv"
@@ -296,6 +353,19 @@ def test_the_last_person_of_a_data_set_takes_its_folders(whole: Path) -> None:
     assert problems() == []
 
 
+def test_files_of_others_stay_though_the_index_no_longer_knows_them(whole: Path, project: ModuleType) -> None:
+    """The data set was taken out of the configuration, and the number of buckets changed: all others' files stay."""
+    mine = write_text(RESULTS / "derivatives" / "two" / "sub-ada" / "x.nii.gz", "x")
+    others = write_text(RESULTS / "derivatives" / "two" / "sub-gus" / "x.nii.gz", "x")
+    orphans = [write_text(RESULTS / kind / "bucket-099.json", "{}") for kind in ("parcellate", "mine")]
+    made = project.config()
+    made = made.model_copy(update={"datasets": [one for one in made.datasets if one.name == "one"]})
+    assert main(["ingest", "--results", "results", "--config-json", stage_json(made, "ingest")]) == 0
+    assert main(["audit", "forget", "two/ada", "--delete", "--yes"]) == 0
+    assert not mine.exists() and others.exists() and all(path.exists() for path in orphans)
+    assert list((RESULTS / "parcellate" / "two").glob("two_sub-gus*"))
+
+
 def test_logs_lose_the_name(whole: Path) -> None:
     log = RESULTS / "logs" / "parcellate" / "bucket-000.log"
     write_text(log, "one_sub-bea: done\nraw/one/sub-bea_task-rest.npy: read\nsub-bea of one: ok\ntwo_sub-ada: done\n")
@@ -306,13 +376,21 @@ def test_logs_lose_the_name(whole: Path) -> None:
     assert own.read_text() == f"rule x: {GONE}\n"
 
 
-def test_the_last_person_of_a_bucket_takes_its_files(project: ModuleType, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_last_person_of_a_bucket_takes_its_files(
+    project: ModuleType, tmp_path: Path, monkeypatch, killed: bool
+) -> None:
     monkeypatch.chdir(tmp_path)
     project.line(project.PEOPLE, n_buckets=64)
     project.ledger()
     bucket = bucket_of("one", "bea", 64)
     assert read_index(RESULTS).scans_in(bucket)[0].subject == "bea" and len(read_index(RESULTS).scans_in(bucket)) == 1
-    forget()
+    if killed:  # after everything of theirs is gone, before the records follow
+        with monkeypatch.context() as patch:
+            patch.setattr("boldmill.provenance.remove.recount", die)
+            with pytest.raises(KeyboardInterrupt):
+                forget()
+    assert forget() == 0
     assert not [p for p in RESULTS.rglob(f"bucket-{bucket:03d}.*") if p.parts[1] != "datasets"]
     shards = {shard["bucket"] for shard in read_json(LAYOUT.snapshot("latest"))["shards"]}
     assert f"bucket-{bucket:03d}" not in shards
@@ -321,19 +399,29 @@ def test_the_last_person_of_a_bucket_takes_its_files(project: ModuleType, tmp_pa
     assert problems() == []
 
 
-def test_a_killed_call_goes_on(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", ["recount", "follow", "_ledger"])
+def test_a_killed_call_goes_on(whole: Path, monkeypatch: pytest.MonkeyPatch, before: str) -> None:
     from boldmill.provenance import remove
 
-    def die(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
+    ids = [read_json(LAYOUT.snapshot(name))["id"] for name in ("first", "latest")]
+    log = write_text(RESULTS / "report" / "late.txt", "sub-bea: the label is unique\n")
+    page = write_text(RESULTS / "report" / "index.html", "one_sub-bea")
+    with Recorder(Settings(json.dumps({"stage": "report", "version": 1, "config": {}, "overrides": {}})), out=log) as r:
+        r.add_output(page)
     with monkeypatch.context() as patch:
-        patch.setattr(remove, "recount", die)
+        patch.setattr(remove, before, die)
         with pytest.raises(KeyboardInterrupt):
             forget()
     assert withdrawn.Forgotten.read(RESULTS).holds("one", "bea")
+    write_text(RESULTS / "logs" / "late.log", "sub-bea: the label is unique\n")
     assert forget() == 0
     assert names(RESULTS) == set() and problems() == []
+    assert list(withdrawn.marked(RESULTS)) == ["models/brainmass"]
+    now = [read_json(LAYOUT.snapshot(name))["id"] for name in ("first", "latest")]
+    mark = read_json(LAYOUT.checkpoint("brainmass").with_name("withdrawn.json"))
+    assert mark["snapshots"] == dict(zip(ids, now, strict=True))
+    assert read_json(prov_path(LAYOUT.snapshot("first")))["snapshot"] == now[0] != ids[0]
+    assert (RESULTS / "logs" / "late.log").read_text() == log.read_text() == f"{GONE}: the label is unique\n"
 
 
 def test_images_of_every_stage_are_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +469,7 @@ def test_a_label_that_is_unique_tells_the_person(whole: Path) -> None:
     assert not person_of(RESULTS, "one/ada").named_in("file sub-ada_bold.nii.gz")  # there are two
 
 
-@pytest.mark.parametrize("name", ["bea", "one/", "one/x/y", "/bea", "../x/bea"])
+@pytest.mark.parametrize("name", ["bea", "one/", "one/x/y", "/bea", "../x/bea", "one/b*", "one/b_ea"])
 def test_a_name_that_is_none_is_refused(whole: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="DATASET/SUBJECT"):
         person_of(RESULTS, name)
@@ -417,6 +505,19 @@ def test_the_audit_says_that_a_model_knew_them(whole: Path, capsys: pytest.Captu
     assert "trained on 1 person who withdrew consent" in capsys.readouterr().out
     main(["audit", "leakage"])
     assert "models/brainmass/model.safetensors: trained on 1 person who withdrew" in capsys.readouterr().out
+
+
+def test_a_model_that_never_knew_them_still_finds_its_snapshot(whole: Path) -> None:
+    """Its snapshot has another identity now; it is not marked as one to be trained again."""
+    weights = LAYOUT.checkpoint("fm_app")
+    write_json(
+        weights.with_name("config.json"), {"model": "fm_app", "snapshot": read_json(LAYOUT.snapshot("first"))["id"]}
+    )
+    assert not list(checkpoint_claims(RESULTS))
+    assert forget() == 0
+    assert main(["audit", "forget", "one/cyd", "--delete", "--yes"]) == 0
+    assert not list(checkpoint_claims(RESULTS))
+    assert "models/fm_app/withdrawn.json" not in {path for path, _ in problems()}
 
 
 def test_a_record_that_was_edited_is_not_made_sound(whole: Path) -> None:

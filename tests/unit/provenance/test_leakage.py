@@ -102,3 +102,129 @@ def test_json_names_everybody(project, capsys) -> None:
     capsys.readouterr()
     assert main(["audit", "leakage", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["overlap"] == ["demo/01", "demo/02"]
+
+
+def few_shot() -> Path:
+    from boldmill.atomic import write_text
+    from boldmill.provenance.record import Recorder
+    from boldmill.stages import Settings
+
+    out, settings = LAYOUT.few_shot("brainmass"), Settings('{"stage":"few_shot","version":1,"config":{}}')
+    with Recorder(settings, out=out, inputs=[LAYOUT.snapshot("latest"), LAYOUT.checkpoint("brainmass")]):
+        write_text(out, "task\n")
+    return out
+
+
+def unknown() -> dict[str, str]:
+    """Table -> why nothing can be told of it; the command fails exactly where there is one."""
+    told = {one.table: one.unknown for one in found() if one.unknown}
+    assert main(["audit", "leakage"]) == (1 if told else 0)
+    return told
+
+
+METRICS = str(LAYOUT.metrics("brainmass"))
+
+
+def test_predictions_that_are_gone_or_edited_prove_nothing(project, capsys) -> None:
+    predictions = LAYOUT.metrics("brainmass").with_name("predictions.parquet")
+    assert unknown() == {}
+    whole = predictions.read_bytes()
+    predictions.unlink()
+    assert unknown() == {METRICS: "predictions.parquet is gone"}
+    assert f"-> {METRICS}: cannot be told: predictions.parquet is gone" in capsys.readouterr().out
+    predictions.write_bytes(whole[:-1] + b"!")
+    assert unknown() == {METRICS: "predictions.parquet is not what was recorded"}
+
+
+def test_predictions_that_lack_a_method_of_the_model_prove_nothing(project) -> None:
+    project.evaluate(tested=())
+    project.ledger()
+    assert unknown() == {METRICS: "predictions.parquet says nobody of brainmass_frozen"}
+
+
+def test_a_model_that_was_trained_again_since_is_not_the_one_that_was_tested(project) -> None:
+    project.model(("demo/01",))
+    LAYOUT.checkpoint("brainmass").write_text("other weights")
+    from boldmill.atomic import read_json, write_text
+    from boldmill.provenance.record import describe_output, prov_path, render
+
+    record = prov_path(LAYOUT.checkpoint("brainmass"))
+    made = read_json(record)
+    write_text(record, render(made | {"outputs": [describe_output(item["path"]) for item in made["outputs"]]}))
+    project.ledger()
+    assert unknown() == {METRICS: "other weights lie there than it was made with: evaluate again"}
+
+
+def test_a_split_table_of_another_snapshot_proves_nothing(project) -> None:
+    few_shot()
+    project.ledger()
+    assert unknown() == {} and {one.tested for one in found()} == {1}
+    project.snapshot("latest", {"demo/01": "train", "demo/02": "heldout", "demo/03": "train", "demo/04": "train"})
+    project.ledger()
+    assert "is another now: evaluate again" in unknown()[str(LAYOUT.few_shot("brainmass"))]
+
+
+def test_a_table_the_ledger_does_not_know_is_named(project) -> None:
+    table = few_shot()
+    assert unknown() == {str(table): "the ledger does not know it: run `snakemake audit`"}
+
+
+def test_a_table_whose_weights_are_gone_is_named(project) -> None:
+    LAYOUT.checkpoint("brainmass").unlink()
+    assert "the weights it was made with are not there" in unknown()[METRICS]
+
+
+def test_a_list_of_subjects_that_was_edited_proves_nothing(project) -> None:
+    write_json(LAYOUT.checkpoint("brainmass").with_name("subjects.json"), {"subjects": ["demo/01"]})
+    (one,) = found()
+    assert one.bad and "unproved: its list of pre-training is not what was recorded" in one.notes
+
+
+def test_a_list_of_subjects_that_is_in_no_record_proves_nothing(project) -> None:
+    from boldmill.atomic import read_json, write_text
+    from boldmill.provenance.record import prov_path, render
+
+    record = prov_path(LAYOUT.checkpoint("brainmass"))
+    made = read_json(record)
+    kept = [item for item in made["outputs"] if not item["path"].endswith("subjects.json")]
+    write_text(record, render(made | {"outputs": kept}))
+    project.ledger()
+    (one,) = found()
+    assert one.bad and "unproved: its list of pre-training is in no record" in one.notes
+
+
+def test_without_its_configuration_nobody_knows_which_rows_are_the_models(project) -> None:
+    LAYOUT.checkpoint("brainmass").with_name("config.json").unlink()
+    assert "config.json beside the weights says ''" in unknown()[METRICS]
+
+
+def test_a_family_that_a_later_table_no_longer_names_still_counts(project) -> None:
+    project.families["04"] = "F1"
+    project.shards(1)
+    frozen = RESULTS / "datasets/first/shards/scans/bucket-001.parquet"
+    frozen.parent.mkdir(parents=True)
+    frozen.write_bytes(LAYOUT.shard("scans", 1).read_bytes())
+    project.families["04"] = ""
+    project.shards(1)
+    project.ledger()
+    assert {one.table: one.overlap for one in found()}[METRICS] == ["demo/04"]
+
+
+def test_the_same_label_in_another_data_set_is_said(project, capsys) -> None:
+    """Two pipelines' series of one study: other bytes, other data set, the same people."""
+    project.evaluate(tested=("demo/04", "gsr/01", "gsr/09"))
+    project.ledger()
+    (one,) = found()
+    assert not one.bad
+    said = "1 tested have the label of somebody of another data set in pre-training (gsr/01 and demo/01): the same?"
+    assert one.notes == [said]
+    assert main(["audit", "leakage"]) == 0 and said in capsys.readouterr().out
+
+
+def test_what_could_not_be_compared_is_said(project) -> None:
+    LAYOUT.shard("scans", 0).write_text("damaged")
+    (one,) = found()
+    assert one.notes == [
+        "2 of its pre-training are in no shard: their raw files cannot be compared",
+        "1 shards of scans cannot be read: who is in them is not compared",
+    ]
