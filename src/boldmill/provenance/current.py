@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,11 @@ from boldmill.stages import STAGES, stage_json
 
 if TYPE_CHECKING:
     from boldmill.config.model import Config
+    from boldmill.index.read import Index
 
 OF_A_MODEL = ("models", "evaluate", "interpret")
 """Folders below the results with one folder per model."""
+BUCKET = re.compile(r"/bucket-(\d+)\.")
 
 
 class Current:
@@ -30,43 +32,57 @@ class Current:
     ----------
     config : Config, optional
         The present configuration; without one only stage versions are compared.
+    index : Index, optional
+        Knows whose overrides the jobs of a bucket read; without one those of any of the data sets will do.
     """
 
-    def __init__(self, config: Config | None) -> None:
-        self.config = config
+    def __init__(self, config: Config | None, index: Index | None = None) -> None:
+        self.config, self.index = config, index
         self._home = shown(config.results) if config is not None else ""
-        self._said: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        self._said: dict[tuple[object, ...], tuple[str, ...]] = {}
 
-    def reasons(self, stage: str, path: str, settings: str) -> tuple[str, ...]:
+    def reasons(self, stage: str, path: str, settings: str, record: str) -> tuple[str, ...]:
         """Return why an output would not be made again as it is, in words; empty where nothing differs.
 
         Parameters
         ----------
-        stage, path, settings : str
-            Stage, path and settings (canonical JSON) of the output, as recorded.
+        stage, path, settings, record : str
+            Stage, path and settings (canonical JSON) of the output, as recorded, and path of its record.
         """
         if stage not in STAGES:
             return ()  # a command of its own, which no configuration drives
         if is_frozen(path) or self._other_snapshot(stage, path):
             return ()
-        place = _place(path, self._home)
-        key = (stage, place, settings)
+        place, owners = _place(path, self._home), self._owners(record)
+        key = (stage, place, settings, *owners)
         if key not in self._said:
-            self._said[key] = tuple(self._judge(stage, place, settings))
+            self._said[key] = tuple(self._judge(stage, place, settings, owners))
         return self._said[key]
+
+    def _owners(self, record: str) -> tuple[frozenset[str] | None, ...]:
+        """Return the data sets whose overrides a job's settings hold (None: of all); several where nobody can tell."""
+        if self.config is None:
+            return (None,)
+        bucket = BUCKET.search(record)
+        if bucket and self.index is not None:
+            return (self.index.datasets_in(int(bucket[1])),)
+        if bucket:
+            return (None, *(frozenset([dataset.name]) for dataset in self.config.datasets))
+        *_, folder, dataset, _name = ("", "", *PurePath(record).parts)
+        return (frozenset([dataset]) if folder == "preprocess" else None,)  # of one subject, or of all data sets
 
     def _other_snapshot(self, stage: str, path: str) -> bool:
         """Return whether a manifest is of a frozen snapshot that the configuration does not name: it stays as it is."""
         return stage == "freeze" and self.config is not None and PurePath(path).parent.name != self.config.snapshot.name
 
-    def _judge(self, stage: str, place: str, settings: str) -> Iterator[str]:
+    def _judge(self, stage: str, place: str, settings: str, owners: Collection[frozenset[str] | None]) -> Iterator[str]:
         recorded = json.loads(settings)
         version = STAGES[stage].version
         if recorded.get("version") != version:
             yield f"stage version {recorded.get('version')} -> {version}"
         if self.config is None:
             return
-        wanted = self._texts(stage, place)
+        wanted = self._texts(stage, place, owners)
         if not wanted:
             yield f"{place} is no longer in the configuration"
             return
@@ -75,8 +91,8 @@ class Current:
         best = min((list(differences(recorded, json.loads(text))) for text in wanted), key=len)
         yield from best
 
-    def _texts(self, stage: str, place: str) -> set[str]:
-        """Return the settings the present configuration gives a stage at a place: of any data set, or of all."""
+    def _texts(self, stage: str, place: str, owners: Collection[frozenset[str] | None]) -> set[str]:
+        """Return the settings the present configuration gives a stage at a place, with the overrides of ``owners``."""
         from boldmill.ablation.variants import evaluation_config, variant_config
         from boldmill.spaces.names import for_atlas
 
@@ -93,7 +109,6 @@ class Current:
             if name not in self._atlases:
                 return set()
             config = config.model_copy(update={"spaces": for_atlas(config.spaces, name)})
-        owners = [None, *([dataset.name] for dataset in config.datasets)]
         return {stage_json(config, stage, owner) for owner in owners}
 
     @cached_property

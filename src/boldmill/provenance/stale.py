@@ -62,7 +62,7 @@ def find(ledger: Ledger, current: Current) -> Stale:
     stage_of = {record: stage for _, stage, _, record, _ in rows}
     own: dict[str, list[str]] = {}  # reasons of the outputs of a record, of whichever
     for path, stage, settings, record, _ in rows:
-        reasons = [*current.reasons(stage, path, settings), *by_record.get(record, [])]
+        reasons = [*current.reasons(stage, path, settings, record), *by_record.get(record, [])]
         if path.endswith(WEIGHTS) and (gone := withdrawn(path)):
             reasons.append(gone)
         if reasons:
@@ -110,7 +110,7 @@ def _changed_raw(ledger: Ledger) -> Iterator[tuple[str, tuple[str, str | None]]]
     first: dict[str, tuple[str, int]] = {}
     for record, path, size in zip(*(inputs.column(n).to_pylist() for n in ("record", "path", "size")), strict=True):
         if path in hashes and record in started:
-            first[path] = min(first.get(path, (started[record], size)), (started[record], size))
+            first[path] = min(first.get(path, (started[record], size)), (started[record], size), key=lambda one: one[0])
     for path, (time, size) in first.items():
         try:
             member = MEMBER in path and not Path(path).exists()
@@ -183,11 +183,19 @@ def open_config(files: list[str] | None) -> Any:
     return load(*(files or ["config.yaml"]))
 
 
+def open_current(config: Any, results: Path) -> Current:
+    """Return what judges outputs by the present configuration, and by the index where there is one."""
+    from boldmill.index.read import read_index
+    from boldmill.paths import Layout
+
+    return Current(config, read_index(results) if Layout.at(results).index.is_file() else None)
+
+
 def run(args: argparse.Namespace) -> int:
     """Print the table; exit 1 where something is stale."""
     config = open_config(args.config)
     results = args.results or Path(config.results if config else "results")
-    found = find(Ledger.load(results), Current(config))
+    found = find(Ledger.load(results), open_current(config, results))
     for path in sorted(found.files) if args.list or args.json else ():
         stage, reasons = found.files[path]
         facts = {"path": path, "stage": stage, "reasons": reasons}

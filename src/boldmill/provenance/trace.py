@@ -39,7 +39,7 @@ from boldmill.provenance.hashing import look
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.record import member_path, shown
 from boldmill.provenance.selection import Rows, choose, parse
-from boldmill.provenance.stale import open_config
+from boldmill.provenance.stale import open_config, open_current
 
 SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)")
 SCAN = re.compile(r"([A-Za-z0-9]+)_sub-([A-Za-z0-9]+)(?:_|$)")
@@ -184,7 +184,9 @@ class Tracer:
         if written != read:
             yield f"stale: made again since; what was read had sha256 {read[:12]}"
         if row is not None:
-            yield from (f"stale: {why}" for why in self.current.reasons(row["stage"], path, row["settings"]))
+            yield from (
+                f"stale: {why}" for why in self.current.reasons(row["stage"], path, row["settings"], row["record"])
+            )
 
 
 def alike(path: str, stage: str) -> str:
@@ -282,7 +284,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the tree."""
     config = open_config(args.config)
     results = args.results or Path(config.results if config else "results")
-    tracer = Tracer(Ledger.load(results), Current(config), depth=args.depth, full=args.full)
+    tracer = Tracer(Ledger.load(results), open_current(config, results), depth=args.depth, full=args.full)
     tree = tracer.trace(args.target)
     if args.json:
         rows = None if tree.rows is None else {

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from boldmill import stages
 from boldmill.atomic import write_json
 from boldmill.cli import main
-from boldmill.config.load import load
+from boldmill.config.load import load, parse
 from boldmill.paths import Layout
 from boldmill.provenance.current import Current
 from boldmill.provenance.hashing import look
@@ -58,6 +59,35 @@ def test_a_key_no_stage_here_reads_makes_nothing_stale(project) -> None:
 def test_a_new_data_set_makes_only_the_index_stale(project) -> None:
     found = stale(datasets=[*project.raw["datasets"], {"name": "more", "root": "raw"}])
     assert set(found) == {"ingest"}
+
+
+def test_an_override_of_one_of_two_data_sets_is_named(project) -> None:
+    """The other one's settings, without it, are those that the outputs were made with."""
+    over = {"name": "demo", "root": "raw", "overrides": {"clean": {"band_high": 0.08}}}
+    found = stale(datasets=[over, {"name": "other", "root": "raw"}])
+    assert any("demo.clean.band_high" in reason for reason in found["preprocess"])
+
+
+def test_settings_of_a_bucket_hold_the_overrides_of_those_who_are_in_it() -> None:
+    names = {"aa": 0.07, "bb": 0.08, "cc": 0.09}
+    config = parse(
+        {
+            "datasets": [
+                {"name": name, "root": "raw", "overrides": {"clean": {"band_high": high}}}
+                for name, high in names.items()
+            ]
+        }
+    )
+    index = SimpleNamespace(datasets_in=lambda bucket: frozenset({"aa", "bb"} if bucket == 0 else {"cc"}))
+    current = Current(config, index)  # type: ignore[arg-type]
+    text = stages.stage_json(config, "preprocess", {"aa", "bb"})
+    path = "results/preprocess/bucket-{}.json"
+    assert current.reasons("preprocess", path.format("000"), text, f"{path.format('000')}.prov.json") == ()
+    assert current.reasons("preprocess", path.format("001"), text, f"{path.format('001')}.prov.json") != ()
+    own = stages.Settings(text).for_dataset("aa")
+    subject = "results/preprocess/aa/sub-1.json"
+    assert current.reasons("preprocess", subject, own, f"{subject}.prov.json") == ()
+    assert current.reasons("preprocess", "results/derivatives/aa/x", text, f"{subject}.prov.json") != ()
 
 
 def test_a_raised_stage_version_is_named(project, monkeypatch) -> None:
