@@ -178,12 +178,14 @@ def read_index(results: str | Path) -> Index:
 
     try:
         table = pq.read_table(path, memory_map=False, use_threads=False)
-    except (pa.ArrowInvalid, OSError) as error:
+        table.validate(full=True)  # a flipped byte can be anywhere, also within a text
+        about = dict(json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}")))
+        schema, digest, n_buckets = about.get("schema"), str(about.get("settings")), int(about.get("n_buckets", 0))
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise ConfigError("cannot read the index", path, str(error), again) from error
-    about = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    if about.get("schema") != SCHEMA or not set(ScanRow._fields) <= set(table.column_names):
-        why = f"it has schema {about.get('schema')}, this version reads {SCHEMA}"
+    if schema != SCHEMA or not set(ScanRow._fields) <= set(table.column_names):
+        why = f"it has schema {schema}, this version reads {SCHEMA}"
         raise ConfigError("cannot read the index", path, why, again)
     columns = [table.column(name).to_pylist() for name in ScanRow._fields]
     scans = list(map(ScanRow._make, zip(*columns, strict=True)))
-    return Index(results, scans, digest=str(about["settings"]), n_buckets=int(about["n_buckets"]))
+    return Index(results, scans, digest=digest, n_buckets=n_buckets)

@@ -15,6 +15,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -205,9 +206,9 @@ def _read_npy(handle: IO[bytes], name: str, size: int) -> Array:
         data = handle.read(n_bytes) if n_bytes <= size else b""
         if len(data) != n_bytes:
             raise ValueError(f"{n_bytes} bytes promised, fewer are there")
-    except ValueError as error:
+        values: Array = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+    except (ValueError, TypeError, SyntaxError, TokenError) as error:  # numpy reads a header as Python literals
         raise DataFault("no array", name, f"it is no sound .npy array ({error})", AGAIN) from error
-    values: Array = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
     return values
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from boldmill.atomic import atomic, canonical_json, sha256_text, write_text
+from boldmill.errors import ConfigError
 from boldmill.index.quarantine import to_tsv
 from boldmill.index.read import METADATA_KEY, SCHEMA, ScanRow
 from boldmill.paths import Layout
@@ -46,6 +47,26 @@ def write_tickets(layout: Layout, tickets: dict[str, dict[str, Any]]) -> tuple[d
     return {name: digest for name, (digest, _) in zip(names, written, strict=True)}, sum(new for _, new in written)
 
 
+def read_tombstones(path: Path) -> list[tuple[str, str, str]]:
+    """Return the rows of a table of tombstones, none where there is none.
+
+    Raises
+    ------
+    ConfigError
+        The table is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        head, *lines = path.read_text(encoding="utf-8").splitlines()
+        if tuple(head.split("\t")) != TOMBSTONES:
+            raise ValueError("its first line names other columns")
+        return [(scan_id, digest, reason) for scan_id, digest, reason in (line.split("\t") for line in lines)]
+    except ValueError as error:
+        fix = "restore it, or delete it (then nothing says any more which scans left the index before)"
+        raise ConfigError("cannot read the tombstones", path, f"it is damaged ({error})", fix) from error
+
+
 def bury(layout: Layout, present: Iterable[str], quarantined: Iterable[str]) -> list[tuple[str, str, str]]:
     """Remove the tickets of scans that are gone; return all tombstones, those of earlier calls included.
 
@@ -55,10 +76,8 @@ def bury(layout: Layout, present: Iterable[str], quarantined: Iterable[str]) -> 
     path = layout.index.parent / "tombstones.tsv"
     alive, refused = set(present), set(quarantined)
     stones: dict[str, tuple[str, str, str]] = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines()[1:]:
-            scan_id, digest, reason = line.split("\t")
-            stones[scan_id] = (scan_id, digest, reason)
+    for row in read_tombstones(path):
+        stones[row[0]] = row
     for entry in os.scandir(folder) if folder.is_dir() else ():
         scan_id = entry.name.removesuffix(".json")
         if entry.name.startswith(".") or not entry.name.endswith(".json") or scan_id in alive:

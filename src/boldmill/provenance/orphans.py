@@ -13,7 +13,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -86,11 +85,10 @@ class Living:
 
 def tombstones(results: Path) -> dict[str, str]:
     """Return scan id -> reason of every scan that left the index."""
-    path = Layout.at(results).index.parent / "tombstones.tsv"
-    if not path.is_file():
-        return {}
-    with open(path, encoding="utf-8", newline="") as handle:
-        return {row["scan_id"]: row["reason"] for row in csv.DictReader(handle, delimiter="\t")}
+    from boldmill.index.write import read_tombstones
+
+    rows = read_tombstones(Layout.at(results).index.parent / "tombstones.tsv")
+    return {scan_id: reason for scan_id, _, reason in rows}
 
 
 def orphans(results: Path, recorded: Iterable[str], index: Index | None) -> list[Orphan]:

@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,12 @@ def main(words: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    try:
-        run(parse_args(["--signals-to-handle", HANDLED_BY_TORCH, *words]))  # type: ignore[no-untyped-call]
-    except ChildFailedError as error:
-        return status_of(error, asked=bool(asked))
+    with TemporaryDirectory(prefix="boldmill-torchrun-") as logs:  # else torch leaves a folder behind with every run
+        options = ["--signals-to-handle", HANDLED_BY_TORCH, "--log-dir", logs]
+        try:
+            run(parse_args([*options, *words]))  # type: ignore[no-untyped-call]
+        except ChildFailedError as error:
+            return status_of(error, asked=bool(asked))
     return EXIT_OK
 
 

@@ -127,6 +127,17 @@ def test_vanished_scan_leaves_a_tombstone_until_it_returns(tree):
     assert tree.table("tombstones.tsv")[0]["reason"] == "no longer in the data sets, or filtered out"
 
 
+@pytest.mark.parametrize("content", [b"", b"scan_id\treason\n", b"scan_id\tticket_sha256\treason\nx\n", b"\xff\n"])
+def test_damaged_tombstones_are_named(tree, content):
+    tree.good("01")
+    tree.ingest()
+    path = tree.results / "index" / "tombstones.tsv"
+    assert path.exists()
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="cannot read the tombstones"):
+        tree.ingest()
+
+
 FAULTS = {
     "truncated gzip": (
         lambda t: t.bold("01").write_bytes(t.bold("01").read_bytes()[:400]),

@@ -77,6 +77,23 @@ def test_foreign_or_damaged_index_is_refused(tmp_path):
         read_index(tmp_path)
 
 
+def test_no_flipped_byte_of_an_index_is_a_traceback(tmp_path):
+    """Nor is it in a value that is no longer a text: whoever reads the rows later would stumble over it."""
+    path = tmp_path / "index" / "runs.parquet"
+    write_index(path, [row(i, ok=i % 3 > 0) for i in range(9)], "d", 64)
+    whole = path.read_bytes()
+    refused = 0
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x80]) + whole[at + 1 :])
+        try:
+            index = read_index(tmp_path)
+        except ConfigError:
+            refused += 1
+            continue
+        "".join(scan.scan_id for scan in index.scans).encode()
+    assert refused > 100
+
+
 def test_same_rows_in_any_order_give_the_same_bytes(tmp_path):
     rows = [row(i) for i in range(50)]
     write_index(tmp_path / "a", rows, "d", 64)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boldmill.config.load import parse
-from boldmill.errors import ConfigError
+from boldmill.errors import ConfigError, DataFault
 from boldmill.index.command import ingest
 from boldmill.index.parcel_tables import read_labels
 from boldmill.index.read import read_index
@@ -182,6 +182,20 @@ def test_a_header_that_promises_more_than_there_is_reads_nothing(study):
     content = npy(series(1)).replace(b"(30, 5), }", b"(99999999999, 5), }")
     path = study.raw({"a.npy": content})
     assert "no sound .npy array" in examine_table(path).series[0].fault
+
+
+def test_no_flipped_byte_of_a_header_is_a_traceback(tmp_path):
+    """numpy reads a header as Python literals, in several ways one after the other."""
+    whole, faults = npy(series(1)), 0
+    for at in range(128):
+        for bit in range(8):
+            path = tmp_path / "a.npy"
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            try:
+                faults += bool(examine_table(path).series[0].fault)
+            except DataFault:
+                faults += 1
+    assert faults > 300
 
 
 def test_a_broken_archive_and_a_damaged_member(study):

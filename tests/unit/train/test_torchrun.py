@@ -49,15 +49,25 @@ def assert_resumes(model: str, out: Path, ranks: int, train: Train, whole: Whole
 
 @pytest.mark.parametrize("model", MODELS)
 def test_usr1_to_the_launcher_stops_its_ranks_and_they_resume_bit_for_bit(
-    model: str, job: Callable[..., dict[str, Any]], train: Train, whole: Whole, tmp_path: Path
+    model: str,
+    job: Callable[..., dict[str, Any]],
+    train: Train,
+    whole: Whole,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given = job(model, tmp_path / "out", 2, pace=[str(tmp_path), 0.5])
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
     launcher = start(given, "--standalone", "--nproc-per-node", "2")
     wait_for(tmp_path, "2-rank-1", launcher)
     launcher.send_signal(signal.SIGUSR1)
     told = launcher.communicate(timeout=120)[1]
     assert launcher.returncode == 143, told
     assert told.count("training stopped on request") == 1
+    # torch's own launcher leaves a folder with every run (the compiler's cache is one for all)
+    assert [path.name for path in scratch.iterdir() if not path.name.startswith("torchinductor")] == []
     assert_resumes(model, tmp_path / "out", 2, train, whole)
 
 
