@@ -14,10 +14,13 @@ def test_folders_above_the_results_choose_no_settings(results: str, tmp_path: Pa
     results = results.format(tmp_path)
     config = parse({"datasets": [{"name": "demo", "root": "raw"}], "models": {"train": ["fm_app"]}, "results": results})
     current = Current(config)
-    shards = stage_json(config, "shards")
-    assert current.reasons("shards", f"{results}/shards/fc/A/bucket-000.parquet", shards) == ()
-    trained = stage_json(config, "train_brainmass")
-    (why,) = current.reasons("train_brainmass", f"{results}/models/brainmass/model.safetensors", trained)
-    assert why == "models/brainmass is no longer in the configuration"
-    (why,) = current.reasons("evaluate", f"{results}/ablation/gone/metrics.tsv", stage_json(config, "evaluate"))
-    assert why == "ablation/gone is no longer in the configuration"
+
+    def reasons(stage: str, name: str) -> tuple[str, ...]:
+        path = f"{results}/{name}"
+        return current.reasons(stage, path, stage_json(config, stage), f"{path}.prov.json")
+
+    assert reasons("shards", "shards/fc/A/bucket-000.parquet") == ()
+    assert reasons("train_brainmass", "models/brainmass/model.safetensors") == (
+        "models/brainmass is no longer in the configuration",
+    )
+    assert reasons("evaluate", "ablation/gone/metrics.tsv") == ("ablation/gone is no longer in the configuration",)
