@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from boldmill.provenance.record import SUFFIX, shown
 PREDICTIONS = "predictions.parquet"
 RANDOM = "_random"
 """Part of the names of methods with random weights: they saw nobody."""
+CONTROLS = tuple(f"zeroshot_f_{name}" for name in ("permuted_text", "permuted_weights", "random_vector"))
+"""Controls of FM-APP's zero-shot ladder (:func:`boldmill.evaluate.zeroshot.ladder`): means over several draws on the
+subjects of its other rungs, without predictions of their own."""
 SPLIT_TABLES = ("few_shot", "zero_shot")
 
 
@@ -86,15 +90,23 @@ def _predicted(metrics: Path, model: str, ledger: Ledger) -> tuple[set[str], str
     models = {row.get("model") for row in rows} - {"baseline", None}
     if models and models != {model}:
         return set(), f"it is of {', '.join(sorted(map(str, models)))}, {CONFIG} beside the weights says '{model}'"
-    scored = [row for row in rows if row.get("model") == model and row.get("metric") != "n/a"]
+    scored = [row for row in rows if row.get("model") == model and _is_number(row.get("value"))]
     own = {row["method"] for row in scored if RANDOM not in row["method"]}
     try:
         table = pq.read_table(predictions, columns=["method", "subject"]).to_pylist()
     except (pa.ArrowException, OSError, KeyError) as error:
         return set(), f"{PREDICTIONS} cannot be read ({type(error).__name__})"
-    lacking = sorted(own - {row["method"] for row in table})
     found = {str(row["subject"]) for row in table if row["method"] in own}
+    silent = own - {row["method"] for row in table}
+    lacking = sorted(method for method in silent if not (found and method.startswith(CONTROLS)))
     return found, f"{PREDICTIONS} says nobody of {lacking[0]}" if lacking else ""
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        return isfinite(float(text or "nan"))
+    except ValueError:
+        return False
 
 
 def read_dict(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from boldmill.cli import main
 from boldmill.evaluate.command import evaluate_task
 from boldmill.evaluate.config import EvaluateConfig, TaskConfig
 from boldmill.evaluate.table import COLUMNS, Predictions
+from boldmill.provenance.tested import CONTROLS
 from boldmill.stages import stage_json
 
 
@@ -88,6 +89,11 @@ def test_fm_app_predictions_and_zero_shot_ladder(checkpoints, manifest, config, 
     assert "score" not in {row["task"] for row in rows if row["method"].startswith("fm_app")}
     assert all(row["text_encoder"].startswith("hashed-512-") for row in rows if row["model"] == "fm_app")
     assert all("largest |label r|" in r["note"] for r in rows if r["method"].startswith("zeroshot_d"))
+
+    # the audit of leakage expects predictions of every method but these
+    shown = set(pq.read_table(out.with_name("predictions.parquet"), columns=["method"])["method"].to_pylist())
+    silent = {row["method"] for row in rows if row["model"] == "fm_app" and row["value"] != "n/a"} - shown
+    assert silent == {f"{control}_{modality}" for control in CONTROLS for modality in ("fmri", "t1w")}
 
     again = tmp_path / "b" / "metrics.tsv"
     assert evaluate("fm_app", checkpoints["fm_app"], manifest, again, config) == 0

@@ -99,12 +99,12 @@ class Project:
             record.note(snapshot=f"id-{snapshot}")
         return out
 
-    def evaluate(self, tested: tuple[str, ...] = ("demo/04",)) -> Path:
+    def evaluate(self, tested: tuple[str, ...] = ("demo/04",), more: str = "") -> Path:
         out, weights = LAYOUT.metrics("brainmass"), LAYOUT.checkpoint("brainmass")
         with Recorder(self.settings("evaluate"), out=out, inputs=[LAYOUT.snapshot("latest"), weights]) as record:
             rows = ["task\tmethod\tmodel\tmetric\tvalue", "group\tfc_logistic\tbaseline\tauc\t0.75"]
             rows += [f"group\tbrainmass_{kind}\tbrainmass\tauc\t0.8" for kind in ("frozen", "random")]
-            write_text(out, "\n".join(rows) + "\n")
+            write_text(out, "\n".join(rows) + "\n" + more)
             methods = [("brainmass_frozen", s) for s in tested] + [("brainmass_random", s) for s in SPLITS]
             table = pa.table({"task": ["group"] * len(methods), "method": [m for m, _ in methods],
                               "subject": [s for _, s in methods]})  # fmt: skip

@@ -142,6 +142,22 @@ def test_predictions_that_lack_a_method_of_the_model_prove_nothing(project) -> N
     assert unknown() == {METRICS: "predictions.parquet says nobody of brainmass_frozen"}
 
 
+def test_controls_of_several_draws_keep_no_predictions_beside_those_of_the_rungs(project) -> None:
+    row = "memory\tzeroshot_f_permuted_text_fmri\tbrainmass\tpearson_r\t0.1\n"
+    project.evaluate(more=row)
+    project.ledger()
+    assert unknown() == {}
+    project.evaluate(tested=(), more=row)
+    project.ledger()
+    assert METRICS in unknown()
+
+
+def test_a_method_that_scored_nobody_needs_no_predictions(project) -> None:
+    project.evaluate(more="memory\tbrainmass_mlp\tbrainmass\tauc\tn/a\n")
+    project.ledger()
+    assert unknown() == {}
+
+
 def test_a_model_that_was_trained_again_since_is_not_the_one_that_was_tested(project) -> None:
     project.model(("demo/01",))
     LAYOUT.checkpoint("brainmass").write_text("other weights")
