@@ -119,7 +119,7 @@ def take(
     from boldmill.shards.splits import Person, assign
     from boldmill.tables import SCHEMA_VERSION
 
-    listed = sorted(known or (_describe(path, folder) for path in shards), key=_place)
+    listed = sorted(known or _describe_all(shards, folder), key=_place)
     twice = [key for key, n in Counter(map(_place, listed)).items() if n > 1]
     if twice:
         raise BoldmillError(
@@ -201,6 +201,16 @@ def _check_fit(shards: Sequence[Path]) -> None:
                     "build all with the same atlas and flat grid: snakemake shards -R parcellate_bucket flatmap_bucket"
                 )
                 raise BoldmillError("shards do not fit together", path, f"its {what} are not those of {where}", fix)
+
+
+def _describe_all(shards: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
+    """Return the entries of shards; they are read by several threads at once, for all of their bytes are hashed."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from boldmill.shards.freeze_command import THREADS
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(lambda path: _describe(path, folder), shards))
 
 
 def _describe(path: Path, folder: Path) -> dict[str, Any]:
