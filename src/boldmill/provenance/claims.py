@@ -19,7 +19,7 @@ def manifests(results: Path) -> dict[str, dict[str, Any]]:
     """Return path -> content of every snapshot manifest that can be read."""
     found = {}
     for path in sorted((results / "datasets").glob("*/manifest.json")):
-        value = _read(path)
+        value = read_dict(path)
         if value:
             found[shown(path)] = value
     return found
@@ -54,10 +54,10 @@ def checkpoint_claims(results: Path) -> Iterator[Claim]:
     ids = {str(manifest.get("id")): path for path, manifest in manifests(results).items()}
     for weights in checkpoints(results):
         config = weights.with_name(CONFIG)
-        said = _read(config).get("snapshot")
+        said = read_dict(config).get("snapshot")
         if said is None:  # imported weights were trained on no snapshot of ours
             continue
-        recorded = _read(prov_path(weights)).get("snapshot")
+        recorded = read_dict(prov_path(weights)).get("snapshot")
         if recorded is not None and recorded != said:
             yield shown(config), f"it names snapshot {said}, but the record of its training says {recorded}"
         elif said not in ids and renamed(weights, str(said)) not in ids:
@@ -66,22 +66,23 @@ def checkpoint_claims(results: Path) -> Iterator[Claim]:
 
 def snapshot_of(weights: Path) -> str:
     """Return the identity of the snapshot that the configuration beside weights names; else nothing."""
-    return str(_read(weights.with_name(CONFIG)).get("snapshot") or "")
+    return str(read_dict(weights.with_name(CONFIG)).get("snapshot") or "")
 
 
 def renamed(weights: Path, snapshot: str) -> str:
     """Return what became of the snapshot a model was trained on, where somebody was cut out of it since."""
     from boldmill.provenance.withdrawn import MARK
 
-    known: dict[str, str] = _read(weights.with_name(MARK)).get("snapshots", {})
+    known: dict[str, str] = read_dict(weights.with_name(MARK)).get("snapshots", {})
     while snapshot in known:
         snapshot = known[snapshot]
     return snapshot
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_dict(path: Path) -> dict[str, Any]:
+    """Return a JSON object; an empty one where there is none that can be read (`verify` names such a file)."""
     try:
         value = read_json(path)
-    except (OSError, ValueError):  # named already, as a file that changed
+    except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -38,10 +38,10 @@ from typing import Any
 from boldmill.errors import EXIT_FAILURE, EXIT_OK, ConfigError
 from boldmill.evaluate.cohort import HELDOUT, group_of
 from boldmill.evaluate.leakage import overlap, pretraining_subjects
-from boldmill.provenance.claims import CONFIG, WEIGHTS, checkpoints, manifests, renamed
+from boldmill.provenance.claims import CONFIG, WEIGHTS, checkpoints, manifests, read_dict, renamed
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.record import SUFFIX, shown
-from boldmill.provenance.tested import SPLIT_TABLES, not_as_recorded, read_dict, tables_of
+from boldmill.provenance.tested import SPLIT_TABLES, not_as_recorded, tables_of
 from boldmill.provenance.withdrawn import note as withdrawn
 from boldmill.train.checkpoint import SUBJECTS, UNSEEN
 

@@ -9,9 +9,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from boldmill.atomic import read_json, sha256_file
+from boldmill.atomic import sha256_file
 from boldmill.evaluate.cohort import HELDOUT
-from boldmill.provenance.claims import CONFIG
+from boldmill.provenance.claims import CONFIG, read_dict
 from boldmill.provenance.ledger import Ledger
 from boldmill.provenance.record import SUFFIX, shown
 
@@ -107,12 +107,3 @@ def _is_number(text: str | None) -> bool:
         return isfinite(float(text or "nan"))
     except ValueError:
         return False
-
-
-def read_dict(path: Path) -> dict[str, Any]:
-    """Return a JSON object; an empty one where there is none that can be read."""
-    try:
-        value = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

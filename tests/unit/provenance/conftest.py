@@ -1,7 +1,10 @@
 """A small project whose every file was written under a Recorder: raw -> ticket -> preprocess -> shards -> snapshot
 -> model -> metrics. Four subjects, two of them of one family, in two buckets; 01, 02 and 03 train, 04 is held out."""
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,6 +128,17 @@ class Project:
         self.model()
         self.evaluate()
         self.ledger()
+
+
+@pytest.fixture(scope="module")
+def withdrawal() -> ModuleType:
+    """The project of two data sets that people withdraw from (withdrawal.py)."""
+    spec = importlib.util.spec_from_file_location("withdrawal", Path(__file__).with_name("withdrawal.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["withdrawal"] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -24,22 +22,12 @@ LAYOUT = Layout.at(RESULTS)
 
 
 @pytest.fixture(scope="module")
-def project() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("withdrawal", Path(__file__).with_name("withdrawal.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["withdrawal"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def finished(project: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(withdrawal: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, here = tmp_path_factory.mktemp("whole"), Path.cwd()
     os.chdir(folder)
-    project.line(project.PEOPLE)
-    project.model()
-    project.ledger()
+    withdrawal.line(withdrawal.PEOPLE)
+    withdrawal.model()
+    withdrawal.ledger()
     os.chdir(here)
     return folder
 

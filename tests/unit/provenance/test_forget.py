@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import shutil
-import sys
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
@@ -38,31 +36,21 @@ LABEL = "HO111"
 
 
 @pytest.fixture(scope="module")
-def project() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("withdrawal", Path(__file__).with_name("withdrawal.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["withdrawal"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def finished(project: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(withdrawal: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole project, with a model and a ledger."""
     folder = tmp_path_factory.mktemp("whole")
     here = Path.cwd()
     os.chdir(folder)
-    project.line(project.PEOPLE)
+    withdrawal.line(withdrawal.PEOPLE)
     for name in ("brainmass", "fm_app"):
-        project.model(name)
+        withdrawal.model(name)
     subjects = LAYOUT.checkpoint("fm_app").with_name("subjects.json")  # this one never saw the person
     left = [who for who in read_json(subjects)["subjects"] if who != WHO]
     write_json(subjects, {"schema": 1, "subjects": left})
     record = read_json(prov_path(LAYOUT.checkpoint("fm_app")))
     record["outputs"] = [describe_output(item["path"]) for item in record["outputs"]]
     write_text(prov_path(LAYOUT.checkpoint("fm_app")), render(record))
-    project.ledger()
+    withdrawal.ledger()
     os.chdir(here)
     return folder
 
@@ -76,12 +64,12 @@ def whole(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.fixture(scope="module")
-def without(project: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def without(withdrawal: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project as it would be had the person never been in it."""
     folder = tmp_path_factory.mktemp("without")
     here = Path.cwd()
     os.chdir(folder)
-    project.line(project.people_without(*WHO.split("/")))
+    withdrawal.line(withdrawal.people_without(*WHO.split("/")))
     os.chdir(here)
     return folder
 
@@ -173,7 +161,7 @@ def test_no_file_is_newer_than_before(whole: Path) -> None:
 
 @pytest.mark.parametrize("linked", [True, False])
 def test_a_frozen_snapshot_is_cut_too_and_stays_one_file_with_its_shards(
-    whole: Path, project: ModuleType, linked: bool
+    whole: Path, withdrawal: ModuleType, linked: bool
 ) -> None:
     """Frozen shards are hard links of the present ones, or copies, where a disk has no links."""
     frozen = LAYOUT.snapshot("first").parent
@@ -197,7 +185,7 @@ def test_a_frozen_snapshot_is_cut_too_and_stays_one_file_with_its_shards(
     Snapshot.load(LAYOUT.snapshot("first")).verify()
     mark = read_json(LAYOUT.checkpoint("brainmass").with_name("withdrawn.json"))
     assert mark["snapshots"] == {before[name]: after[name] for name in before}
-    settings = stage_json(project.config(), "freeze")
+    settings = stage_json(withdrawal.config(), "freeze")
     words = ["--frozen", str(LAYOUT.frozen("first")), "--out", str(LAYOUT.snapshot("first"))]
     assert main(["snapshot", *words, "--config-json", settings]) == 0  # it can be split anew
 
@@ -229,7 +217,7 @@ def test_a_model_that_was_trained_again_is_no_longer_marked(whole: Path) -> None
     assert "2 people" in checkpoint_note(weights)
 
 
-def test_weights_outside_the_results_are_named(whole: Path, project: ModuleType, capsys) -> None:
+def test_weights_outside_the_results_are_named(whole: Path, withdrawal: ModuleType, capsys) -> None:
     settings = Settings(json.dumps({"stage": "import-weights", "version": 1, "config": {}, "overrides": {}}))
     for folder, who in (("theirs", WHO), ("others", "one/ada")):
         with Recorder(
@@ -238,7 +226,7 @@ def test_weights_outside_the_results_are_named(whole: Path, project: ModuleType,
             write_json(RESULTS / "x" / "note.json", {})
             made.own.append(RESULTS / "x" / f"{folder}.json")
             made.add_output(write_json(RESULTS / "x" / f"{folder}.json", {}))
-    project.ledger()
+    withdrawal.ledger()
     assert main(["audit", "forget", WHO]) == 0
     said = capsys.readouterr().out
     assert (
@@ -270,17 +258,17 @@ def test_a_namesake_of_another_data_set_stays(whole: Path, capsys: pytest.Captur
     assert problems() == []
 
 
-def test_the_next_ingest_refuses_them_although_the_raw_data_are_there(whole: Path, project: ModuleType) -> None:
+def test_the_next_ingest_refuses_them_although_the_raw_data_are_there(whole: Path, withdrawal: ModuleType) -> None:
     forget()
     kept = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (RESULTS / "index").rglob("bucket-*.json")}
     assert Path("raw/one/sub-bea_task-rest.npy").exists()
-    project.ingest()
+    withdrawal.ingest()
     (row,) = read_index(RESULTS).quarantined
     assert (row.dataset, row.subject, row.reason, row.site) == ("one", "bea", "consent withdrawn", "")
     assert not LAYOUT.ticket("one_sub-bea_task-rest").exists()
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (RESULTS / "index").rglob("bucket-*.json")} == kept
     assert "two/ada" in {f"{scan.dataset}/{scan.subject}" for scan in read_index(RESULTS).ok}
-    project.ledger()
+    withdrawal.ledger()
     assert problems() == []
 
 
@@ -306,7 +294,7 @@ def test_the_first_date_of_a_tombstone_stays(tmp_path: Path) -> None:
     assert rows == [["2026-01-01", "3", "3", "3", "3"], ["2026-06-01", "3", "3", "3", "3"]]
 
 
-def test_tombstones_without_their_salt_stop_everything(whole: Path, project: ModuleType) -> None:
+def test_tombstones_without_their_salt_stop_everything(whole: Path, withdrawal: ModuleType) -> None:
     """A new salt would recognise nobody, and the next ingest would take everybody in again."""
     forget()
     withdrawn.salt_file(RESULTS).unlink()
@@ -327,7 +315,7 @@ def test_from_another_folder_nothing_is_changed(whole: Path, monkeypatch: pytest
     assert (whole / LAYOUT.ticket("one_sub-bea_task-rest")).exists()
 
 
-def test_pages_of_everybody_go(whole: Path, project: ModuleType) -> None:
+def test_pages_of_everybody_go(whole: Path, withdrawal: ModuleType) -> None:
     """A table that one command wrote with a page, and that names nobody, stays with its record."""
     page, table = RESULTS / "report" / "index.html", RESULTS / "quarantine.tsv"
     settings = Settings(json.dumps({"stage": "report", "version": 1, "config": {}, "overrides": {}}))
@@ -337,7 +325,7 @@ def test_pages_of_everybody_go(whole: Path, project: ModuleType) -> None:
     cohort = RESULTS / "reports" / "cohort.tsv"
     with Recorder(settings, out=cohort):
         write_text(cohort, "scan_id\tdataset\tsubject\none_sub-bea\tone\tbea\n")
-    project.ledger()
+    withdrawal.ledger()
     assert problems() == []
     assert forget() == 0
     assert not page.exists() and not cohort.exists() and table.exists()
@@ -353,12 +341,12 @@ def test_the_last_person_of_a_data_set_takes_its_folders(whole: Path) -> None:
     assert problems() == []
 
 
-def test_files_of_others_stay_though_the_index_no_longer_knows_them(whole: Path, project: ModuleType) -> None:
+def test_files_of_others_stay_though_the_index_no_longer_knows_them(whole: Path, withdrawal: ModuleType) -> None:
     """The data set was taken out of the configuration, and the number of buckets changed: all others' files stay."""
     mine = write_text(RESULTS / "derivatives" / "two" / "sub-ada" / "x.nii.gz", "x")
     others = write_text(RESULTS / "derivatives" / "two" / "sub-gus" / "x.nii.gz", "x")
     orphans = [write_text(RESULTS / kind / "bucket-099.json", "{}") for kind in ("parcellate", "mine")]
-    made = project.config()
+    made = withdrawal.config()
     made = made.model_copy(update={"datasets": [one for one in made.datasets if one.name == "one"]})
     assert main(["ingest", "--results", "results", "--config-json", stage_json(made, "ingest")]) == 0
     assert main(["audit", "forget", "two/ada", "--delete", "--yes"]) == 0
@@ -378,11 +366,11 @@ def test_logs_lose_the_name(whole: Path) -> None:
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_the_last_person_of_a_bucket_takes_its_files(
-    project: ModuleType, tmp_path: Path, monkeypatch, killed: bool
+    withdrawal: ModuleType, tmp_path: Path, monkeypatch, killed: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    project.line(project.PEOPLE, n_buckets=64)
-    project.ledger()
+    withdrawal.line(withdrawal.PEOPLE, n_buckets=64)
+    withdrawal.ledger()
     bucket = bucket_of("one", "bea", 64)
     assert read_index(RESULTS).scans_in(bucket)[0].subject == "bea" and len(read_index(RESULTS).scans_in(bucket)) == 1
     if killed:  # after everything of theirs is gone, before the records follow
