@@ -237,6 +237,7 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
     config = parse(raw)
     if not config.datasets:
         raise ConfigError("nothing to do", "config.yaml", "`datasets` is empty", "name a data set, or `boldmill init`")
+    from boldmill.cluster.events import locks
     from boldmill.index.read import read_index
 
     options = parse_options(argv) if main_process else None
@@ -260,7 +261,7 @@ def open_plan(raw: Mapping[str, Any], *, main_process: bool, argv: Sequence[str]
         if options is None or not indexes:
             why = "ingest is at work, or was stopped half-way" if stopped else NO_INDEX
             raise ConfigError("cannot plan the workflow", layout.index, why, "snakemake ingest")
-        if not options.nolock and any(Path(".snakemake", "locks").glob("*.lock")):  # its jobs would lose their index
+        if not options.nolock and locks():  # its jobs would lose their index
             why = "its index would be made anew, and another Snakemake works in this folder, or was killed"
             fix = "wait for it; if it was killed: `snakemake ingest`, then `snakemake --unlock`"
             raise ConfigError("cannot index the data sets", results, why, fix)

@@ -57,6 +57,11 @@ class Attempt:
     done: bool = False
 
 
+def locks(folder: Path = Path()) -> list[Path]:
+    """Return the locks of a run that is under way in a working folder, or was killed there."""
+    return sorted((folder / ".snakemake" / "locks").glob("*.lock"))
+
+
 def latest_log(folder: Path = Path()) -> Path | None:
     """Return the log of the newest run below a working folder, None where nothing ran."""
     logs = sorted((folder / LOGS).glob("*.snakemake.log"), key=lambda path: path.name, reverse=True)

@@ -113,18 +113,19 @@ def check_place(results: Path, workdir: Path) -> None:
         It is so.
     """
     from boldmill.atomic import read_json
+    from boldmill.cluster.events import locks
     from boldmill.paths import Layout
     from boldmill.provenance.record import prov_path, shown
 
-    home = workdir / ".snakemake"
-    if locks := [path for path in (home / "locks").glob("*.lock") if path.stat().st_size]:
+    if held := [path for path in locks(workdir) if path.stat().st_size]:
         why = "Snakemake runs here, and would write their data again"
-        raise ConfigError("not now", locks[0], why, "wait for it; if none runs any more: snakemake --unlock")
+        raise ConfigError("not now", held[0], why, "wait for it; if none runs any more: snakemake --unlock")
     index = Layout.at(results).index
     named = [item["path"] for item in read_json(prov_path(index))["outputs"]] if prov_path(index).is_file() else []
     if named and shown(index) not in named:
         why = f"records name the index otherwise than {shown(index)}, and could not follow"
         raise ConfigError("not from here", Path.cwd(), why, "run it in the folder where Snakemake runs")
+    home = workdir / ".snakemake"
     if not home.is_dir():
         print(f"{home}: is not there, so Snakemake's logs are not looked through (--workdir DIR)")
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boldmill.atomic import read_json
+from boldmill.cluster.events import locks
 from boldmill.errors import EXIT_OK, ConfigError, nearest
 from boldmill.index.read import TABLE, Index, read_index
 from boldmill.paths import ATLAS_TABLES, ROLLING, SHARD_TABLES, Layout
@@ -150,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
     for kind in wanted:
         if kind not in KINDS:
             raise ConfigError("unknown kind", "--what", f"'{kind}'{nearest(kind, KINDS)}", f"use {', '.join(KINDS)}")
-    if args.delete and any(Path(".snakemake/locks").glob("*.lock")):
+    if args.delete and locks():
         why = "Snakemake has locked this folder: scratch files and temporary names may be those of its jobs"
         raise ConfigError("a run is under way", ".snakemake/locks", why, "wait; if none runs: snakemake --unlock")
     chosen = [item for item in candidates(results, asked.snapshot) if item.kind in wanted]
