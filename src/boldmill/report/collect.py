@@ -66,7 +66,7 @@ class Collected:
 
 def collect(results: Path, snapshot: Path) -> Collected:
     """Read index, manifests, metrics and training histories below a results folder."""
-    from boldmill.setup.status import collect_quarantine
+    from boldmill.index.quarantine import collect_quarantine
 
     layout = Layout.at(results)
     index = read_index(results)
@@ -107,7 +107,7 @@ def collect(results: Path, snapshot: Path) -> Collected:
     ]
     return Collected(
         scans=sorted(scans, key=lambda scan: scan.scan_id),
-        quarantine=[dict(row) for row in collect_quarantine(results)],
+        quarantine=[row._asdict() for row in collect_quarantine(results)],
         cohort=cohort_table(index),
         sources={name: read_json(path) for name, path in sources.items()},
         snapshot=read_json(snapshot),

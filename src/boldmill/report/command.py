@@ -26,11 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page and the complete quarantine table beside the results."""
+    from boldmill.index.quarantine import write_quarantine
     from boldmill.paths import Layout
     from boldmill.report.collect import collect
     from boldmill.report.config import ReportConfig
     from boldmill.report.page import render, with_pictures
-    from boldmill.setup.status import write_quarantine
 
     settings = Settings(args.config_json)
     layout = Layout.at(args.results)

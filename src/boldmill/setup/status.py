@@ -45,16 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--snapshot", metavar="NAME", help="snapshot to count (default: the configuration's)")
 
 
-def collect_quarantine(results: str | Path) -> list[dict[str, str]]:
-    """Return every quarantined scan as ``scan_id, dataset, subject, stage, reason, fix, file``, sorted by scan id."""
-    return [row._asdict() for row in quarantine.collect_quarantine(results)]
-
-
-def write_quarantine(results: str | Path) -> list[dict[str, str]]:
-    """Write ``quarantine.tsv`` of the whole run atomically and return its rows."""
-    return [row._asdict() for row in quarantine.write_quarantine(results)]
-
-
 class Counted(NamedTuple):
     """What a command line asks after; without a configuration, the atlases are those that have shards."""
 
