@@ -78,11 +78,12 @@ def test_status_exits_0_without_and_2_without_an_index(tree, capsys):
     assert main(["status", "--results", str(tree.results)]) == 0
 
 
-def test_rows_for_the_report_are_mappings(tree):
-    from boldmill.setup.status import collect_quarantine as rows_of
-
-    first = dict(rows_of(spoiled(tree).results)[0])
-    assert list(first) == ["scan_id", "dataset", "subject", "stage", "reason", "fix", "file"]
+def test_every_row_has_the_columns_of_the_table(tree):
+    columns = ["scan_id", "dataset", "subject", "stage", "reason", "fix", "file"]
+    rows = write_quarantine(spoiled(tree).results)
+    assert [list(row._asdict()) for row in rows] == [columns] * 3
+    with open(tree.results / "quarantine.tsv", encoding="utf-8") as table:
+        assert table.readline().rstrip("\n").split("\t") == columns
 
 
 def test_a_scan_that_one_atlas_does_not_suit_is_listed_though_it_goes_on(tree):
