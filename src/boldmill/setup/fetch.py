@@ -4,6 +4,8 @@ For a machine with a network (a login node); jobs only read. Each file is compar
 that is known, and from then on with what it was at its first fetch (.boldmill.lock.json in the store). What is there
 already is kept. BOLDMILL_TEMPLATEFLOW_URL names a mirror.
 
+Two calls for one store take turns: the second waits for the first, then finds its files there.
+
 Exit status: 0 if every file is there and is what it should be, else 1.
 
 example:
@@ -15,7 +17,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 S3 = "https://templateflow.s3.amazonaws.com"
 """Where TemplateFlow's own client gets its files."""
+TURN = ".boldmill.fetching"
+"""File in the store that is locked while a call fills it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +53,10 @@ def run(args: argparse.Namespace) -> int:
     if not wanted:
         print("nothing to fetch: this configuration reads no file of TemplateFlow")
         return EXIT_OK
-    store = Store(home, Lock(home), base_url(), check=args.check, accept=args.accept)
-    faults, warnings = store.bring(wanted)
+    url = base_url()
+    with nullcontext() if args.check else alone(home):
+        store = Store(home, Lock(home), url, check=args.check, accept=args.accept)
+        faults, warnings = store.bring(wanted)
     for line in store.lines:
         print(line)
     for text in warnings:
@@ -75,6 +82,32 @@ def _needs(args: argparse.Namespace) -> list[Need]:
     if not given:
         return []
     return list(needs(SpacesConfig.model_validate(given["spaces"]), given["output_spaces"]))
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Fill a store by one call at a time: two would write the same unfinished files and the same list of checksums.
+
+    The system lets go of the lock however a call ends, so nothing is left to clear after a kill.
+    """
+    import fcntl
+
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        turn = open(home / TURN, "a", encoding="utf-8")  # noqa: SIM115
+    except OSError:  # a store that only others may write: what is missing there is said file by file
+        yield
+        return
+    with turn:
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"boldmill fetch: another call fills {home}; waiting for it", file=sys.stderr)
+            fcntl.flock(turn, fcntl.LOCK_EX)
+        except OSError as error:
+            text = f"this file system keeps no locks ({error.strerror}): let no second fetch run beside this one"
+            print(f"warning: {home}: {text}", file=sys.stderr)
+        yield
 
 
 def base_url() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +18,7 @@ from boldmill.cli import main
 from boldmill.config.model import Config
 from boldmill.setup import checksums, download
 from boldmill.setup.checksums import LOCK, Known, Lock
+from boldmill.setup.fetch import alone
 from boldmill.spaces.flow_needs import config_needs
 
 SPACE = "MNI152NLin6Asym"
@@ -214,6 +217,19 @@ def test_a_store_that_cannot_be_written_is_named(bucket: Bucket, fetch: Any, mon
     monkeypatch.setattr(download, "_transfer", refuse)
     code, _, err = fetch()
     assert code == 1 and "cannot write: /store/tpl-X: Permission denied" in err and "TEMPLATEFLOW_HOME" in err
+
+
+def test_a_second_call_waits_for_the_first(bucket: Bucket, tmp_path: Path) -> None:
+    """Both would append to the same unfinished file, and each would write its own list of checksums."""
+    (tmp_path / "config.yaml").write_text("project: x\n")
+    command = [sys.executable, "-m", "boldmill", "fetch", "--config", str(tmp_path / "config.yaml"), "--accept"]
+    with alone(tmp_path / "home"):
+        second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert second.stderr is not None
+        assert "another call fills" in second.stderr.readline()
+        assert bucket.asked == [] and second.poll() is None
+    out, _ = second.communicate(timeout=60)
+    assert second.returncode == 0 and "6 files" in out
 
 
 def test_a_look_neither_asks_the_network_nor_writes(bucket: Bucket, fetch: Any, tmp_path: Path) -> None:
