@@ -139,14 +139,14 @@ STAGES: dict[str, Stage] = {
         version=2, reads=("ablation", "evaluate.bootstrap"), module="boldmill.ablation.command", seeded=True
     ),
     "interpret": Stage(
-        version=1,
+        version=2,
         reads=("interpret", "evaluate.tasks", "evaluate.folds", "evaluate.repeats"),
         module="boldmill.interpret.command",
         seeded=True,
     ),
     "cohort": Stage(version=2, reads=("project", "inclusion"), module="boldmill.quality.cohort_command"),
-    "pages": Stage(version=2, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
-    "report": Stage(version=6, reads=("project", "preset", "report"), module="boldmill.report.command"),
+    "pages": Stage(version=3, reads=("project", "preset", "report"), module="boldmill.report.pages_command"),
+    "report": Stage(version=7, reads=("project", "preset", "report"), module="boldmill.report.command"),
     "ledger": Stage(version=2, reads=(), module="boldmill.provenance.ledger"),
 }
 

@@ -26,6 +26,10 @@ GAP = 1.6
 STEPS = 40
 LABELLED = 24
 """Most regions named around the circle."""
+LEAST = 0.055
+"""Least angle between two names, radians: the height of a line of text at their radius."""
+NAMES, ARCS = 1.10, 1.56
+"""Radii of names and of the groups' arcs: the longest name ends before the arc."""
 
 
 def circle_order(regions: Sequence[Parcel]) -> list[list[int]]:
@@ -57,6 +61,30 @@ def angles(groups: Sequence[Sequence[int]]) -> Floats:
     return out
 
 
+def spread(wanted: Floats, least: float) -> Floats:
+    """Return angles (K,) nearest to the wanted ones (least squares) with at least ``least`` between neighbours.
+
+    The circle is cut in its widest gap; along the rest this is an isotonic regression of the angles less their rank
+    times ``least``.
+
+    >>> spread(np.array([1.0, 0.0, 1.0]), 0.2).round(1).tolist()
+    [0.9, 0.0, 1.1]
+    """
+    from scipy.optimize import isotonic_regression
+
+    if len(wanted) < 2:
+        return np.array(wanted, dtype=float)
+    order = np.argsort(wanted % (2 * np.pi), kind="stable")
+    ring = (wanted % (2 * np.pi))[order]
+    cut = int(np.argmax(np.diff(ring, append=ring[0] + 2 * np.pi))) + 1
+    order, ring = np.roll(order, -cut), np.roll(ring, -cut)
+    ring[ring < ring[0]] += 2 * np.pi
+    steps = np.arange(len(ring)) * min(least, 2 * np.pi / len(ring))
+    out = np.empty(len(ring))
+    out[order] = isotonic_regression(ring - steps).x + steps
+    return out
+
+
 def chord(start: Floats, end: Floats) -> Floats:
     """Return a curve (STEPS, 2) between two points of the unit circle, bent towards the middle."""
     t = np.linspace(0, 1, STEPS)[:, None]
@@ -80,7 +108,7 @@ def draw_connectogram(
     rows, columns = np.triu_indices(len(regions), k=1)
     strongest = [int(edge) for edge in ranking(np.abs(edges))[:most] if edges[edge] != 0]
     high = max((abs(float(edges[edge])) for edge in strongest), default=1.0)
-    figure = canvas.new(6.6, 6.6)
+    figure = canvas.new(7.0, 7.0)
     axes = figure.add_subplot()
     share = np.array([abs(float(edges[edge])) / high for edge in strongest])
     drawn = LineCollection(
@@ -91,20 +119,29 @@ def draw_connectogram(
         capstyle="round",
     )
     axes.add_collection(drawn)
-    axes.scatter(*(1.03 * points).T, s=16, c=[canvas.colour_of(region.network) for region in regions], zorder=3)
+    axes.scatter(
+        *(1.03 * points).T,
+        s=16 * min(1.0, 120 / len(regions)),
+        c=[canvas.colour_of(region.network) for region in regions],
+        zorder=3,
+    )
     _groups(axes, groups, regions, angle)
     ends = list(dict.fromkeys(int(place) for edge in strongest for place in (rows[edge], columns[edge])))
-    for place in ends[:LABELLED]:
-        _around(axes, angle[place], 1.07, _short(regions[place]), 6.0, "#30363c")
+    named = ends[:LABELLED]
+    for place, turn in zip(named, spread(angle[named], LEAST), strict=True):
+        foot, head = 1.05 * points[place], (NAMES - 0.01) * np.array([np.cos(turn), np.sin(turn)])
+        axes.plot(*np.stack([foot, head]).T, color="#b6bcc2", linewidth=0.5, zorder=2)
+        _around(axes, float(turn), NAMES, _short(regions[place]), 6.0, "#30363c")
     lines = [
         Line2D([], [], color=colour, label=words.format(high=f"{high:.2g}"))
         for colour, words in zip((canvas.WARM, canvas.COLD), legend, strict=True)
     ]
     axes.legend(handles=lines, loc="lower center", bbox_to_anchor=(0.5, -0.06), fontsize=7.5, ncols=2, frameon=False)
-    reach = 1.72 if any(region.network or region.hemisphere for region in regions) else 1.32
+    reach = 1.88 if any(region.network or region.hemisphere for region in regions) else 1.36
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axes.axis("off")
-    axes.set_title(f"{title}\n{len(strongest)} strongest of {len(edges)} edges", fontsize=10)
+    known = f", {len(named)} of their {len(ends)} regions named" if len(named) < len(ends) else ""
+    axes.set_title(f"{title}\n{len(strongest)} strongest of {len(edges)} edges{known}", fontsize=10)
     return canvas.save(figure, path)
 
 
@@ -116,8 +153,8 @@ def _groups(axes: Any, groups: Sequence[Sequence[int]], regions: Sequence[Parcel
         if not name:
             continue
         ends = np.linspace(angle[group[0]] - 0.02, angle[group[-1]] + 0.02, STEPS)
-        axes.plot(1.38 * np.cos(ends), 1.38 * np.sin(ends), color=canvas.colour_of(region.network), linewidth=4)
-        _around(axes, float(ends.mean()), 1.42, name, 8.0, canvas.colour_of(region.network))
+        axes.plot(ARCS * np.cos(ends), ARCS * np.sin(ends), color=canvas.colour_of(region.network), linewidth=4)
+        _around(axes, float(ends.mean()), ARCS + 0.04, name, 8.0, canvas.colour_of(region.network))
 
 
 def _around(axes: Any, angle: float, radius: float, text: str, size: float, colour: str) -> None:

@@ -182,7 +182,13 @@ def main_confounds(columns: Mapping[str, Array]) -> list[str]:
     """Return the confounds of the correlation figure that a table has and that vary, in a fixed order."""
     names = [name for name in MAIN if name in columns]
     names += [f"{kind}{index:02d}" for kind, count in COMPCOR.items() for index in range(count)]
-    return [n for n in names if n in columns and np.nanstd(columns[n]) > 0]
+    return [n for n in names if n in columns and _varies(columns[n])]
+
+
+def _varies(values: Array) -> bool:
+    """Whether a column (T,) has two different values that are known; one without any does not."""
+    known = values[np.isfinite(values)]
+    return bool(known.size and known.max() > known.min())
 
 
 def correlations(columns: Mapping[str, Array], names: Sequence[str]) -> Array:

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from boldmill.atomic import write_json, write_text
 from boldmill.errors import ConfigError
 from boldmill.interpret import canvas
-from boldmill.interpret.connectogram import angles, chord, circle_order, draw_bars, draw_connectogram
+from boldmill.interpret.connectogram import angles, chord, circle_order, draw_bars, draw_connectogram, spread
 from boldmill.interpret.cortex import draw_cortex, draw_flat, flat_labels
 from boldmill.interpret.regions import atlas_files, named, of_atlas, on_vertices, read_labels
 from boldmill.spaces.embedded import fslr32k_labels
@@ -135,6 +137,22 @@ def test_a_chord_starts_and_ends_at_its_regions_and_stays_inside() -> None:
     curve = chord(start, end)
     assert np.allclose(curve[0], start) and np.allclose(curve[-1], end)
     assert (np.linalg.norm(curve[1:-1], axis=1) < 1).all()
+
+
+@given(st.lists(st.floats(-4 * np.pi, 4 * np.pi), min_size=2, max_size=24))
+def test_names_keep_their_distance_and_their_order_and_move_no_more_than_they_must(wanted: list[float]) -> None:
+    moved = spread(np.array(wanted), 0.05)
+    ring = np.sort(moved % (2 * np.pi))
+    assert np.diff(ring, append=ring[0] + 2 * np.pi).min() > 0.05 - 1e-9
+    places = np.sort(np.array(wanted) % (2 * np.pi))
+    if np.diff(places, append=places[0] + 2 * np.pi).min() >= 0.05:
+        assert np.allclose(np.exp(1j * moved), np.exp(1j * np.array(wanted)))
+
+
+def test_names_that_meet_across_the_top_of_the_circle_part_to_both_sides() -> None:
+    assert np.allclose(
+        spread(np.array([2 * np.pi - 0.01, 0.01, 3.0]), 0.1) % (2 * np.pi), [2 * np.pi - 0.05, 0.05, 3.0]
+    )
 
 
 def test_connectogram_colours_follow_the_sign(tmp_path: Path) -> None:
