@@ -1,7 +1,7 @@
 """Show how far each stage is, whether shards are newer than the snapshot models read, and every quarantined scan.
 
 Below them every failed job of the last run in this folder: why, whether it is tried again, what to do. With --unquoted
-without the words of their logs, which may name people: as at the end of a run, whose output may be kept anywhere.
+nothing that may name people, neither scans nor words of logs: so a run ends, whose output may be kept anywhere.
 
 Exit status: 0 if nothing is quarantined, 3 if at least one scan is, 2 if there is no index yet.
 
@@ -19,10 +19,11 @@ from typing import NamedTuple
 from boldmill.errors import EXIT_OK, EXIT_QUARANTINED, ConfigError
 from boldmill.index import quarantine
 from boldmill.paths import ATLAS_TABLES, MODELS, ROLLING, SHARD_TABLES, Layout
+from boldmill.setup.nameless import nameless
 from boldmill.shards.staleness import staleness
 
 SHOWN = 10
-"""Failed jobs named below the tables; --failures names all."""
+"""Failed jobs, or reasons of --unquoted, told below the tables; --failures names all jobs."""
 
 
 class Progress(NamedTuple):
@@ -41,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--atlases", nargs="*", metavar="LABEL", help="atlases to count (default: the configuration's)")
     parser.add_argument("--also", nargs="*", metavar="NAME=PATH", help="further tables (default: the configuration's)")
     parser.add_argument("--failures", action="store_true", help="only the failed jobs of the last run in this folder")
-    parser.add_argument("--unquoted", action="store_true", help="failed jobs without the words of their logs")
+    parser.add_argument(
+        "--unquoted",
+        action="store_true",
+        help="name nobody: quarantined scans are counted, failed jobs are told without the words of their logs",
+    )
     parser.add_argument("--snapshot", metavar="NAME", help="snapshot to count (default: the configuration's)")
 
 
@@ -181,6 +186,14 @@ def run(args: argparse.Namespace) -> int:
     if not rows:
         print("\nNo scan is quarantined.")
         return EXIT_OK
+    if args.unquoted:
+        print(f"\n{len(rows)} quarantined; everything else goes on. Scans, stage, reason, fix:")
+        groups = nameless(rows)
+        for count, stage, reason, fix in groups[:SHOWN]:
+            print(f"  {count:>6} {stage:<11} {reason}\n                     fix: {fix}")
+        more = f"and {len(groups) - SHOWN} more reasons. " if len(groups) > SHOWN else ""
+        print(f"{more}Which scans: boldmill status --config FILE..., or {Layout.at(results).quarantine}")
+        return EXIT_QUARANTINED
     print(f"\n{len(rows)} quarantined; everything else goes on. Stage, scan, reason, fix:")
     for row in rows:
         print(f"  {row.stage:<11} {row.scan_id}\n              {row.reason}\n              fix: {row.fix}")
