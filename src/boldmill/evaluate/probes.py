@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.evaluate.bymask import by_mask
-from boldmill.evaluate.linear import PENALTIES, compress, kernel_ridge, logistic, logistic_shared, ridge_shared
+from boldmill.evaluate.linear import PENALTIES, compress, kernel_ridge, logistic, logistic_shared, ridge_shared, rotate
 
 __all__ = ["PENALTIES", "Probe", "design", "probe_scores", "svm_scores"]
 
@@ -27,6 +27,8 @@ CHUNK_NUMBERS = 4_000_000
 """Numbers in the largest temporary array."""
 MANY_SAMPLES = 200
 """From here on every fold is solved by itself: its matrices are large enough to fill the cores."""
+FEW_LABELS = 8
+"""Folds with fewer labels than this share a solver with other folds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,18 +131,41 @@ def design(features: Floats, truth: Floats, train: Mask, *, keep: int, scale: bo
 
 
 def _per_fold(probe: Probe, features: Floats, truth: Floats, folds: list[tuple[Mask, NDArray[np.int64]]]) -> Floats:
-    """Fit all labels of a training fold together: design, kernel and rotation do not depend on labels."""
+    """Fit all labels of a training fold together: design, kernel and rotation do not depend on labels.
+
+    Logistic fits of small folds with few labels (small cohorts, where every draw has folds of its own) are solved
+    together across folds instead: a fold's own solver would take a step of all its fits for the price of one.
+    """
     out = np.empty(truth.shape)
+    few: list[tuple[Floats, Mask, NDArray[np.int64]]] = []
     for mask, fits in folds:
         labels = np.where(mask, truth[fits], 0.0)
         x = design(features, labels[:1], mask[None], keep=features.shape[1], scale=probe.scale)
-        if probe.kind == "logistic":
+        if probe.kind == "logistic" and len(fits) < FEW_LABELS and len(features) < MANY_SAMPLES:
+            few.append((rotate(x[0], mask), mask, fits))
+        elif probe.kind == "logistic":
             out[fits] = logistic_shared(x[0], labels, mask, probe.c)
         elif features.shape[1] < len(features):
             out[fits] = ridge_shared(x[0], labels, mask)
         else:
             out[fits] = kernel_ridge(x @ np.swapaxes(x, 1, 2), labels[None], mask[None])[0]
+    widest = max((rotated.shape[1] for rotated, _, _ in few), default=0) + 1
+    step = max(1, CHUNK_NUMBERS // (widest * max(widest, len(features)) * FEW_LABELS))
+    for start in range(0, len(few), step):
+        _own_designs(probe, few[start : start + step], truth, out)
     return out
+
+
+def _own_designs(probe: Probe, folds: list[tuple[Floats, Mask, NDArray[np.int64]]], truth: Floats, out: Floats) -> None:
+    """Solve the logistic fits of folds with rotated designs (N, R) at once; columns of zeros make R the same."""
+    fits = np.concatenate([own for _, _, own in folds])
+    mask = np.concatenate([np.broadcast_to(mask, (len(own), len(mask))) for _, mask, own in folds])
+    x = np.zeros((*mask.shape, max(rotated.shape[1] for rotated, _, _ in folds)))
+    row = 0
+    for rotated, _, own in folds:
+        x[row : row + len(own), :, : rotated.shape[1]] = rotated
+        row += len(own)
+    out[fits] = logistic(x, np.where(mask, truth[fits], 0.0), mask, probe.c)
 
 
 def _shared_kernel(features: Floats, truth: Floats, folds: list[tuple[Mask, NDArray[np.int64]]]) -> Floats:

@@ -6,8 +6,9 @@ from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
-from boldmill.evaluate.linear import kernel_ridge, ridge_shared
-from boldmill.evaluate.probes import PENALTIES, Probe, probe_scores, svm_scores
+from boldmill.evaluate import probes
+from boldmill.evaluate.linear import kernel_ridge, logistic_shared, ridge_shared
+from boldmill.evaluate.probes import FEW_LABELS, PENALTIES, Probe, probe_scores, svm_scores
 
 
 @pytest.fixture
@@ -35,6 +36,29 @@ def test_logistic_is_that_of_scikit_learn(problem, select):
     ours = probe_scores(Probe(kind="logistic", select=select), x, y, train)
     for scores, labels, mask in zip(ours, y, train, strict=True):
         np.testing.assert_allclose(scores, reference_logistic(x, labels, mask, select), atol=1e-4)
+
+
+@pytest.mark.parametrize("features", [5, 60])
+def test_folds_with_one_label_few_or_many_are_solved_alike(problem, features, monkeypatch):
+    """As in permutations of a small cohort: some draws share a training fold, most have one of their own."""
+    x, y, train = problem
+    x = x[:, :features]
+    rng = np.random.default_rng(8)
+    mask = np.concatenate([train, train[:1].repeat(2, 0), train[1:2].repeat(FEW_LABELS, 0)])
+    mask = mask[rng.permutation(len(mask))]
+    labels = np.stack([rng.permutation(y[0]) for _ in mask])
+    labels[3] = 1.0  # a single class
+    calls = []
+    monkeypatch.setattr(
+        probes, "logistic_shared", lambda *given: calls.append(len(given[1])) or logistic_shared(*given)
+    )
+    ours = probe_scores(Probe(kind="logistic"), x, labels, mask)
+    assert calls == [FEW_LABELS + 1]  # the fold of many labels; all others together
+    assert np.isnan(ours[3]).all() and np.isfinite(np.delete(ours, 3, axis=0)).all()
+    for scores, truth, own in zip(np.delete(ours, 3, 0), np.delete(labels, 3, 0), np.delete(mask, 3, 0), strict=True):
+        np.testing.assert_allclose(scores, reference_logistic(x, truth, own, None), atol=1e-4)
+    monkeypatch.setattr(probes, "CHUNK_NUMBERS", 1)  # one fold at a time
+    np.testing.assert_allclose(probe_scores(Probe(kind="logistic"), x, labels, mask), ours, atol=1e-7)
 
 
 @pytest.mark.parametrize("scale", [True, False])
