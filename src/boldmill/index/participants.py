@@ -133,7 +133,7 @@ def _count_rowless(found: Participants, subjects: set[str]) -> None:
     rowless = subjects - found.rows.keys()
     if rowless:
         lost = {subject.lstrip("0") for subject in rowless if subject.startswith("0")} & found.unused.keys()
-        hint = f"; leading zeros seem lost, e.g. of {min(lost)}" if lost else ""
+        hint = f"; leading zeros seem lost in {len(lost)} of them" if lost else ""
         found.warnings.append(f"{len(rowless)} of {len(subjects)} subjects have no row in {found.table}{hint}")
 
 

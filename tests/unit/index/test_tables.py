@@ -429,7 +429,7 @@ def test_odd_cells_of_phenotypes_are_told_and_never_fatal(study, capsys):
     assert phenotypes(study)["B"] == {"age": "23,5", "n": "1e999"}  # infinity is no JSON number
     said = capsys.readouterr().out
     assert "age has numbers with a comma, which are kept as text" in said
-    assert "1 of 2 subjects have no row in p.tsv; leading zeros seem lost, e.g. of 7" in said
+    assert "1 of 2 subjects have no row in p.tsv; leading zeros seem lost in 1 of them" in said
     (study.root / "p.csv").write_text('id,age\nB,"1\n' + "B,2\n" * 40000)
     with pytest.raises(ConfigError, match=r"p.csv.*never closed"):
         study.rows(phenotypes="p.csv", id_column="id")
