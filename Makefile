@@ -21,9 +21,11 @@ $(VENV)/.installed: pyproject.toml envs/constraints.txt
 install: $(VENV)/.installed
 	@echo "Installed in $(VENV). Activate with: source $(VENV)/bin/activate"
 
+# the demo's jobs are small: on two cores two of one thread each are done sooner than one of two threads after another
+SMALL := $(addsuffix =1,evaluate_model few_shot_model zero_shot_model interpret_model)
 demo: install
 	@$(BIN)/boldmill demo-data --out resources/demo
-	@PATH="$(abspath $(BIN)):$$PATH" snakemake --profile local --configfile $(CONFIG)
+	@PATH="$(abspath $(BIN)):$$PATH" snakemake --profile local --set-threads $(SMALL) --configfile $(CONFIG)
 	@echo "Report: $(abspath results/report/index.html)"
 
 # cortex_mae holds the published flat mask, which a test compares ours with; its code is not used.
