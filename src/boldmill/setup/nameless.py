@@ -37,11 +37,10 @@ def without(text: str, row: QuarantineRow) -> str:
     >>> without("row '04' of 1045: cannot read raw/sub-04/sub-04_bold.nii.gz", row)
     'row (..) of 1045: cannot read (..)'
     """
-    parts = ["sub-", row.scan_id, *filter(None, [Path(row.file).name])]
-    if len(row.subject) > SHORT:
-        parts.append(row.subject)
+    label = row.subject
+    parts = [part for part in ("sub-", row.scan_id, Path(row.file).name, label if len(label) > SHORT else "") if part]
 
     def names(word: str) -> bool:
-        return any(part in word for part in parts) or row.subject in re.split(r"[^A-Za-z0-9]+", word)
+        return any(part in word for part in parts) or bool(label) and label in re.split(r"[^A-Za-z0-9]+", word)
 
     return " ".join(GONE if names(word) else word for word in text.split())

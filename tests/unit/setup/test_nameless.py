@@ -24,6 +24,7 @@ def row_of(
         (row_of("member Pitt_0050003_ts.1D is short", subject="0050003", file=""), "member (..) is short"),
         (row_of("ds_sub-04_task-rest is listed twice", file=""), "(..) is listed twice"),
         (row_of("scans.tsv: no row", file="raw/scans.tsv"), "(..) no row"),
+        (QuarantineRow("", "ds", "", "ingest", "broken: two words", "", ""), "broken: two words"),
     ],
 )
 def test_words_that_name_somebody_are_gone(row: QuarantineRow, said: str) -> None:
