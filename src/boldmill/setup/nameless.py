@@ -41,6 +41,6 @@ def without(text: str, row: QuarantineRow) -> str:
     parts = [part for part in ("sub-", row.scan_id, Path(row.file).name, label if len(label) > SHORT else "") if part]
 
     def names(word: str) -> bool:
-        return any(part in word for part in parts) or bool(label) and label in re.split(r"[^A-Za-z0-9]+", word)
+        return any(part in word for part in parts) or (bool(label) and label in re.split(r"[^A-Za-z0-9]+", word))
 
     return " ".join(GONE if names(word) else word for word in text.split())
