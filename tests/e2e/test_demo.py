@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,6 +197,16 @@ def test_a_row_is_traced_to_its_own_subject(demo) -> None:
     relative = path.relative_to(demo.folder)
     text = demo.run("boldmill", "audit", "trace", f"{relative}#scan={scan}").stdout
     assert set(re.findall(r"bids/sub-(\w+)/", text)) == {re.search(r"sub-(\w+?)_", scan)[1]}
+
+
+def test_what_the_pages_say_of_tracing_works_on_the_demo(demo) -> None:
+    root = Path(__file__).parents[2]
+    pages = [(root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/audit.md")]
+    lines = [line for page in pages for line in page.splitlines() if line.startswith("    boldmill audit trace ")]
+    assert len(lines) == 5
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        assert "sha256" in demo.run(*words).stdout
 
 
 def test_the_report_is_one_page_that_says_it_all(demo) -> None:

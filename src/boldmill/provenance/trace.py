@@ -15,7 +15,7 @@ Exit status: 0 the tree was shown, 1 the file or row is unknown, 2 the command l
 
 Examples:
   boldmill audit trace results/models/brainmass/model.safetensors
-  boldmill audit trace 'results/shards/fc/Schaefer2018embedded/bucket-000.parquet#scan=demo_sub-01_task-rest'
+  boldmill audit trace 'results/shards/fc/Schaefer2018embedded/bucket-003.parquet#scan=demo_sub-01_task-rest'
   boldmill audit trace 'results/evaluate/brainmass/metrics.tsv#task=group,method=fc_logistic,metric=auc' --depth 2
   boldmill audit trace 'results/evaluate/brainmass/predictions.parquet#subject=demo/08' --json
 """
