@@ -23,7 +23,8 @@ assert spec is not None and spec.loader is not None
 projects = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(projects)
 helpers = projects.load(HERE / "conftest.py")
-STEPS = 250
+STEPS = 1000
+"""So many that no start but the last comes near the end before it is frozen, also on a fast machine."""
 IMPORTS = 4.0
 """Seconds of processor time before a rank trains."""
 
