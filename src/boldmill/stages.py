@@ -114,20 +114,20 @@ STAGES: dict[str, Stage] = {
     "train_fmri_mae": Stage(version=2, reads=("models.fmri_mae",), module="boldmill.train.command", seeded=True),
     "train_fm_app": Stage(version=3, reads=("models.fm_app",), module="boldmill.train.command", seeded=True),
     "evaluate": Stage(
-        version=5,
+        version=6,
         reads=("evaluate",),
         module="boldmill.evaluate.command",
         seeded=True,
         omits=("evaluate.few_shot", "evaluate.transfers"),
     ),
     "few_shot": Stage(
-        version=3,
+        version=4,
         reads=("evaluate.tasks", "evaluate.few_shot", "evaluate.max_clips", "evaluate.bootstrap"),
         module="boldmill.evaluate.fewshot_command",
         seeded=True,
     ),
     "zero_shot": Stage(
-        version=3,
+        version=4,
         reads=(
             *("evaluate.tasks", "evaluate.transfers", "evaluate.max_clips"),
             *("evaluate.bootstrap", "evaluate.permutations"),

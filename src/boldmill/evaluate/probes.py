@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldmill.evaluate.bymask import by_mask
-from boldmill.evaluate.linear import PENALTIES, compress, kernel_ridge, logistic, logistic_shared, ridge_shared, rotate
+from boldmill.evaluate.linear import PENALTIES, compress, kernel_ridge, logistic, logistic_shared, ridge_shared
 
 __all__ = ["PENALTIES", "Probe", "design", "probe_scores", "svm_scores"]
 
@@ -27,8 +27,10 @@ CHUNK_NUMBERS = 4_000_000
 """Numbers in the largest temporary array."""
 MANY_SAMPLES = 200
 """From here on every fold is solved by itself: its matrices are large enough to fill the cores."""
-FEW_LABELS = 8
-"""Folds with fewer labels than this share a solver with other folds."""
+FEW_LABELS, SMALL_DESIGN = 8, 16_000
+"""Logistic fits of folds with fewer labels, and a design (N x P) of at most so many numbers, are solved beside those of
+other folds (draws of a small cohort have folds of their own): a fold's own solver has the price of many fits. Larger
+designs cost more side by side (measured: 80 x 256 takes 1.4 times as long, 16 x 800 half)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,21 +82,28 @@ def probe_scores(probe: Probe, features: Floats, truth: Floats, train: Mask) -> 
         return _shared_kernel(features, truth, folds)
     seen = np.isfinite(features)
     shifted = features - np.where(seen, features, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    out = np.empty((len(train), n))
+    alone = np.ones(len(train), dtype=bool)
     if not chosen and (n >= MANY_SAMPLES or len(folds) < len(train)):
-        return _per_fold(probe, shifted, truth, folds)
+        small = probe.kind == "logistic" and n < MANY_SAMPLES and n * p <= SMALL_DESIGN
+        few = FEW_LABELS if small else 0
+        shared = [fold for fold in folds if len(fold[1]) >= few]
+        _per_fold(probe, shifted, truth, shared, out)
+        for _, fits in shared:
+            alone[fits] = False
     keep = min(probe.select or p, p)
     widest = max(n * keep, n * n if keep > n or probe.kind == "ridge" else 0, p, 1)
+    rest = np.flatnonzero(alone)
     step = max(1, CHUNK_NUMBERS // widest)
-    parts = []
-    for start in range(0, len(truth), step):
-        rows = slice(start, start + step)
+    for start in range(0, len(rest), step):
+        rows = rest[start : start + step]
         labels, mask = np.where(train[rows], truth[rows], 0.0), train[rows]
         x = design(shifted, labels, mask, keep=keep, scale=probe.scale)
         if probe.kind == "logistic":
-            parts.append(logistic(compress(x), labels, mask, probe.c))
+            out[rows] = logistic(compress(x), labels, mask, probe.c)
         else:
-            parts.append(kernel_ridge(x @ np.swapaxes(x, 1, 2), labels[:, None], mask)[:, 0])
-    return np.concatenate(parts)
+            out[rows] = kernel_ridge(x @ np.swapaxes(x, 1, 2), labels[:, None], mask)[:, 0]
+    return out
 
 
 def design(features: Floats, truth: Floats, train: Mask, *, keep: int, scale: bool) -> Floats:
@@ -130,42 +139,19 @@ def design(features: Floats, truth: Floats, train: Mask, *, keep: int, scale: bo
     return np.asarray(out)
 
 
-def _per_fold(probe: Probe, features: Floats, truth: Floats, folds: list[tuple[Mask, NDArray[np.int64]]]) -> Floats:
-    """Fit all labels of a training fold together: design, kernel and rotation do not depend on labels.
-
-    Logistic fits of small folds with few labels (small cohorts, where every draw has folds of its own) are solved
-    together across folds instead: a fold's own solver would take a step of all its fits for the price of one.
-    """
-    out = np.empty(truth.shape)
-    few: list[tuple[Floats, Mask, NDArray[np.int64]]] = []
+def _per_fold(
+    probe: Probe, features: Floats, truth: Floats, folds: list[tuple[Mask, NDArray[np.int64]]], out: Floats
+) -> None:
+    """Fit all labels of a training fold together: design, kernel and rotation do not depend on labels."""
     for mask, fits in folds:
         labels = np.where(mask, truth[fits], 0.0)
         x = design(features, labels[:1], mask[None], keep=features.shape[1], scale=probe.scale)
-        if probe.kind == "logistic" and len(fits) < FEW_LABELS and len(features) < MANY_SAMPLES:
-            few.append((rotate(x[0], mask), mask, fits))
-        elif probe.kind == "logistic":
+        if probe.kind == "logistic":
             out[fits] = logistic_shared(x[0], labels, mask, probe.c)
         elif features.shape[1] < len(features):
             out[fits] = ridge_shared(x[0], labels, mask)
         else:
             out[fits] = kernel_ridge(x @ np.swapaxes(x, 1, 2), labels[None], mask[None])[0]
-    widest = max((rotated.shape[1] for rotated, _, _ in few), default=0) + 1
-    step = max(1, CHUNK_NUMBERS // (widest * max(widest, len(features)) * FEW_LABELS))
-    for start in range(0, len(few), step):
-        _own_designs(probe, few[start : start + step], truth, out)
-    return out
-
-
-def _own_designs(probe: Probe, folds: list[tuple[Floats, Mask, NDArray[np.int64]]], truth: Floats, out: Floats) -> None:
-    """Solve the logistic fits of folds with rotated designs (N, R) at once; columns of zeros make R the same."""
-    fits = np.concatenate([own for _, _, own in folds])
-    mask = np.concatenate([np.broadcast_to(mask, (len(own), len(mask))) for _, mask, own in folds])
-    x = np.zeros((*mask.shape, max(rotated.shape[1] for rotated, _, _ in folds)))
-    row = 0
-    for rotated, _, own in folds:
-        x[row : row + len(own), :, : rotated.shape[1]] = rotated
-        row += len(own)
-    out[fits] = logistic(x, np.where(mask, truth[fits], 0.0), mask, probe.c)
 
 
 def _shared_kernel(features: Floats, truth: Floats, folds: list[tuple[Mask, NDArray[np.int64]]]) -> Floats:

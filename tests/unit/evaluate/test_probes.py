@@ -59,6 +59,9 @@ def test_folds_with_one_label_few_or_many_are_solved_alike(problem, features, mo
         np.testing.assert_allclose(scores, reference_logistic(x, truth, own, None), atol=1e-4)
     monkeypatch.setattr(probes, "CHUNK_NUMBERS", 1)  # one fold at a time
     np.testing.assert_allclose(probe_scores(Probe(kind="logistic"), x, labels, mask), ours, atol=1e-7)
+    monkeypatch.setattr(probes, "SMALL_DESIGN", 0)  # large designs: every fold by itself
+    np.testing.assert_allclose(probe_scores(Probe(kind="logistic"), x, labels, mask), ours, atol=1e-7)
+    assert sorted(calls[2:]) == [1, 3, FEW_LABELS + 1]
 
 
 @pytest.mark.parametrize("scale", [True, False])
